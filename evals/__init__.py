@@ -1,0 +1,1 @@
+"""What is measured and how: judges, models, statistics and benchmarks, usable without a run."""

@@ -1,0 +1,1 @@
+"""Causal language models: opened, rendered for, scored with and sampled from."""

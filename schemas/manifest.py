@@ -1,0 +1,76 @@
+"""The record of a finished stage. It is written last: where it exists, the stage is finished."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import DataError
+
+MANIFEST_NAME = "manifest.json"
+
+
+class OutputFile(BaseModel):
+    """Size and content hash of one file of a stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size_bytes: int
+    sha256: str
+
+
+class Provenance(BaseModel):
+    """Where, when and with what a stage ran. Times are UTC, ISO 8601."""
+
+    model_config = ConfigDict(frozen=True)
+
+    started_at: str
+    finished_at: str
+    wall_seconds: float
+    cpu_seconds: float
+    peak_rss_bytes: int
+    commit: str | None
+    dirty: bool | None
+    command: list[str]
+    python: str
+    packages: dict[str, str]
+    hardware: dict[str, str | int]
+    resumed: bool = False
+
+
+class Manifest(BaseModel):
+    """What a stage was made of and what it made.
+
+    `fingerprint` is the SHA-256 of `payload` in canonical JSON; `counts` are the stage's own
+    (rows in, kept, rejected by reason); `skipped` marks a stage that the recipe leaves out.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    fingerprint: str
+    payload: dict[str, Any]
+    counts: dict[str, int] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+    outputs: dict[str, OutputFile] = Field(default_factory=dict)
+    provenance: Provenance
+    skipped: bool = False
+
+
+def read_manifest(stage_dir: Path) -> Manifest | None:
+    """The manifest of a stage directory, or None where the stage is not finished.
+
+    Raises:
+        DataError: there is a manifest, and it cannot be read.
+    """
+    path = stage_dir / MANIFEST_NAME
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except (ValidationError, json.JSONDecodeError, OSError) as error:
+        raise DataError(
+            f"{path}: not a manifest ({str(error).splitlines()[0]}); delete {stage_dir} and run "
+            "the stage again"
+        ) from error

@@ -1,0 +1,189 @@
+"""Read and write declared tables: validated both ways, written whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.errors import DataError, MissingInputError
+from schemas.tables import SCHEMA_VERSION, Table
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def rows_to_arrow(table: Table, rows: Rows) -> pa.Table:
+    """Turn dictionaries into an Arrow table of the declared schema.
+
+    Raises:
+        DataError: a value has the wrong type, or a key is unknown or missing.
+    """
+    listed = list(rows)
+    known = set(table.schema.names)
+    for index, row in enumerate(listed):
+        if set(row) != known:
+            odd = sorted(set(row) ^ known)
+            raise DataError(f"{table.name} row {index}: columns {odd} are missing or unknown")
+    try:
+        return pa.Table.from_pylist(listed, schema=table.schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"{table.name}: {error}") from error
+
+
+def validate(table: Table, data: pa.Table, where: str) -> pa.Table:
+    """Cast to the declared schema and check nulls, key, allowed values and ranges.
+
+    Raises:
+        DataError: naming `where`, the column, and the first offending row or value.
+    """
+    missing = [n for n in table.schema.names if n not in data.column_names]
+    if missing:
+        raise DataError(
+            f"{where}: not a {table.name} table: column {missing[0]!r} is missing "
+            f"(found {', '.join(data.column_names[:8])})"
+        )
+    try:
+        data = data.select(table.schema.names).cast(table.schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise DataError(f"{where}: not a {table.name} table: {error}") from error
+    for column in table.schema:
+        values = data[column.name]
+        if not column.nullable and values.null_count:
+            row = pc.index(values.is_null(), True).as_py()
+            raise DataError(f"{where}: row {row}: {column.name} is null")
+    for name, allowed in table.allowed.items():
+        seen = set(data[name].unique().to_pylist()) - {None}
+        if seen - allowed:
+            raise DataError(
+                f"{where}: {name} is {sorted(seen - allowed)[0]!r}, must be one of "
+                f"{', '.join(sorted(allowed))}"
+            )
+    for name, (low, high) in table.ranges.items():
+        values = data[name].drop_null()
+        inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+        if len(values) and not pc.all(inside).as_py():
+            raise DataError(f"{where}: {name} has a value outside [{low}, {high}]")
+    if table.key and data.num_rows:
+        distinct = data.group_by(list(table.key)).aggregate([]).num_rows
+        if distinct != data.num_rows:
+            raise DataError(
+                f"{where}: {data.num_rows - distinct} rows repeat the key {', '.join(table.key)}"
+            )
+    return data
+
+
+def read_table(path: Path, table: Table) -> pa.Table:
+    """Read a whole declared table.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: truncated, not Parquet, of another schema, or invariants broken.
+    """
+    if not path.exists():
+        raise MissingInputError(f"{path}: no such table; run the stage that writes it")
+    try:
+        data = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read as Parquet ({_first_line(error)}); "
+            "delete its stage directory and run the stage again"
+        ) from error
+    return validate(table, data, str(path))
+
+
+def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
+    """Read a whole declared table as dictionaries. Raises what `read_table` raises."""
+    rows: list[dict[str, Any]] = read_table(path, table).to_pylist()
+    return rows
+
+
+def iter_batches(path: Path, table: Table, batch_rows: int = 8192) -> Iterator[pa.Table]:
+    """Stream a declared table in batches of at most `batch_rows` rows, in file order.
+
+    Keys are not checked across batches: the writer did that.
+    """
+    if not path.exists():
+        raise MissingInputError(f"{path}: no such table; run the stage that writes it")
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=batch_rows):
+                yield validate(table, pa.Table.from_batches([batch]), str(path))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
+
+
+def write_table(
+    path: Path, table: Table, data: pa.Table | Rows, counts: Mapping[str, int] | None = None
+) -> int:
+    """Validate and write a declared table atomically; returns the number of rows.
+
+    The file's metadata carries the table's name, schema version and `counts`.
+    """
+    arrow = data if isinstance(data, pa.Table) else rows_to_arrow(table, data)
+    arrow = validate(table, arrow, str(path))
+    metadata = {
+        "prefline.table": table.name,
+        "prefline.schema_version": str(SCHEMA_VERSION),
+        "prefline.counts": json.dumps(dict(counts or {}), sort_keys=True),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".writing")
+    pq.write_table(
+        arrow.replace_schema_metadata(metadata),
+        temporary,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=8192,
+    )
+    os.replace(temporary, path)
+    return int(arrow.num_rows)
+
+
+class ShardedTable:
+    """A table that grows by finished shards, so that a killed stage continues where it was.
+
+    Shards are small Parquet files in `<directory>/<table>.shards/`, written atomically; `merge`
+    makes the table of them, sorted by `sort_by`, and removes them.
+    """
+
+    def __init__(self, directory: Path, table: Table, name: str | None = None) -> None:
+        """`name` is the file's stem where a stage writes several files of one table."""
+        self.table = table
+        self.path = directory / f"{name or table.name}.parquet"
+        self._folder = directory / f"{name or table.name}.shards"
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def shards(self) -> list[Path]:
+        """The finished shards, in the order they were written."""
+        return sorted(self._folder.glob("*.parquet"))
+
+    def done(self, *columns: str) -> set[tuple[Any, ...]]:
+        """The values of `columns` in all finished shards."""
+        found: set[tuple[Any, ...]] = set()
+        for shard in self.shards():
+            data = pq.read_table(shard, columns=list(columns))
+            found.update(zip(*(data[c].to_pylist() for c in columns), strict=True))
+        return found
+
+    def append(self, rows: Rows) -> None:
+        """Write one more shard; it is there whole or not at all."""
+        write_table(self._folder / f"{len(self.shards()):08d}.parquet", self.table, rows)
+
+    def merge(self, sort_by: Sequence[str]) -> int:
+        """Join all shards into the table, sorted, and remove them; returns the number of rows."""
+        parts = [pq.read_table(shard) for shard in self.shards()]
+        whole = pa.concat_tables(parts) if parts else self.table.schema.empty_table()
+        whole = whole.sort_by([(column, "ascending") for column in sort_by])
+        rows = write_table(self.path, self.table, whole)
+        for shard in self.shards():
+            shard.unlink()
+        self._folder.rmdir()
+        return rows
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

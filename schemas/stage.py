@@ -1,0 +1,139 @@
+"""What a stage is, and what it is given to work with."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.errors import MissingInputError
+
+
+class Config(BaseModel):
+    """Base of every section of a recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Runtime(Config):
+    """How to execute, not what to compute: nothing here is part of a fingerprint."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where torch runs; auto takes the GPU if there is one"
+    )
+    threads: int | None = Field(None, ge=1, description="torch threads; null leaves torch's choice")
+    sampler_batch_size: int = Field(
+        64, ge=1, description="prompts per generate call of the transformers sampler"
+    )
+    judge_batch_size: int = Field(32, ge=1, description="comparisons per forward of a local judge")
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="share of GPU memory that vLLM may take"
+    )
+
+
+class Task(Protocol):
+    """One line of progress."""
+
+    def advance(self, units: int = 1) -> None:
+        """Count `units` more as done."""
+
+    def metrics(self, values: Mapping[str, float | int | str]) -> None:
+        """Show the newest values of a training step or a running count."""
+
+
+class Progress(Protocol):
+    """What a stage tells the person who waits. Never part of the result."""
+
+    def task(self, title: str, total: int | None, unit: str) -> AbstractContextManager[Task]:
+        """Open a line of progress over `total` units (None where nobody knows)."""
+
+    def note(self, message: str) -> None:
+        """Say something worth knowing."""
+
+    def warn(self, message: str) -> None:
+        """Say something that may spoil the result; also kept in the manifest."""
+
+
+class _SilentTask:
+    def advance(self, units: int = 1) -> None:
+        """Nothing is shown."""
+
+    def metrics(self, values: Mapping[str, float | int | str]) -> None:
+        """Nothing is shown."""
+
+
+class SilentProgress:
+    """Shows nothing, keeps warnings: for tests and for use as a library."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    @contextmanager
+    def task(self, title: str, total: int | None, unit: str) -> Iterator[Task]:
+        """A task that shows nothing."""
+        yield _SilentTask()
+
+    def note(self, message: str) -> None:
+        """Nothing is shown."""
+
+    def warn(self, message: str) -> None:
+        """Keep the warning in `warnings`."""
+        self.warnings.append(message)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Where a stage reads and writes.
+
+    `inputs` maps the upstream stages of this recipe to their finished directories; a stage that
+    the recipe leaves out is not in it. `output` is the stage's own directory while it is being
+    made: whatever an interrupted run with the same fingerprint left there is still in it.
+    """
+
+    inputs: Mapping[str, Path]
+    output: Path
+    runtime: Runtime = field(default_factory=Runtime)
+    progress: Progress = field(default_factory=SilentProgress)
+
+    def has(self, stage: str) -> bool:
+        """Whether the recipe has that upstream stage."""
+        return stage in self.inputs
+
+    def input(self, stage: str, name: str) -> Path:
+        """Path of a file or folder that an upstream stage wrote.
+
+        Raises:
+            MissingInputError: the recipe has no such stage, or the stage wrote no such file.
+        """
+        if stage not in self.inputs:
+            raise MissingInputError(f"the recipe has no [{stage}], which writes {name}")
+        path = self.inputs[stage] / name
+        if not path.exists():
+            raise MissingInputError(f"{path}: missing; run the stage {stage} again")
+        return path
+
+
+C = TypeVar("C", bound=Config)
+
+
+def _no_files(config: Any) -> Sequence[Path]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Stage(Generic[C]):
+    """A function from (config, input directories) to an output directory, and its declaration.
+
+    `run` returns counts for the manifest. `files` names the raw files a config reads from outside
+    the run directory: their content is part of the fingerprint.
+    """
+
+    name: str
+    summary: str
+    config: type[C]
+    inputs: tuple[str, ...]
+    run: Callable[[C, StageContext], Mapping[str, int]]
+    version: int = 1
+    files: Callable[[C], Sequence[Path]] = _no_files

@@ -1,0 +1,218 @@
+"""The tables that stages exchange: schema, key and invariants, declared once.
+
+Types at rest are plain lists and strings only, which `datasets`, polars, pyarrow, DuckDB and
+pandas all read the same way. Probabilities and rates are in [0, 1].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+ANNOTATIONS = pa.list_(
+    pa.struct(
+        [
+            ("annotator", pa.string()),
+            ("label", pa.string()),
+            ("strength", pa.float64()),
+            ("reason", pa.string()),
+        ]
+    )
+)
+
+LABELS = frozenset({"A", "B", "Tie"})
+SPLITS = frozenset({"train", "test"})
+PROBABILITY = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A declared table.
+
+    `key` columns are unique together; `allowed` limits a column to values; `ranges` to a closed
+    interval. Columns are nullable only where the schema says so.
+    """
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...] = ()
+    allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        """The name of the table's file in a stage directory."""
+        return f"{self.name}.parquet"
+
+
+def _schema(*fields: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
+    return pa.schema([pa.field(f[0], f[1], nullable=len(f) == 3) for f in fields])
+
+
+_NULLABLE = True
+
+# Where a row came from: the raw file (or `generator:seed`), and its zero-based row or line.
+_LINEAGE: tuple[tuple[str, pa.DataType], ...] = (
+    ("source", pa.string()),
+    ("file", pa.string()),
+    ("row", pa.int64()),
+)
+
+PROMPTS = Table(
+    name="prompts",
+    schema=_schema(
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("split", pa.string()),
+        ("category", pa.string(), _NULLABLE),
+        *_LINEAGE,
+    ),
+    key=("prompt_id",),
+    allowed={"split": SPLITS},
+)
+
+DEMONSTRATIONS = Table(
+    name="demonstrations",
+    schema=_schema(
+        ("demonstration_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("completion", MESSAGES),
+        ("split", pa.string()),
+        *_LINEAGE,
+    ),
+    key=("demonstration_id",),
+    allowed={"split": SPLITS},
+)
+
+COMPARISONS = Table(
+    name="comparisons",
+    schema=_schema(
+        ("comparison_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("completion_a", MESSAGES),
+        ("completion_b", MESSAGES),
+        # Null where nobody has said yet, or a judge could not.
+        ("label", pa.string(), _NULLABLE),
+        # How strongly, in the source's own units, never negative; null where the source is silent.
+        ("strength", pa.float64(), _NULLABLE),
+        ("annotations", ANNOTATIONS),
+        # "human", "rule", "model", or the name of the judge; null with the label.
+        ("label_source", pa.string(), _NULLABLE),
+        # Ids in a completions table, where the texts were sampled.
+        ("completion_a_id", pa.string(), _NULLABLE),
+        ("completion_b_id", pa.string(), _NULLABLE),
+        ("split", pa.string()),
+        ("category", pa.string(), _NULLABLE),
+        *_LINEAGE,
+    ),
+    key=("comparison_id",),
+    allowed={"label": LABELS, "split": SPLITS},
+)
+
+COMPLETIONS = Table(
+    name="completions",
+    schema=_schema(
+        ("completion_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("sample_index", pa.int32()),
+        ("prompt", MESSAGES),
+        ("completion", MESSAGES),
+        # Fingerprint of the model that wrote it, and the engine that ran the model.
+        ("policy", pa.string()),
+        ("sampler", pa.string()),
+        ("temperature", pa.float64()),
+        ("top_p", pa.float64()),
+        ("max_tokens", pa.int32()),
+        ("seed", pa.int64()),
+        ("num_tokens", pa.int32()),
+        # Sum over completion tokens, end-of-turn included, of log p at temperature 1 (nats).
+        ("sum_logps", pa.float64()),
+        ("finish_reason", pa.string()),
+        ("split", pa.string()),
+        ("category", pa.string(), _NULLABLE),
+        *_LINEAGE,
+    ),
+    key=("completion_id",),
+    allowed={"split": SPLITS, "finish_reason": frozenset({"stop", "length"})},
+)
+
+VERDICTS = Table(
+    name="verdicts",
+    schema=_schema(
+        ("comparison_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("judge", pa.string()),
+        ("judge_fingerprint", pa.string()),
+        # The order shown. The probabilities below always speak of the comparison's own A and B.
+        ("order", pa.string()),
+        ("p_a", pa.float64(), _NULLABLE),
+        ("p_b", pa.float64(), _NULLABLE),
+        ("p_tie", pa.float64(), _NULLABLE),
+        ("label_mass", pa.float64(), _NULLABLE),
+        # Exactly one of verdict and unscored_reason is null.
+        ("verdict", pa.string(), _NULLABLE),
+        ("unscored_reason", pa.string(), _NULLABLE),
+        ("unscored_detail", pa.string(), _NULLABLE),
+        ("raw", pa.string()),
+        ("prompt_tokens", pa.int32(), _NULLABLE),
+        ("completion_tokens", pa.int32(), _NULLABLE),
+    ),
+    key=("comparison_id", "judge", "order"),
+    allowed={"order": frozenset({"ab", "ba"}), "verdict": LABELS},
+    ranges={c: PROBABILITY for c in ("p_a", "p_b", "p_tie", "label_mass")},
+)
+
+PREFERENCE_PAIRS = Table(
+    name="preference_pairs",
+    schema=_schema(
+        ("pair_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        # |soft score of A - soft score of B| in [0, 1] for judged pairs, else the strength given.
+        ("margin", pa.float64(), _NULLABLE),
+        # The same side won in both orders; null where only one order, or a human, has spoken.
+        ("consistent", pa.bool_(), _NULLABLE),
+        ("label_source", pa.string()),
+        ("comparison_id", pa.string()),
+        ("chosen_id", pa.string(), _NULLABLE),
+        ("rejected_id", pa.string(), _NULLABLE),
+        ("split", pa.string()),
+        *_LINEAGE,
+    ),
+    key=("pair_id",),
+    allowed={"split": SPLITS},
+)
+
+REJECTS = Table(
+    name="rejects",
+    schema=_schema(
+        # The table the row would have gone to.
+        ("table", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        # The row as it was read: text as it stands; bytes that are not UTF-8 backslash-escaped.
+        ("raw", pa.string()),
+    ),
+)
+
+TABLES = {
+    t.name: t
+    for t in (
+        PROMPTS,
+        DEMONSTRATIONS,
+        COMPARISONS,
+        COMPLETIONS,
+        VERDICTS,
+        PREFERENCE_PAIRS,
+        REJECTS,
+    )
+}
