@@ -1,0 +1,1 @@
+"""What the training stages share: one loop, its settings, losses and examples. Not a stage."""

@@ -1,0 +1,64 @@
+"""Settings of every training stage."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.stage import Config
+
+
+class LoraConfig(Config):
+    """Low-rank adapters instead of full fine-tuning (Hu et al. 2021, arXiv:2106.09685)."""
+
+    rank: int = Field(32, ge=1, description="rank of the update")
+    alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description="all-linear, or the names of the modules to adapt"
+    )
+
+
+class TrainingConfig(Config):
+    """Optimiser, batches, length, precision, and how often to evaluate and to save."""
+
+    learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW")
+    lr_schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="decay after warm-up: linear or cosine to zero, or none"
+    )
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="share of the steps that warm up")
+    num_epochs: int = Field(1, ge=1, description="passes over the training items")
+    max_steps: int | None = Field(
+        None, ge=1, description="optimizer steps; takes the place of num_epochs where given"
+    )
+    batch_size: int = Field(8, ge=1, description="items (pairs or examples) per optimizer step")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="items per forward pass; null takes the whole batch at once"
+    )
+    max_length: int | None = Field(
+        None,
+        ge=2,
+        description="tokens of prompt and completion; longer items are rejected and counted; "
+        "null takes the model's own limit",
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this L2 norm")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW decay of matrices (never of norms)")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's first moment")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="decay of AdamW's second moment")
+    adam_eps: float = Field(1e-8, gt=0, description="AdamW's epsilon")
+    seed: int = Field(0, ge=0, description="seed of the shuffles and of every random layer")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="compute type; bfloat16 is autocast over float32 master weights"
+    )
+    matmul_precision: Literal["highest", "high", "medium"] = Field(
+        "highest", description="torch.set_float32_matmul_precision during training"
+    )
+    eval_every: int | None = Field(
+        None, ge=1, description="steps between held-out evaluations; null: first and last only"
+    )
+    max_held_out: int | None = Field(
+        None, ge=1, description="held-out items to evaluate on; null takes all"
+    )
+    save_every: int | None = Field(
+        200, ge=1, description="steps between checkpoints to resume from; null saves none"
+    )
+    lora: LoraConfig | None = Field(None, description="train low-rank adapters only")
