@@ -5,7 +5,9 @@ An id is the first 32 hex digits of SHA-256 over a canonical byte string in whic
 """
 
 import hashlib
+from pathlib import Path
 
+from schemas.errors import MissingInputError
 from schemas.labels import Messages
 
 
@@ -58,3 +60,16 @@ def completion_id(prompt: Messages, completion: Messages, policy: str, sample_in
 def seed_from(seed: int, *parts: str | int) -> int:
     """A seed in [0, 2**31) for one unit of work, the same whatever ran before it."""
     return int(content_id("seed", str(seed), *map(str, parts))[:8], 16) % 2**31
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits.
+
+    Raises:
+        MissingInputError: no such file.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such file; correct its path") from error

@@ -1,6 +1,5 @@
 """Model folders: found, fingerprinted, opened and saved."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from schemas.errors import BackendError, ConfigError, MissingInputError
-from schemas.ids import content_id
+from schemas.ids import content_id, file_sha256
 from schemas.stage import Config, Runtime
 
 if TYPE_CHECKING:
@@ -63,12 +62,6 @@ def model_fingerprint(source: ModelSource) -> str:
         if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin"}
     ]
     return content_id("model", *digests)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":

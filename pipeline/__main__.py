@@ -1,0 +1,26 @@
+"""Entry point: `python -m pipeline`, and the console script `prefline`."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Refuse to start on somebody else's packages, then run the command line."""
+    root = Path(__file__).resolve().parent.parent
+    for name in ("schemas", "evals", "stages"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found is None or root not in found.parents:
+            sys.stderr.write(
+                f"error: package `{name}` is {found}, not {root / name}: "
+                f"uninstall the other one, or run `python -m pipeline` from {root}\n"
+            )
+            raise SystemExit(2)
+    from pipeline.cli import run_cli
+
+    run_cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""The stages, in the order of a whole run. To add one, write its module and name it here."""
+
+from typing import Any
+
+from stages.evaluate import STAGE as EVALUATE
+from stages.judge import STAGE as JUDGE
+from stages.label import STAGE as LABEL
+from stages.sample import STAGE as SAMPLE
+from stages.sft import STAGE as SFT
+from stages.train import STAGE as TRAIN
+
+from schemas.stage import Stage
+from stages.ingest import STAGE as INGEST
+from stages.report import STAGE as REPORT
+
+STAGES: tuple[Stage[Any], ...] = (INGEST, SFT, JUDGE, SAMPLE, LABEL, TRAIN, EVALUATE, REPORT)
+BY_NAME = {stage.name: stage for stage in STAGES}

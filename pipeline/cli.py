@@ -1,0 +1,231 @@
+"""The command line: one command per stage, and what one needs around them."""
+
+import errno
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.chain import BY_NAME, STAGES
+from pipeline.locks import run_lock
+from pipeline.progress import make_progress
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.runs import Run
+from pipeline.settings_help import settings_help
+from schemas.errors import ConfigError, PipelineError
+from schemas.stage import Stage
+
+# What the operating system says when a disk or folder will not take a file.
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+
+app = typer.Typer(
+    name="prefline",
+    help="From preference data to a win rate one can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeOption = Annotated[
+    Path,
+    typer.Option("--recipe", "-r", help="A recipe file, or the name of a shipped one."),
+]
+RunDirOption = Annotated[
+    Path | None,
+    typer.Option("--run-dir", "-d", help="Where the run lives. Default: runs/<recipe's name>."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="Override a setting: section.key=value. May be repeated."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+ExistingRunOption = Annotated[
+    Path, typer.Option("--run-dir", "-d", help="The run directory to look into.")
+]
+
+
+def run_cli() -> None:
+    """Run the command line and exit: 0 done, 2 something the user can fix, 1 a bug."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as leave:
+        raise SystemExit(leave.exit_code) from None
+    except PipelineError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        command = shlex.join(["prefline", *sys.argv[1:]])
+        _fail(f"interrupted; nothing is lost: run `{command}` again to continue")
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _fail(
+            f"{error.filename or 'output'}: {error.strerror}; free it or choose another --run-dir"
+        )
+    except Exception as error:
+        # Typer's own usage errors carry their exit code and know how to show themselves.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        raise SystemExit(2) from None
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    raise SystemExit(2)
+
+
+def _resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
+    shipped = Path(__file__).parent / "recipes" / f"{recipe}.toml"
+    named = not recipe.suffix and len(recipe.parts) == 1 and not recipe.exists()
+    return load_recipe(shipped if named else recipe, overrides or [])
+
+
+def _open_run(recipe: Recipe, run_dir: Path | None) -> Run:
+    run = Run(run_dir or Path("runs") / recipe.name, recipe)
+    run.claim()
+    return run
+
+
+def _stage_command(stage: Stage[Any]) -> Callable[..., None]:
+    def command(
+        recipe: RecipeOption,
+        run_dir: RunDirOption = None,
+        overrides: SetOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        run = _open_run(_resolve(recipe, overrides), run_dir)
+        with run_lock(run.directory, whole=False):
+            outcome, manifest = run.execute(stage, make_progress())
+        _say(f"{stage.name}: {outcome}")
+        if as_json:
+            record = {"stage": stage.name, "outcome": outcome, "counts": manifest.counts}
+            typer.echo(json.dumps(record))
+
+    return command
+
+
+for _stage in STAGES:
+    app.command(
+        name=_stage.name,
+        help=_stage.summary,
+        epilog=settings_help(_stage) if _stage.name in sys.argv[1:] else None,
+        rich_help_panel="Stages",
+    )(_stage_command(_stage))
+
+
+@app.command(rich_help_panel="Runs")
+def run(
+    recipe: RecipeOption,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every stage of a recipe that is not up to date, and say what came out."""
+    from pipeline.outcome import outcome_table, read_summary
+
+    if until is not None and until not in BY_NAME:
+        raise ConfigError(f"--until {until}: no such stage; one of {', '.join(BY_NAME)}")
+    opened = _open_run(_resolve(recipe, overrides), run_dir)
+    progress = make_progress()
+    with run_lock(opened.directory, whole=True):
+        for stage in STAGES:
+            outcome, _ = opened.execute(stage, progress)
+            _say(f"{stage.name}: {outcome}")
+            if stage.name == until:
+                break
+    summary = read_summary(opened.directory)
+    if as_json:
+        typer.echo(json.dumps(summary))
+    elif summary:
+        outcome_table(opened.directory, summary)
+
+
+@app.command(rich_help_panel="Runs")
+def status(
+    recipe: RecipeOption,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which stages are fresh, stale, interrupted or missing, and why."""
+    from pipeline.status import status_json, status_table
+
+    loaded = _resolve(recipe, overrides)
+    directory = run_dir or Path("runs") / loaded.name
+    statuses = Run(directory, loaded).statuses()
+    if as_json:
+        typer.echo(json.dumps(status_json(statuses)))
+    else:
+        status_table(directory, statuses)
+
+
+@app.command(rich_help_panel="Runs")
+def validate(
+    recipe: RecipeOption, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Check a recipe whole, without running anything; print all of its mistakes at once."""
+    loaded = _resolve(recipe, overrides)
+    if as_json:
+        configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
+        typer.echo(json.dumps({"name": loaded.name, "stages": configs}))
+    else:
+        typer.echo(f"{loaded.path}: valid; stages: {', '.join(loaded.stages)}")
+        typer.echo(f"hardware: {loaded.hardware}")
+
+
+@app.command(rich_help_panel="Data")
+def show(
+    table: Annotated[
+        str, typer.Argument(help="A table's name, as stage/table or table, or a Parquet file.")
+    ],
+    run_dir: ExistingRunOption = Path("runs/food"),
+    row: Annotated[int, typer.Option(help="Which row, from 0; negative counts from the end.")] = 0,
+    row_id: Annotated[
+        str | None, typer.Option("--id", help="The row whose id begins like this.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one row of any table: the conversation, labels, scores and where it came from."""
+    from pipeline.show import find_table, pick_row, show_row
+
+    path = find_table(table, run_dir)
+    chosen, position, count = pick_row(path, row, row_id)
+    if as_json:
+        typer.echo(json.dumps(chosen, ensure_ascii=False))
+    else:
+        show_row(chosen, f"{path} row {position} of {count}")
+
+
+@app.command(rich_help_panel="Data")
+def trace(
+    row_id: Annotated[str, typer.Argument(help="A pair, comparison, completion or prompt id.")],
+    run_dir: ExistingRunOption = Path("runs/food"),
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a pair back through verdicts and completions to its raw file and line."""
+    from pipeline.trace import show_trace, trace_back
+
+    steps = trace_back(row_id, run_dir)
+    if as_json:
+        typer.echo(json.dumps(steps, ensure_ascii=False))
+    else:
+        show_trace(steps)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(message + "\n")

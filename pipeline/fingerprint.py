@@ -1,0 +1,78 @@
+"""What makes a stage's output what it is, as canonical JSON and its hash."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import MissingInputError
+from schemas.ids import file_sha256
+from schemas.manifest import Manifest
+from schemas.stage import Config, Stage
+
+
+def canonical_json(value: Any) -> str:
+    """One text per value: sorted keys, no spaces, NaN refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint(payload: Mapping[str, Any]) -> str:
+    """SHA-256 of a payload's canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical_json(payload).encode()).hexdigest()
+
+
+def payload_of(
+    stage: Stage[Any], config: Config | None, upstream: Mapping[str, Manifest]
+) -> dict[str, Any]:
+    """Everything that changes a stage's output: version, config, raw files, upstream content.
+
+    `config` is None for a stage that the recipe leaves out.
+
+    Raises:
+        MissingInputError: a raw file that the config names is not there.
+    """
+    if config is None:
+        return {"stage": stage.name, "skipped": True}
+    return {
+        "stage": stage.name,
+        "version": stage.version,
+        "config": config.model_dump(mode="json"),
+        "files": {str(path): _content(path) for path in sorted(stage.files(config))},
+        "inputs": {
+            name: {file: output.sha256 for file, output in sorted(manifest.outputs.items())}
+            for name, manifest in upstream.items()
+            if not manifest.skipped
+        },
+    }
+
+
+def _content(path: Path) -> str:
+    """SHA-256 of a raw file, computed once a process as long as the file stays as it is."""
+    if not path.exists():
+        raise MissingInputError(f"{path}: no such file; correct its path in the recipe")
+    stat = path.stat()
+    return _hashed(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache
+def _hashed(path: Path, size_bytes: int, mtime_ns: int) -> str:
+    return file_sha256(path)
+
+
+def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """The fields in which two payloads differ, as `config.n: 2 -> 4`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            inner = f"{where}.{key}" if where else str(key)
+            yield from differences(old.get(key), new.get(key), inner)
+    elif old != new:
+        yield f"{where}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "(none)"
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."

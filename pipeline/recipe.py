@@ -1,0 +1,204 @@
+"""A recipe: one TOML file that says what a run is made of.
+
+It is checked whole before any stage runs, and every mistake is reported at once.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar, get_args
+
+from pydantic import ValidationError
+
+from pipeline.chain import BY_NAME, STAGES
+from schemas.errors import ConfigError, MissingInputError
+from schemas.stage import Config, Runtime
+
+S = TypeVar("S", bound=Config)
+
+_HEADER = ("name", "description", "hardware")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe: the configs of its stages, by stage name, in the order of a run."""
+
+    name: str
+    description: str
+    hardware: str
+    runtime: Runtime
+    stages: Mapping[str, Config]
+    path: Path
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe, `overrides` being `section.key=value` with TOML values.
+
+    Raises:
+        MissingInputError: no such file.
+        ConfigError: every mistake in it, one a line, with the legal values.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError as error:
+        shipped = sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("*.toml"))
+        raise MissingInputError(
+            f"{path}: no such recipe; the shipped ones are {', '.join(shipped)} "
+            "(in pipeline/recipes)"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    for override in overrides:
+        _apply(tree, override)
+    return _check(tree, path)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not parents:
+        raise ConfigError(f"--set {override}: write section.key=value, as in sample.n=4")
+    node: Any = tree
+    for parent in parents:
+        node = _child(node, parent, override)
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    if isinstance(node, list):
+        node[_index(node, last, override)] = parsed
+    else:
+        node[last] = parsed
+
+
+def _child(node: Any, name: str, override: str) -> Any:
+    if isinstance(node, list):
+        return node[_index(node, name, override)]
+    if not isinstance(node, dict):
+        raise ConfigError(f"--set {override}: {name} is not a section")
+    return node.setdefault(name, {})
+
+
+def _index(node: list[Any], name: str, override: str) -> int:
+    if not name.isdigit() or int(name) >= len(node):
+        raise ConfigError(
+            f"--set {override}: {name} is not an index below {len(node)}; write it as in "
+            "ingest.datasets.0.path=FILE"
+        )
+    return int(name)
+
+
+def _check(tree: dict[str, Any], path: Path) -> Recipe:
+    problems: list[str] = []
+    for key in tree:
+        if key not in _HEADER and key != "runtime" and key not in BY_NAME:
+            problems.append(f"{key}: unknown{_suggest(key, [*_HEADER, 'runtime', *BY_NAME])}")
+    for key in _HEADER:
+        if not isinstance(tree.get(key), str):
+            problems.append(f"{key}: missing; every recipe says it in words")
+    runtime = _section(Runtime, "runtime", tree.get("runtime", {}), problems)
+    configs: dict[str, Config] = {}
+    for stage in STAGES:
+        if stage.name in tree:
+            config = _section(stage.config, stage.name, tree[stage.name], problems)
+            if config is not None:
+                configs[stage.name] = config
+    problems += _chain_problems(set(tree) & set(BY_NAME), configs)
+    if problems or runtime is None:
+        count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+        separator = "\n  " if len(problems) > 1 else " "
+        raise ConfigError(separator.join([f"{path}: {count}:", *problems]))
+    return Recipe(tree["name"], tree["description"], tree["hardware"], runtime, configs, path)
+
+
+def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S | None:
+    if not isinstance(values, dict):
+        problems.append(f"{name}: must be a section, [{name}]")
+        return None
+    try:
+        return config.model_validate(values)
+    except ValidationError as error:
+        problems.extend(_describe(name, config, error))
+        return None
+
+
+def _describe(section: str, config: type[Config], error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        where = ".".join([section, *(str(part) for part in item["loc"])])
+        kind = item["type"]
+        if kind == "extra_forbidden":
+            known = _keys_beside(error, config, item["loc"])
+            yield f"{where}: unknown key{_suggest(str(item['loc'][-1]), known)}"
+        elif kind == "union_tag_invalid":
+            context = item.get("ctx", {})
+            yield f"{where}: unknown kind {context['tag']!r}: one of {context['expected_tags']}"
+        elif kind == "missing":
+            yield f"{where}: missing"
+        else:
+            yield f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+
+
+def _keys_beside(
+    error: ValidationError, config: type[Config], location: tuple[int | str, ...]
+) -> list[str]:
+    """The legal keys where an unknown one stands, as far as the models can tell."""
+    model: Any = config
+    for part in location[:-1]:
+        model = _descend(model, part)
+        if model is None:
+            return []
+    return list(getattr(model, "model_fields", {}))
+
+
+def _descend(model: Any, part: int | str) -> Any:
+    if isinstance(part, int):
+        return next(iter(get_args(model)), None)
+    if part in getattr(model, "model_fields", {}):
+        return _unwrap(model.model_fields[part].annotation)
+    for member in get_args(_unwrap(model)):
+        fields = getattr(member, "model_fields", {})
+        if "kind" in fields and fields["kind"].default == part:
+            return member
+        found = _descend(member, part) if get_args(member) else None
+        if found is not None:
+            return found
+    return None
+
+
+def _unwrap(annotation: Any) -> Any:
+    """`X | None` as X; a union of several stays as it is."""
+    members = [a for a in get_args(annotation) if a is not NoneType]
+    has_none = NoneType in get_args(annotation)
+    return members[0] if has_none and len(members) == 1 else annotation
+
+
+def _suggest(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; one of {', '.join(known)}" if known else ""
+
+
+def _chain_problems(present: set[str], configs: Mapping[str, Config]) -> Iterator[str]:
+    """What no single section can see: stages that need each other."""
+    if "ingest" not in present:
+        yield "ingest: missing; every run begins with [ingest]"
+    if "label" in present and not {"sample", "judge"} <= present:
+        yield "label: needs [sample] for completions and [judge] for verdicts"
+    if "evaluate" in present and "train" not in present and _model(configs, "evaluate", "policy"):
+        yield "evaluate: needs [train], or evaluate.policy"
+    for name in ("sample", "train"):
+        if name in present and "sft" not in present and _model(configs, name, "model"):
+            yield f"{name}: needs [sft], or {name}.model"
+
+
+def _model(configs: Mapping[str, Config], stage: str, key: str) -> bool:
+    """Whether a stage's config is sound and names no model of its own."""
+    return stage in configs and getattr(configs[stage], key, None) is None

@@ -1,0 +1,50 @@
+"""The state of a run's stages, as a table and as JSON."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.runs import StageStatus, State
+
+_STYLES = {
+    State.FRESH: "green",
+    State.STALE: "yellow",
+    State.PARTIAL: "yellow",
+    State.DAMAGED: "red",
+    State.MISSING: "dim",
+    State.SKIPPED: "dim",
+}
+
+
+def status_json(statuses: Mapping[str, StageStatus]) -> dict[str, Any]:
+    """State, reason, counts and seconds of every stage."""
+    return {
+        name: {
+            "state": str(status.state),
+            "why": status.why,
+            "counts": status.manifest.counts if status.manifest else {},
+            "wall_seconds": status.manifest.provenance.wall_seconds if status.manifest else None,
+            "warnings": status.manifest.warnings if status.manifest else [],
+        }
+        for name, status in statuses.items()
+    }
+
+
+def status_table(directory: Path, statuses: Mapping[str, StageStatus]) -> None:
+    """Print the states of a run to stdout."""
+    table = Table(title=str(directory), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for column, justify in (("stage", "left"), ("state", "left"), ("seconds", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("counts, or why", overflow="fold")
+    for name, status in statuses.items():
+        manifest = status.manifest
+        counts = manifest.counts if manifest else {}
+        words = status.why or ", ".join(f"{k} {v:,}" for k, v in counts.items() if "/" not in k)
+        seconds = f"{manifest.provenance.wall_seconds:.1f}" if manifest else ""
+        state = Text(str(status.state), style=_STYLES[status.state])
+        table.add_row(name, state, seconds, Text(words))
+    Console().print(table)
