@@ -1,0 +1,74 @@
+"""Samplers: engines that let a causal language model write completions.
+
+A new one is a module with a config class of its own `kind` and an `open` method, and one more
+member of `SamplerConfig`.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from evals.models.samplers.protocol import (
+    EngineConfig,
+    Sample,
+    SampledCompletion,
+    Sampler,
+    SampleRequest,
+    SamplingSettings,
+    Unsampled,
+)
+from evals.models.samplers.transformers import TransformersSampler
+from evals.models.samplers.vllm import VllmSampler, vllm_is_installed
+
+if TYPE_CHECKING:
+    from evals.models.checkpoints import ModelSource
+    from schemas.stage import Runtime
+
+__all__ = [
+    "AutoSampler",
+    "Sample",
+    "SampleRequest",
+    "SampledCompletion",
+    "Sampler",
+    "SamplerConfig",
+    "SamplingSettings",
+    "TransformersSampler",
+    "Unsampled",
+    "VllmSampler",
+    "open_sampler",
+]
+
+
+class AutoSampler(EngineConfig):
+    """vLLM where it is installed and there is a GPU, else transformers."""
+
+    kind: Literal["auto"] = "auto"
+
+    def open(self, model: "ModelSource", runtime: "Runtime") -> Sampler:
+        """Open the engine that suits this machine."""
+        from evals.models.checkpoints import torch_device
+
+        common = self.model_dump(exclude={"kind"})
+        if vllm_is_installed() and torch_device(runtime).type == "cuda":
+            return VllmSampler(**common).open(model, runtime)
+        return TransformersSampler(**common).open(model, runtime)
+
+
+SamplerConfig = Annotated[
+    AutoSampler | VllmSampler | TransformersSampler, Field(discriminator="kind")
+]
+
+
+def open_sampler(
+    config: AutoSampler | VllmSampler | TransformersSampler,
+    model: "ModelSource",
+    runtime: "Runtime",
+) -> Sampler:
+    """Load a model into the engine that the config names. Close it before opening another.
+
+    Raises:
+        ConfigError: the engine is not installed, or the device is not there.
+        MissingInputError: no such model folder.
+        BackendError: the engine refuses the model.
+    """
+    return config.open(model, runtime)

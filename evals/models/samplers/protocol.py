@@ -1,0 +1,146 @@
+"""What a sampler is asked, what it answers, and what all samplers have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import Field
+
+from schemas.labels import Messages
+from schemas.stage import Config
+
+if TYPE_CHECKING:
+    import torch
+
+    from evals.models.checkpoints import Dtype
+    from evals.models.rendering import ChatRenderer
+
+FinishReason = Literal["stop", "length"]
+
+
+class SamplingSettings(Config):
+    """From which distribution to sample, and how much."""
+
+    temperature: float = Field(1.0, ge=0, description="0 always takes the most probable token")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="sample among the most probable tokens of this total mass"
+    )
+    max_tokens: int = Field(
+        256, ge=1, description="longest completion in tokens, the end token included"
+    )
+    seed: int = Field(0, ge=0, description="each completion's own seed is derived from it")
+
+
+class EngineConfig(Config):
+    """What every engine can be told."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="precision of the weights; auto is float32 on CPU, bfloat16 on a GPU"
+    )
+    max_model_len: int | None = Field(
+        None,
+        ge=2,
+        description="tokens of prompt and completion together; null takes the model's own limit",
+    )
+
+    def torch_dtype(self, device: "torch.device") -> "Dtype":
+        """The precision for a device."""
+        if self.dtype == "auto":
+            return "float32" if device.type == "cpu" else "bfloat16"
+        return self.dtype
+
+    def context(self, model_limit: int | None) -> int | None:
+        """Tokens that fit, given the model's own limit (None where it has none)."""
+        limits = [n for n in (model_limit, self.max_model_len) if n is not None]
+        return min(limits, default=None)
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One completion to sample. `key` is the caller's name for it; `seed` decides the draw."""
+
+    key: str
+    prompt: Messages
+    seed: int
+
+
+@dataclass(frozen=True)
+class SampledCompletion:
+    """A completion as the model wrote it; the empty text is a legitimate one.
+
+    `token_ids` include the end token where the model stopped by itself. `sum_logps` is the sum
+    over `token_ids` of log p in nats under the model's own distribution: temperature 1, no top_p.
+    """
+
+    text: str
+    token_ids: list[int]
+    sum_logps: float
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True)
+class Unsampled:
+    """A request without a completion: `reason` is a code to count by, `detail` is for people."""
+
+    reason: str
+    detail: str = ""
+
+
+Sample = SampledCompletion | Unsampled
+
+
+class Sampler(Protocol):
+    """A model that is ready to write.
+
+    The answers come in the order of the requests. What one request gets depends on its prompt,
+    its seed and the settings, not on the requests beside it (up to the rounding of batched
+    matrix products, which can tip an exact tie).
+    """
+
+    @property
+    def name(self) -> str:
+        """The engine: `vllm` or `transformers`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The model's fingerprint."""
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> list[Sample]:
+        """One answer per request."""
+
+    def close(self) -> None:
+        """Give memory and devices back; the sampler is of no use afterwards."""
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """A request that fits: its place among the requests, and its prompt's token ids."""
+
+    index: int
+    ids: list[int]
+    seed: int
+
+
+def tokenize_requests(
+    renderer: "ChatRenderer",
+    requests: Sequence[SampleRequest],
+    context: int | None,
+    max_tokens: int,
+) -> tuple[list[PromptTokens], dict[int, Unsampled]]:
+    """Render every prompt; those without room for `max_tokens` are unsampled, by request index."""
+    rendered: dict[str, list[int]] = {}
+    fitting: list[PromptTokens] = []
+    refused: dict[int, Unsampled] = {}
+    for index, request in enumerate(requests):
+        text = repr([(m["role"], m["content"]) for m in request.prompt])
+        ids = rendered.get(text)
+        if ids is None:
+            ids = rendered[text] = renderer.prompt_ids(request.prompt)
+        if context is not None and len(ids) + max_tokens > context:
+            refused[index] = Unsampled(
+                "prompt_too_long",
+                f"{len(ids)} prompt tokens and max_tokens {max_tokens} exceed {context}",
+            )
+        else:
+            fitting.append(PromptTokens(index, ids, request.seed))
+    return fitting, refused

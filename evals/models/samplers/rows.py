@@ -1,0 +1,51 @@
+"""Sampled completions as rows of the completions table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from evals.models.samplers.protocol import (
+    SampledCompletion,
+    Sampler,
+    SampleRequest,
+    SamplingSettings,
+)
+from schemas.ids import completion_id, seed_from
+from schemas.labels import Message
+
+
+def request_for(prompt: Mapping[str, Any], sample_index: int, seed: int) -> SampleRequest:
+    """The request for one more completion of a row of the prompts table."""
+    return SampleRequest(
+        key=f"{prompt['prompt_id']}/{sample_index}",
+        prompt=prompt["prompt"],
+        seed=seed_from(seed, prompt["prompt_id"], sample_index),
+    )
+
+
+def completion_row(
+    prompt: Mapping[str, Any],
+    sample_index: int,
+    request: SampleRequest,
+    completion: SampledCompletion,
+    sampler: Sampler,
+    settings: SamplingSettings,
+) -> dict[str, Any]:
+    """A row of the completions table; `prompt` is the row of the prompts table it belongs to."""
+    messages: list[Message] = [{"role": "assistant", "content": completion.text}]
+    kept = ("prompt_id", "prompt", "split", "category", "source", "file", "row")
+    return {name: prompt[name] for name in kept} | {
+        "completion_id": completion_id(
+            prompt["prompt"], messages, sampler.fingerprint, sample_index
+        ),
+        "sample_index": sample_index,
+        "completion": messages,
+        "policy": sampler.fingerprint,
+        "sampler": sampler.name,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_tokens,
+        "seed": request.seed,
+        "num_tokens": len(completion.token_ids),
+        "sum_logps": completion.sum_logps,
+        "finish_reason": completion.finish_reason,
+    }

@@ -1,0 +1,264 @@
+"""Sampling with transformers, anywhere torch runs: one batched decoding loop with a KV cache.
+
+Draws are counter-based: the uniform number of a completion's step is a hash of its seed and the
+step, so no generator state exists that the batch around it could disturb.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from evals.models.samplers.protocol import (
+    EngineConfig,
+    PromptTokens,
+    Sample,
+    SampledCompletion,
+    SampleRequest,
+    SamplingSettings,
+    tokenize_requests,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedModel
+
+    from evals.models.checkpoints import ModelSource
+    from evals.models.rendering import ChatRenderer
+    from schemas.stage import Runtime
+
+
+class TransformersSampler(EngineConfig):
+    """Transformers' models, on CPU or GPU; needs nothing else installed."""
+
+    kind: Literal["transformers"] = "transformers"
+
+    def open(self, model: "ModelSource", runtime: "Runtime") -> "TransformersEngine":
+        """Load the model. Raises what `load_causal_lm` raises."""
+        from evals.models.checkpoints import (
+            load_causal_lm,
+            load_tokenizer,
+            model_fingerprint,
+            torch_device,
+        )
+        from evals.models.rendering import ChatRenderer
+
+        device = torch_device(runtime)
+        loaded = load_causal_lm(model, device, self.torch_dtype(device))
+        limit = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
+        return TransformersEngine(
+            loaded,
+            ChatRenderer(load_tokenizer(model)),
+            fingerprint=model_fingerprint(model),
+            context=self.context(limit),
+            batch_size=runtime.sampler_batch_size,
+        )
+
+
+class TransformersEngine:
+    """A loaded model and its renderer; usable with any causal LM that is already in memory."""
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        renderer: "ChatRenderer",
+        *,
+        fingerprint: str,
+        context: int | None,
+        batch_size: int,
+    ) -> None:
+        self.fingerprint = fingerprint
+        self._model: PreTrainedModel | None = model
+        self._renderer = renderer
+        self._context = context
+        self._batch_size = batch_size
+
+    def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> list[Sample]:
+        """One answer per request, in their order; prompts of like length share a batch."""
+        import torch
+
+        if self._model is None:
+            raise RuntimeError("the sampler is closed")
+        fitting, refused = tokenize_requests(
+            self._renderer, requests, self._context, settings.max_tokens
+        )
+        answers: dict[int, Sample] = dict(refused)
+        ordered = sorted(fitting, key=lambda p: (len(p.ids), p.ids, p.index))
+        with torch.inference_mode():
+            for start in range(0, len(ordered), self._batch_size):
+                batch = ordered[start : start + self._batch_size]
+                decoded = _Decoding(self._model, batch, settings, self._renderer.end_ids).run()
+                for prompt, (ids, sum_logps) in zip(batch, decoded, strict=True):
+                    answers[prompt.index] = self._completion(ids, sum_logps)
+        return [answers[index] for index in range(len(requests))]
+
+    def close(self) -> None:
+        """Let go of the model."""
+        import gc
+
+        import torch
+
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _completion(self, ids: list[int], sum_logps: float) -> SampledCompletion:
+        stopped = ids[-1] in self._renderer.end_ids
+        return SampledCompletion(
+            text=self._renderer.decode(ids[:-1] if stopped else ids),
+            token_ids=ids,
+            sum_logps=sum_logps,
+            finish_reason="stop" if stopped else "length",
+        )
+
+
+@dataclass
+class _Decoding:
+    """One batch of prompts, decoded to the end."""
+
+    model: "PreTrainedModel"
+    batch: Sequence[PromptTokens]
+    settings: SamplingSettings
+    end_ids: Sequence[int]
+
+    def run(self) -> list[tuple[list[int], float]]:
+        """Token ids and summed logps of each row.
+
+        Rows that have ended stay in the batch, unread, until half of it has ended; then they are
+        dropped, so that the cache is copied only a few times.
+        """
+        import torch
+
+        device = self.model.device
+        rows, limit = len(self.batch), self.settings.max_tokens
+        noise = torch.from_numpy(uniforms([p.seed for p in self.batch], limit)).to(device)
+        tokens = torch.zeros((rows, limit), dtype=torch.long, device=device)
+        logps = torch.zeros((rows, limit), dtype=torch.float64, device=device)
+        ends = torch.tensor(list(self.end_ids), device=device)
+        lengths = torch.full((rows,), limit, dtype=torch.long, device=device)
+        alive = torch.arange(rows, device=device)  # rows still in the batch
+        running = torch.ones(rows, dtype=torch.bool, device=device)  # of those, not ended
+        logits, cache, mask = self._prefill(device)
+        for step in range(limit):
+            chosen, chosen_logps = draw(logits, noise[alive, step], self.settings)
+            tokens[alive, step], logps[alive, step] = chosen, chosen_logps
+            ended = running & torch.isin(chosen, ends)
+            lengths[alive[ended]] = step + 1
+            running &= ~ended
+            left = int(running.sum())
+            if left == 0 or step + 1 == limit:
+                break
+            if 2 * left <= len(alive):
+                keep = running.nonzero().squeeze(1)
+                alive, running, chosen, mask = alive[keep], running[keep], chosen[keep], mask[keep]
+                cache.batch_select_indices(keep)
+            mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
+            logits = self._forward(chosen[:, None], mask, cache)
+        tokens, logps = tokens.cpu(), logps.cpu()
+        return [
+            (tokens[row, :length].tolist(), float(logps[row, :length].sum()))
+            for row, length in enumerate(lengths.tolist())
+        ]
+
+    def _prefill(self, device: "torch.device") -> tuple["torch.Tensor", Any, "torch.Tensor"]:
+        """Read each distinct prompt once, and give every row its copy of logits and cache."""
+        import torch
+        from transformers import DynamicCache
+
+        distinct = {tuple(p.ids): None for p in self.batch}
+        place = {ids: index for index, ids in enumerate(distinct)}
+        width = max(map(len, distinct))
+        padded = [[0] * (width - len(ids)) + list(ids) for ids in distinct]
+        present = [[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct]
+        input_ids = torch.tensor(padded, device=device)
+        mask = torch.tensor(present, device=device)
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        logits = self._forward(input_ids, mask, cache)
+        if len(distinct) < len(self.batch):
+            rows = torch.tensor([place[tuple(p.ids)] for p in self.batch], device=device)
+            cache.batch_select_indices(rows)
+            logits, mask = logits[rows], mask[rows]
+        return logits, cache, mask
+
+    def _forward(
+        self, input_ids: "torch.Tensor", mask: "torch.Tensor", cache: Any
+    ) -> "torch.Tensor":
+        """Logits `[rows, vocabulary]` after the last of `input_ids`, padded on the left."""
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            **({"logits_to_keep": 1} if _keeps_last_logits(self.model) else {}),
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+
+def _keeps_last_logits(model: "PreTrainedModel") -> bool:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(base.forward).parameters
+
+
+def uniforms(seeds: Sequence[int], steps: int) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Uniform numbers in [0, 1), `[seeds, steps]`: splitmix64 of the seed's stream at each step.
+
+    Steele, Lea, Flood (2014), "Fast splittable pseudorandom number generators". The seed itself
+    is mixed first, so that the streams of neighbouring seeds have nothing in common.
+    """
+    import numpy as np
+
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    start = _mix(np.array([s % 2**64 for s in seeds], dtype=np.uint64) + golden)
+    counter = np.arange(1, steps + 1, dtype=np.uint64) * golden
+    bits = _mix(start[:, None] + counter[None, :])
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(z: "np.ndarray[Any, np.dtype[np.uint64]]") -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    import numpy as np
+
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def draw(
+    logits: "torch.Tensor", uniform: "torch.Tensor", settings: SamplingSettings
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """One token per row by inverting the cumulative distribution at `uniform`.
+
+    One uniform number per row and step is all it takes, whatever the vocabulary's size.
+
+    Args:
+        logits: `[rows, vocabulary]`.
+        uniform: `[rows]`, float64 in [0, 1).
+        settings: temperature and top_p.
+
+    Returns:
+        Token ids `[rows]`, and their log p at temperature 1 without top_p `[rows]`, float64.
+    """
+    import torch
+
+    logits = logits.float()
+    if settings.temperature == 0:
+        chosen = logits.argmax(dim=1)
+    else:
+        p = torch.softmax(logits / settings.temperature, dim=1)
+        if settings.top_p < 1:
+            p, order = p.sort(dim=1, descending=True, stable=True)
+            before = p.cumsum(dim=1, dtype=torch.float64) - p
+            p = p.masked_fill(before >= settings.top_p, 0)
+        cumulative = p.cumsum(dim=1, dtype=torch.float64)
+        target = uniform[:, None] * cumulative[:, -1:]
+        place = torch.searchsorted(cumulative, target, right=True)
+        place = place.clamp(max=p.shape[1] - 1)
+        chosen = (order.gather(1, place) if settings.top_p < 1 else place).squeeze(1)
+    logps = logits.gather(1, chosen[:, None]).squeeze(1).double() - logits.logsumexp(1).double()
+    return chosen, logps
