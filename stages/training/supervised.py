@@ -4,8 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evals.models.logps import completion_scores
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
+from stages.training.loop import TrainingRun, train
+from stages.training.metrics import PERFORMANCE
+from stages.training.objective import Columns, PerItemObjective, Terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,6 +32,44 @@ class SupervisedResult:
     metrics: Mapping[str, float]
 
 
+class CompletionLikelihood(PerItemObjective[TokenExample]):
+    """Mean over a step's completion tokens of -log p(token)."""
+
+    unit = "example"
+
+    def key(self, item: TokenExample) -> str:
+        """The example's key."""
+        return item.key
+
+    def num_tokens(self, item: TokenExample) -> int:
+        """Prompt and completion."""
+        return len(item.prompt_ids) + len(item.completion_ids)
+
+    def denominator(self, items: Sequence[TokenExample]) -> float:
+        """Completion tokens of the step."""
+        return sum(len(item.completion_ids) for item in items)
+
+    def forward(
+        self, model: "PreTrainedModel", items: Sequence[TokenExample], *, training: bool
+    ) -> Terms:
+        """Summed NLL per example; when measuring also the tokens that greedy decoding gets."""
+        scores = completion_scores(model, items, count_correct=not training)
+        tokens = scores.logps.new_tensor([len(item.completion_ids) for item in items])
+        columns = {"tokens": tokens}
+        if scores.correct is not None:
+            columns["correct"] = scores.correct
+        return Terms(-scores.logps, columns)
+
+    def summarise(self, columns: Columns) -> dict[str, float]:
+        """`loss` per token; measured: `token_accuracy`, and `exact_match` of whole completions."""
+        tokens = columns["tokens"]
+        metrics = {"loss": float(columns["loss"].sum() / tokens.sum())}
+        if "correct" in columns:
+            metrics["token_accuracy"] = float(columns["correct"].sum() / tokens.sum())
+            metrics["exact_match"] = float((columns["correct"] == tokens).double().mean())
+        return metrics
+
+
 def train_supervised(
     model: "PreTrainedModel",
     examples: Sequence[TokenExample],
@@ -48,4 +90,13 @@ def train_supervised(
         DataError: no examples.
         BackendError: the loss is not finite; names the step and the examples.
     """
-    raise NotImplementedError
+    measured = held_out[: config.max_held_out]
+    objective = CompletionLikelihood(config.dtype)
+    rows = train(TrainingRun(model, objective, examples, measured, config, context, title=title))
+    counts = {
+        "train": len(examples),
+        "held_out": len(measured),
+        "steps": int(rows[-1]["step"]),
+        "trained_tokens": sum(len(e.completion_ids) for e in examples),
+    }
+    return SupervisedResult(counts, {k: v for k, v in rows[-1].items() if k not in PERFORMANCE})

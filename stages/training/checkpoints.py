@@ -1,0 +1,125 @@
+"""Checkpoints to resume from: whole or not there, only the newest kept, no pickled code loaded."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.errors import BackendError, StaleInputError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+CHECKPOINTS = "checkpoints"
+
+Identity = Mapping[str, str]
+
+
+def save_training_state(
+    output: Path,
+    step: int,
+    model: "PreTrainedModel",
+    optimizer: "torch.optim.Optimizer",
+    identity: Identity,
+) -> None:
+    """Write `checkpoints/step-N` atomically, then remove older ones.
+
+    Holds the trainable weights (safetensors), the optimizer's state, the random state, the step
+    and `identity`: what the training is defined by beside its config, as the reference policy.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder = output / CHECKPOINTS / f"step-{step}"
+    writing = folder.with_name(f"{folder.name}.writing")
+    shutil.rmtree(writing, ignore_errors=True)
+    writing.mkdir(parents=True)
+    save_file(
+        {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad},
+        writing / "trainable.safetensors",
+    )
+    torch.save(
+        {"optimizer": optimizer.state_dict(), "random": _random_state(model.device)},
+        writing / "optimizer.pt",
+    )
+    (writing / "state.json").write_text(json.dumps({"step": step, "identity": dict(identity)}))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(writing, folder)
+    for other in (output / CHECKPOINTS).iterdir():
+        if other != folder:
+            shutil.rmtree(other)
+
+
+def restore_training_state(
+    output: Path,
+    model: "PreTrainedModel",
+    optimizer: "torch.optim.Optimizer",
+    identity: Identity,
+) -> int | None:
+    """Load the newest checkpoint into model and optimizer; returns its step, None without one.
+
+    Raises:
+        StaleInputError: the checkpoint belongs to a training with another identity.
+        BackendError: the checkpoint does not fit the model.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    folder = _newest(output)
+    if folder is None:
+        return None
+    state = json.loads((folder / "state.json").read_text())
+    _refuse_other_identity(folder, state["identity"], identity)
+    weights = load_file(folder / "trainable.safetensors", device=str(model.device))
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
+        raise BackendError(f"{folder}: weights of another model; delete {folder.parent}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    saved = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    optimizer.load_state_dict(saved["optimizer"])
+    _set_random_state(saved["random"])
+    return int(state["step"])
+
+
+def remove_checkpoints(output: Path) -> None:
+    """Drop what only a resume needs; called once the trained model is published."""
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+
+
+def _newest(output: Path) -> Path | None:
+    folders = [
+        f for f in (output / CHECKPOINTS).glob("step-*") if f.name.removeprefix("step-").isdigit()
+    ]
+    return max(folders, key=lambda f: int(f.name.removeprefix("step-")), default=None)
+
+
+def _refuse_other_identity(folder: Path, saved: Identity, now: Identity) -> None:
+    changed = sorted(k for k in {*saved, *now} if saved.get(k) != now.get(k))
+    if changed:
+        name = changed[0]
+        raise StaleInputError(
+            f"{folder}: training began with another {name} ({saved.get(name)}, now "
+            f"{now.get(name)}) and cannot continue with it; delete {folder.parent} to start over"
+        )
+
+
+def _random_state(device: "torch.device") -> "dict[str, torch.Tensor]":
+    import torch
+
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: "Mapping[str, torch.Tensor]") -> None:
+    import torch
+
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

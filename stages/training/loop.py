@@ -1,0 +1,247 @@
+"""The one training loop: every stage that trains a model goes through `train`."""
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from schemas.errors import BackendError, DataError
+from schemas.stage import StageContext, Task
+from stages.training.checkpoints import restore_training_state, save_training_state
+from stages.training.config import TrainingConfig
+from stages.training.metrics import MetricsLog, Row
+from stages.training.objective import Columns, Objective
+from stages.training.plan import StepPlan
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+Item = TypeVar("Item")
+
+_SHOW_EVERY_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class TrainingRun(Generic[Item]):
+    """A training: what is trained, on what, how, and where it is recorded.
+
+    `identity` is what defines the training beside its config (the reference policy); a checkpoint
+    with another identity is refused. `on_row` sees every row, on resume the earlier ones too.
+    """
+
+    model: "PreTrainedModel"
+    objective: Objective[Item]
+    items: Sequence[Item]
+    held_out: Sequence[Item]
+    config: TrainingConfig
+    context: StageContext
+    title: str
+    identity: Mapping[str, str] = field(default_factory=dict)
+    on_row: Callable[[Row], None] = lambda row: None
+
+
+def train(run: TrainingRun[Item]) -> list[Row]:
+    """Train `run.model` in place and return all rows of the record, oldest first.
+
+    Continues from the newest checkpoint in the stage's directory; on a CPU the result is bit for
+    bit that of an undisturbed run. The loss of a step is normalised over the whole step, so
+    micro-batches of any size give the same gradient.
+
+    Raises:
+        DataError: no items.
+        BackendError: loss or gradient is not finite, or memory ran out.
+        StaleInputError: the checkpoint belongs to another training.
+    """
+    import torch
+
+    if not run.items:
+        raise DataError(f"{run.title}: nothing to train on: no item is left in the train split")
+    devices = [run.model.device] if run.model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _matmul_precision(run.config.matmul_precision):
+        torch.manual_seed(run.config.seed)
+        return _Trainer(run).run_all()
+
+
+class _Trainer(Generic[Item]):
+    def __init__(self, run: TrainingRun[Item]) -> None:
+        self.run = run
+        self.plan = StepPlan(len(run.items), run.config)
+        self.parameters = [p for p in run.model.parameters() if p.requires_grad]
+        self.optimizer = _adamw(self.parameters, run.config)
+        self.micro_batch_size = run.config.micro_batch_size or run.config.batch_size
+
+    def run_all(self) -> list[Row]:
+        run = self.run
+        resumed = restore_training_state(
+            run.context.output, run.model, self.optimizer, run.identity
+        )
+        log = MetricsLog(run.context.output, resumed)
+        for row in log.rows:
+            run.on_row(row)
+        try:
+            with run.context.progress.task(run.title, self.plan.total_steps, "step") as task:
+                task.advance(resumed or 0)
+                self._run_from(resumed, log, task)
+        finally:
+            log.close()
+        log.write_parquet()
+        run.model.eval()
+        return log.rows
+
+    def _run_from(self, resumed: int | None, log: MetricsLog, task: Task) -> None:
+        first = 0 if resumed is None else resumed + 1
+        shown = 0.0
+        for step in range(first, self.plan.total_steps + 1):
+            row = self._row(step)
+            if row:
+                log.append(row)
+                self.run.on_row(row)
+            if self.plan.saves_at(step):
+                self._save(step)
+            task.advance(1 if step else 0)
+            if time.monotonic() - shown > _SHOW_EVERY_SECONDS or step == self.plan.total_steps:
+                task.metrics(row)
+                shown = time.monotonic()
+
+    def _row(self, step: int) -> Row:
+        """Metrics of step `step`, trained on its items; step 0 only evaluates."""
+        metrics: Row = self._train_step(step) if step else {}
+        if self.run.held_out and self.plan.evaluates_at(step):
+            metrics |= self._evaluate()
+        if not metrics:
+            return {}
+        return {"step": step, "epoch": self.plan.epoch_at(step), **metrics}
+
+    def _train_step(self, step: int) -> Row:
+        run, started = self.run, time.perf_counter()
+        items = [run.items[i] for i in self.plan.items_at(step)]
+        _training_mode(run.model)
+        self.optimizer.zero_grad()
+        scale = 1.0 / run.objective.denominator(items)
+        keys: list[str] = []
+        parts: list[Columns] = []
+        with _memory_errors(step):
+            for micro in run.objective.micro_batches(items, self.micro_batch_size):
+                parts.append(run.objective.accumulate(run.model, micro, scale))
+                keys += map(run.objective.key, micro)
+            norm, columns = self._clipped(parts)
+        _refuse_not_finite(step, norm, columns["loss"], keys)
+        learning_rate = self.plan.learning_rate_at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        tokens = sum(map(run.objective.num_tokens, items))
+        return {
+            **run.objective.summarise(columns),
+            "learning_rate": learning_rate,
+            "grad_norm": norm,
+            f"num_{run.objective.unit}s": len(items),
+            "num_tokens": tokens,
+            "tokens_per_second": tokens / (time.perf_counter() - started),
+            "peak_memory_bytes": _peak_memory(run.model.device),
+        }
+
+    def _clipped(self, parts: Sequence[Columns]) -> "tuple[float, dict[str, Tensor]]":
+        """Clip the gradients; their norm before that, and the joined columns on the CPU."""
+        import torch
+
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.run.config.max_grad_norm)
+        return float(norm), _joined(parts)
+
+    def _evaluate(self) -> Row:
+        run = self.run
+        run.model.eval()
+        groups = run.objective.micro_batches(run.held_out, self.micro_batch_size)
+        columns = _joined([run.objective.measure(run.model, group) for group in groups])
+        return {f"eval_{k}": v for k, v in run.objective.summarise(columns).items()}
+
+    def _save(self, step: int) -> None:
+        run = self.run
+        save_training_state(run.context.output, step, run.model, self.optimizer, run.identity)
+
+
+def _joined(parts: Sequence[Columns]) -> "dict[str, Tensor]":
+    """Columns of all micro-batches end to end, moved to the CPU in one transfer."""
+    import torch
+
+    names = list(parts[0])
+    table = torch.stack([torch.cat([part[n].double() for part in parts]) for n in names]).cpu()
+    return dict(zip(names, table.unbind(), strict=True))
+
+
+def _adamw(parameters: "list[torch.nn.Parameter]", config: TrainingConfig) -> "torch.optim.AdamW":
+    """AdamW that decays matrices only: norms and biases have no scale to keep small."""
+    import torch
+
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def _training_mode(model: "PreTrainedModel") -> None:
+    """Train without dropout, which would blur log-probabilities; only LoRA's own stays in force."""
+    model.eval()
+    for name, module in model.named_modules():
+        if name.endswith("lora_dropout"):
+            module.train()
+
+
+def _refuse_not_finite(step: int, norm: float, losses: "Tensor", keys: Sequence[str]) -> None:
+    if losses.isfinite().all() and norm == norm and abs(norm) != float("inf"):
+        return
+    bad = [key for key, good in zip(keys, losses.isfinite().tolist(), strict=True) if not good]
+    what = "loss" if bad else "gradient"
+    shown = ", ".join((bad or keys)[:8])
+    raise BackendError(
+        f"step {step}: the {what} is not finite (items {shown}); the last checkpoint is intact; "
+        "lower learning_rate, or set dtype to float32"
+    )
+
+
+@contextmanager
+def _memory_errors(step: int) -> Iterator[None]:
+    import torch
+
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise BackendError(
+                f"step {step}: out of memory; lower micro_batch_size (then max_length), or set "
+                "dtype to bfloat16"
+            ) from error
+        raise
+
+
+@contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _peak_memory(device: "torch.device") -> int:
+    """Peak bytes: of the GPU where the model is on one, else of this process."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

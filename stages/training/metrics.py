@@ -1,0 +1,68 @@
+"""The record of a training: one row per step, appended as it happens."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, float]
+
+METRICS_JSONL = "metrics.jsonl"
+METRICS_PARQUET = "metrics.parquet"
+
+# Depend on the machine and its load; every other column is the same in every run.
+PERFORMANCE = ("tokens_per_second", "peak_memory_bytes")
+
+
+class MetricsLog:
+    """metrics.jsonl of a training, cut back to the step that a resumed run continues from.
+
+    `rows` holds all rows so far, oldest first; row 0 is the evaluation before the first step.
+    """
+
+    def __init__(self, folder: Path, resumed_step: int | None) -> None:
+        """`resumed_step` is None for a training that begins; what is there is then dropped."""
+        self._folder = folder
+        self.rows = [] if resumed_step is None else self._kept(resumed_step)
+        self._rewrite()
+        self._file: IO[str] = (folder / METRICS_JSONL).open("a", encoding="utf-8")
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Write one row; it is in the file when this returns."""
+        self.rows.append(dict(row))
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Stop writing rows."""
+        self._file.close()
+
+    def write_parquet(self) -> None:
+        """Write metrics.parquet: a column per metric, null where a step has none."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        schema = pa.schema([(n, pa.int64() if n == "step" else pa.float64()) for n in names])
+        table = pa.Table.from_pylist(self.rows, schema=schema)
+        temporary = self._folder / f"{METRICS_PARQUET}.writing"
+        pq.write_table(table, temporary)
+        os.replace(temporary, self._folder / METRICS_PARQUET)
+
+    def _kept(self, resumed_step: int) -> list[Row]:
+        path = self._folder / METRICS_JSONL
+        rows: list[Row] = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break  # the line that was being written when the process died
+            if row["step"] <= resumed_step:
+                rows.append(row)
+        return rows
+
+    def _rewrite(self) -> None:
+        temporary = self._folder / f"{METRICS_JSONL}.writing"
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
+        os.replace(temporary, self._folder / METRICS_JSONL)
