@@ -76,6 +76,28 @@ def completion_scores(
     return CompletionScores(logps, batch.by_sequence(hits).sum(dim=1))
 
 
+def next_token_logits(
+    model: "PreTrainedModel", prompts: Sequence[Sequence[int]], pad_id: int = 0
+) -> "Tensor":
+    """Logits of the token that follows each prompt: (n, vocabulary), float32.
+
+    Raises:
+        ValueError: a prompt is empty.
+    """
+    import torch
+
+    if not all(len(prompt) for prompt in prompts):
+        raise ValueError("a prompt needs at least one token")
+    length = max(len(prompt) for prompt in prompts)
+    padded = [[*prompt, *[pad_id] * (length - len(prompt))] for prompt in prompts]
+    input_ids = torch.tensor(padded, device=model.device)
+    rows = torch.arange(len(prompts), device=model.device)
+    last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
+    with _head_reads_only(model, rows, last):
+        logits: Tensor = model(input_ids=input_ids, use_cache=False).logits[0]
+    return logits.float()
+
+
 @dataclass(frozen=True)
 class _Batch:
     """Padded tokens (n, length), and of all completion tokens, flattened: row, place, target.
