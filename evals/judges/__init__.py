@@ -1,0 +1,76 @@
+"""Judges: one module per kind, one interface, one file that opens them again."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from evals.judges.interface import Judge
+from evals.judges.length import LengthJudge
+from evals.judges.orders import judge_both_orders, judge_in_order
+from evals.judges.preference_model import PreferenceModelJudge
+from evals.judges.rule import RuleJudge
+from schemas.errors import DataError, MissingInputError
+from schemas.stage import Config, Runtime
+
+__all__ = [
+    "JUDGE_FILE",
+    "Judge",
+    "JudgeFile",
+    "JudgeKind",
+    "LengthJudge",
+    "PreferenceModelJudge",
+    "RuleJudge",
+    "judge_both_orders",
+    "judge_in_order",
+    "open_judge",
+    "save_judge",
+]
+
+JudgeKind = Annotated[RuleJudge | LengthJudge | PreferenceModelJudge, Field(discriminator="kind")]
+"""Every kind of judge. A new one is a module and a member here."""
+
+JUDGE_FILE = "judge.json"
+
+
+class JudgeFile(Config):
+    """What judge.json holds: the settings that open the judge, and who it was when saved."""
+
+    judge: JudgeKind
+    name: str = Field(description="what tables call the judge")
+    fingerprint: str = Field(description="hash of settings and weights when it was saved")
+
+
+def save_judge(folder: Path, kind: JudgeKind, runtime: Runtime) -> Judge:
+    """Open the judge that `folder` and `kind` make, write judge.json, and return the judge.
+
+    Where `folder` holds a trained model, the settings forget the model that training began from.
+    """
+    judge = kind.open(folder, runtime)
+    if isinstance(kind, PreferenceModelJudge) and kind.trained_model(folder):
+        kind = kind.model_copy(update={"model": None})
+    record = JudgeFile(judge=kind, name=judge.name, fingerprint=judge.fingerprint)
+    (folder / JUDGE_FILE).write_text(record.model_dump_json(indent=2) + "\n")
+    return judge
+
+
+def open_judge(folder: Path, runtime: Runtime) -> Judge:
+    """Open the judge that a judge stage has left in its directory.
+
+    Raises:
+        MissingInputError: no judge.json there, or the model's folder is gone.
+        DataError: judge.json cannot be read.
+        BackendError: the model cannot be loaded.
+    """
+    path = folder / JUDGE_FILE
+    if not path.exists():
+        raise MissingInputError(f"{path}: missing; run the stage judge again")
+    try:
+        record = TypeAdapter(JudgeFile).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            f"{path}: not a judge ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
+            "run the stage judge again"
+        ) from error
+    return record.judge.open(folder, runtime)

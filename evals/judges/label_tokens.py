@@ -1,0 +1,63 @@
+"""A preference model's prompt and the one token it answers with."""
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from evals.judges.layout import SectionRole, comparison_chat
+from evals.models.rendering import ChatRenderer
+from schemas.errors import ConfigError
+from schemas.labels import Comparison, Message, Messages, Preference
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class LabelTokens:
+    """Comparisons to tokens, for training and for scoring alike.
+
+    What the tokens of all three labels share at their beginning (a space, say) belongs to the
+    prompt; `ids` are the first tokens that differ. A training example is a prompt and one of them,
+    so it is exactly what scoring looks at.
+    """
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", section_role: SectionRole = "system"
+    ) -> None:
+        """Raises ConfigError where the first tokens of the labels are not distinct."""
+        self._renderer = ChatRenderer(tokenizer)
+        self._section_role = section_role
+        spelled = [self._spell(label) for label in Preference]
+        same = takewhile(lambda column: len(set(column)) == 1, zip(*spelled, strict=False))
+        self.shared = [column[0] for column in same]
+        firsts = [ids[len(self.shared)] for ids in spelled if len(ids) > len(self.shared)]
+        if len(set(firsts)) != len(Preference):
+            raise ConfigError(
+                f"{tokenizer.name_or_path}: the labels {', '.join(Preference)} do not begin with "
+                "three different tokens, so one token cannot tell them apart; use a model with "
+                "another tokenizer"
+            )
+        self.ids: dict[Preference, int] = dict(zip(Preference, firsts, strict=True))
+
+    def prompt_ids(self, comparison: Comparison) -> list[int]:
+        """Tokens up to where the label's token follows.
+
+        Raises:
+            ConfigError: the chat template refuses the conversation.
+        """
+        return [*self._render(comparison_chat(comparison, self._section_role)), *self.shared]
+
+    def _spell(self, label: Preference) -> list[int]:
+        question: Message = {"role": "user", "content": "x"}
+        answer: Message = {"role": "assistant", "content": label.value}
+        return self._renderer.render([question], [answer]).completion_ids
+
+    def _render(self, chat: Messages) -> list[int]:
+        from jinja2 import TemplateError
+
+        try:
+            return self._renderer.prompt_ids(chat)
+        except TemplateError as error:
+            raise ConfigError(
+                f"{self._renderer.tokenizer.name_or_path}: the chat template refuses a comparison "
+                f"({error}); set judge.section_role to user, or chat_template beside the model"
+            ) from error
