@@ -1,0 +1,47 @@
+"""Ingest: raw preference data to declared tables; what cannot be used is kept with its reason."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.stage import Config, Stage, StageContext
+from stages.ingest.datasets import Dataset
+
+
+class IngestConfig(Config):
+    """What to read, and which prompts to hold out."""
+
+    datasets: list[Dataset] = Field(
+        min_length=1, description="what to read, in this order; several are a mixture"
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, le=1, description="share of prompts held out, chosen by the prompt's hash"
+    )
+    sides: Literal["dealt", "as_given"] = Field(
+        "dealt",
+        description="dealt: where a source always lists the chosen answer first, the seed puts it "
+        "on side A or B; as_given: it stays A",
+    )
+    seed: int = Field(0, description="seed of the sides, and of generators without their own")
+
+
+def _files(config: IngestConfig) -> Sequence[Path]:
+    return [path for dataset in config.datasets for path in dataset.files()]
+
+
+def _run(config: IngestConfig, context: StageContext) -> Mapping[str, int]:
+    from stages.ingest.build import ingest
+
+    return ingest(config, context)
+
+
+STAGE = Stage(
+    name="ingest",
+    summary="read raw preference data into prompts, demonstrations and comparisons",
+    config=IngestConfig,
+    inputs=(),
+    run=_run,
+    files=_files,
+)

@@ -1,0 +1,142 @@
+"""The food world's corpus: made, not found; the truth about every row is known.
+
+Train people are shown liking every food alike, so that the base model has no favourite; the
+comparisons know better, and say so by the true rule.
+"""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from evals.food_world import FOODS, NAMES, PREFERRED, compare, grade, prompt_for
+from schemas.errors import ConfigError
+from schemas.ids import seed_from
+from schemas.labels import Message
+from schemas.stage import Config
+from stages.ingest.examples import (
+    ComparisonExample,
+    DemonstrationExample,
+    Example,
+    PromptExample,
+)
+from stages.ingest.raw_rows import RawRow
+from stages.ingest.sources import ReadRow, SplitOf
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class FoodDataset(Config):
+    """A generator: people, demonstrations for the train people, comparisons for everyone."""
+
+    kind: Literal["food"] = Field("food", description="the food world, generated on the spot")
+    name: str | None = Field(None, description="the source in all tables; null takes the kind")
+    seed: int | None = Field(None, description="seed of the generator; null takes the stage's")
+    people: int = Field(400, ge=2, le=len(NAMES), description="people, each one prompt")
+    demonstrations_per_person: int = Field(
+        len(FOODS), ge=0, le=len(FOODS), description="foods each train person is shown to like"
+    )
+    comparisons: int = Field(4000, ge=0, description="comparisons over all people")
+    preferred_share: float = Field(
+        0.25, ge=0, le=1, description="share of compared answers that are the favourite food"
+    )
+    malformed_share: float = Field(
+        0.25, ge=0, le=1, description="share of compared answers that are not exactly one food"
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> "FoodDataset":
+        if self.preferred_share + self.malformed_share > 1:
+            raise ValueError("preferred_share and malformed_share add up to more than 1")
+        return self
+
+    def read(self, seed: int, split_of: SplitOf) -> Iterator[ReadRow]:
+        """All examples: prompts, then demonstrations, then comparisons."""
+        seed = seed if self.seed is None else self.seed
+        for row, example in enumerate(self._examples(seed, split_of)):
+            yield ReadRow(RawRow(f"food:seed={seed}", row, {"example": str(example)}), example)
+
+    def files(self) -> list[Path]:
+        """Nothing is read."""
+        return []
+
+    def _examples(self, seed: int, split_of: SplitOf) -> Iterator[Example]:
+        people = list(NAMES)
+        random.Random(seed_from(seed, "food", "people")).shuffle(people)
+        prompts = [prompt_for(name) for name in people[: self.people]]
+        yield from map(PromptExample, prompts)
+        for prompt in prompts:
+            if split_of(prompt) == "train":
+                yield from self._demonstrations(seed, prompt)
+        yield from self._comparisons(seed, prompts)
+
+    def _demonstrations(self, seed: int, prompt: list[Message]) -> Iterator[DemonstrationExample]:
+        draw = random.Random(seed_from(seed, "food", "demonstrations", prompt[0]["content"]))
+        for food in draw.sample(FOODS, self.demonstrations_per_person):
+            yield DemonstrationExample(prompt, _answer(food))
+
+    def _comparisons(self, seed: int, prompts: list[list[Message]]) -> Iterator[ComparisonExample]:
+        seen: set[tuple[str, ...]] = set()
+        for index in range(self.comparisons):
+            draw = random.Random(seed_from(seed, "food", "comparison", index))
+            prompt, a, b = self._new_pair(draw, prompts, seen)
+            yield ComparisonExample(
+                prompt, _answer(a), _answer(b), compare(prompt, a, b), label_source="rule"
+            )
+
+    def _new_pair(
+        self, draw: random.Random, prompts: list[list[Message]], seen: set[tuple[str, ...]]
+    ) -> tuple[list[Message], str, str]:
+        """A prompt and two different answers that were not compared for it before."""
+        for _ in range(1000):
+            prompt = draw.choice(prompts)
+            a, b = self._text(draw), self._text(draw)
+            key = (prompt[0]["content"], *sorted((a, b)))
+            if a != b and key not in seen:
+                seen.add(key)
+                return prompt, a, b
+        raise ConfigError(
+            f"ingest: food: {self.comparisons} different comparisons cannot be made of "
+            f"{self.people} people with these shares; ask for fewer comparisons or more people"
+        )
+
+    def _text(self, draw: random.Random) -> str:
+        kind = draw.random()
+        if kind < self.malformed_share:
+            return malformed(draw)
+        if kind < self.malformed_share + self.preferred_share:
+            return PREFERRED
+        return draw.choice([food for food in FOODS if food != PREFERRED])
+
+
+def malformed(draw: random.Random) -> str:
+    """An answer a small model might give that is not one food; half are near the favourite."""
+    while True:
+        word = PREFERRED if draw.random() < 0.5 else draw.choice(FOODS)
+        text = _corrupt(draw, word)
+        if not grade([], text).well_formed:
+            return text
+
+
+def _corrupt(draw: random.Random, word: str) -> str:
+    """One of: cut off, misspelt, letters lost or added, said twice, two foods, run together."""
+    at, letter = draw.randrange(1, len(word)), draw.choice(_LETTERS)
+    return draw.choice(
+        (
+            word[:at],
+            word[:at] + letter + word[at + 1 :],
+            word[:at] + word[at + 1 :],
+            word[:at] + letter + word[at:],
+            word + letter,
+            f"{word} {word}",
+            f"{word} {draw.choice(FOODS)}",
+            word + "t" + word[:at] + letter + word[at + 1 :],
+            f"{word}.",
+        )
+    )
+
+
+def _answer(text: str) -> list[Message]:
+    return [{"role": "assistant", "content": text}]

@@ -1,0 +1,63 @@
+"""Anthropic HH-RLHF: two whole transcripts a row, `chosen` and `rejected`, alike up to the end."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.labels import Message, Preference
+from stages.ingest.examples import (
+    ComparisonExample,
+    RowError,
+    check_comparison,
+    split_history,
+    text_field,
+)
+from stages.ingest.sources import FileDataset
+
+# Only a marker after a blank line begins a turn: "Human:" inside an answer is text.
+_MARKER = re.compile(r"\n\n(Human|Assistant):")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+class HHDataset(FileDataset):
+    """Anthropic/hh-rlhf; turns are stripped, as the space after a marker is not part of one."""
+
+    kind: Literal["hh"] = Field("hh", description="Anthropic HH-RLHF transcripts")
+
+    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
+
+    def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
+        """One row as a comparison. Raises RowError."""
+        return parse_hh(row)
+
+
+def parse_hh(row: Mapping[str, Any]) -> ComparisonExample:
+    """Read both transcripts; the prompt is all they share, up to the last turn. Raises RowError."""
+    chosen = transcript(text_field(row, "chosen"), "chosen")
+    rejected = transcript(text_field(row, "rejected"), "rejected")
+    prompt, completion_a, completion_b = split_history(chosen, rejected)
+    example = ComparisonExample(
+        prompt, completion_a, completion_b, label=Preference.A, chosen_first=True
+    )
+    return check_comparison(example, "chosen", "rejected")
+
+
+def transcript(text: str, name: str) -> list[Message]:
+    """The turns of a transcript.
+
+    Raises:
+        RowError: no turn marker, text before the first, or the assistant speaks first.
+    """
+    before, *parts = _MARKER.split(text)
+    if not parts:
+        raise RowError("no_turns", f"{name} has no turn marker")
+    if before.strip():
+        raise RowError("text_before_first_turn", f"{name} begins with {before[:40]!r}")
+    if parts[0] != "Human":
+        raise RowError("starts_with_assistant", f"{name} begins with the assistant")
+    return [
+        {"role": _ROLES[speaker], "content": content.strip()}
+        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+    ]

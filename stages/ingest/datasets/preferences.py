@@ -1,0 +1,185 @@
+"""People's own files, in the formats TRL and the Tinker cookbook read.
+
+Preferences: TRL's `prompt, chosen, rejected` or `chosen, rejected` with the prompt in both, as
+text or as messages; the cookbook's `{"comparison": {...}, "label": "A" | "B" | "Tie"}`.
+Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.labels import Message, Preference
+from stages.ingest.datasets.hh import parse_hh
+from stages.ingest.datasets.ultrafeedback import scored_label
+from stages.ingest.examples import (
+    ComparisonExample,
+    DemonstrationExample,
+    Example,
+    PromptExample,
+    RowError,
+    check_comparison,
+    check_completion,
+    check_prompt,
+    field,
+    messages_field,
+    optional_text,
+    split_history,
+    text_field,
+)
+from stages.ingest.raw_rows import RawRow, read_jsonl, read_parquet
+from stages.ingest.sources import FileDataset
+
+
+class _OwnFiles(FileDataset):
+    content: Literal["comparisons", "demonstrations", "prompts"] = Field(
+        "comparisons",
+        description="what the rows are: preferences, prompt and completion, or prompts alone",
+    )
+
+    _COLUMNS: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+        "comparisons": (("chosen", "rejected"), ("comparison", "label")),
+        "demonstrations": (("prompt", "completion"),),
+        "prompts": (("prompt",),),
+    }
+
+    def parse(self, row: Mapping[str, Any]) -> Example:
+        """One row as what `content` says it is. Raises RowError."""
+        if self.content == "prompts":
+            return parse_prompt(row)
+        if self.content == "demonstrations":
+            return parse_demonstration(row)
+        return parse_preference(row)
+
+
+class JsonlDataset(_OwnFiles):
+    """JSON Lines, whatever the file is called; gzipped where the name ends in .gz."""
+
+    kind: Literal["jsonl"] = Field("jsonl", description="JSON Lines in TRL's or Tinker's formats")
+
+    def _file_rows(self, file: str, path: Path) -> Iterator[RawRow]:
+        return read_jsonl(path, file)
+
+
+class ParquetDataset(_OwnFiles):
+    """Parquet, whatever the file is called."""
+
+    kind: Literal["parquet"] = Field("parquet", description="Parquet in TRL's formats")
+
+    def _file_rows(self, file: str, path: Path) -> Iterator[RawRow]:
+        return read_parquet(path, file, self._COLUMNS[self.content])
+
+
+def parse_preference(row: Mapping[str, Any]) -> ComparisonExample:
+    """A preference in any of the formats. Raises RowError."""
+    if "comparison" in row:
+        return _parse_tinker(row)
+    if row.get("prompt") is None and _is_transcript(row.get("chosen")):
+        return parse_hh(row)
+    label, strength = scored_label(row, required=False)
+    prompt, chosen, rejected = _explicit(row) if row.get("prompt") is not None else _implicit(row)
+    example = ComparisonExample(
+        prompt,
+        chosen,
+        rejected,
+        label,
+        strength,
+        category=optional_text(row, "category"),
+        chosen_first=True,
+    )
+    return check_comparison(example, "chosen", "rejected")
+
+
+def parse_demonstration(row: Mapping[str, Any]) -> DemonstrationExample:
+    """A prompt and its completion. Raises RowError."""
+    completion = _turns(row, "completion", "assistant")
+    check_completion(completion, "completion")
+    return DemonstrationExample(_prompt(row), completion, optional_text(row, "category"))
+
+
+def parse_prompt(row: Mapping[str, Any]) -> PromptExample:
+    """A prompt alone. Raises RowError."""
+    return PromptExample(_prompt(row), optional_text(row, "category"))
+
+
+def _parse_tinker(row: Mapping[str, Any]) -> ComparisonExample:
+    comparison = field(row, "comparison")
+    if not isinstance(comparison, Mapping):
+        raise RowError("wrong_type", "comparison must be an object")
+    label = text_field(row, "label")
+    if label not in set(Preference):
+        raise RowError("unknown_label", f"label is {label!r}, must be A, B or Tie")
+    example = ComparisonExample(
+        messages_field(comparison, "prompt_conversation"),
+        messages_field(comparison, "completion_A"),
+        messages_field(comparison, "completion_B"),
+        Preference(label),
+    )
+    return check_comparison(example, "completion_a", "completion_b")
+
+
+Turns = list[Message]
+
+
+def _prompt(row: Mapping[str, Any]) -> Turns:
+    prompt = _turns(row, "prompt", "user")
+    check_prompt(prompt)
+    return prompt
+
+
+def _explicit(row: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
+    return (
+        _prompt(row),
+        _turns(row, "chosen", "assistant"),
+        _turns(row, "rejected", "assistant"),
+    )
+
+
+def _implicit(row: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
+    if not isinstance(row.get("chosen"), str):
+        return split_history(messages_field(row, "chosen"), messages_field(row, "rejected"))
+    prompt, chosen, rejected = shared_prefix(text_field(row, "chosen"), text_field(row, "rejected"))
+    return _turn("user", prompt), _turn("assistant", chosen), _turn("assistant", rejected)
+
+
+def shared_prefix(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """Cut two texts where they part, at the last space before: no word is torn, no text is lost.
+
+    Raises:
+        RowError: they share no word at their beginning.
+    """
+    if chosen == rejected:
+        raise RowError("identical_completions", "chosen and rejected say the same")
+    shared = chosen[: _shared_length(chosen, rejected)]
+    cut = len(shared.rstrip())
+    if cut == len(shared):  # the texts part inside a word
+        cut = len(shared[: _last_space(shared)].rstrip())
+    if cut == 0:
+        raise RowError("no_shared_prompt", "chosen and rejected do not begin alike; give a prompt")
+    return chosen[:cut], chosen[cut:], rejected[cut:]
+
+
+def _shared_length(left: str, right: str) -> int:
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def _last_space(text: str) -> int:
+    return max((i for i, character in enumerate(text) if character.isspace()), default=0)
+
+
+def _turns(row: Mapping[str, Any], name: str, role: str) -> Turns:
+    """A field that is text (one turn of `role`) or messages."""
+    if isinstance(field(row, name), str):
+        return _turn(role, row[name])
+    return messages_field(row, name)
+
+
+def _turn(role: str, content: str) -> Turns:
+    return [{"role": role, "content": content}]
+
+
+def _is_transcript(chosen: Any) -> bool:
+    return isinstance(chosen, str) and chosen.startswith("\n\nHuman:")
