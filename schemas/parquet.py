@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,14 @@ class ShardedTable:
         self.path = directory / f"{name or table.name}.parquet"
         self._folder = directory / f"{name or table.name}.shards"
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self._undo_merge()
+
+    def _undo_merge(self) -> None:
+        """Make the whole table the first shard again: `merge` was killed, or its stage after it."""
+        for shard in self.shards():
+            shard.unlink()
+        os.replace(self.path, self._folder / f"{0:08d}.parquet")
 
     def shards(self) -> list[Path]:
         """The finished shards, in the order they were written."""
@@ -179,9 +188,7 @@ class ShardedTable:
         whole = pa.concat_tables(parts) if parts else self.table.schema.empty_table()
         whole = whole.sort_by([(column, "ascending") for column in sort_by])
         rows = write_table(self.path, self.table, whole)
-        for shard in self.shards():
-            shard.unlink()
-        self._folder.rmdir()
+        shutil.rmtree(self._folder)
         return rows
 
 
