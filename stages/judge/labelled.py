@@ -1,0 +1,55 @@
+"""Ingest's labelled comparisons, by split, with the rows they came from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.labels import Comparison, LabeledComparison, Preference
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled comparisons of one split, sorted by id, and the rows they came from."""
+
+    comparisons: Sequence[LabeledComparison]
+    rows: Sequence[Row]
+
+
+def labelled(rows: Sequence[Row], split: str) -> Labelled:
+    """The comparisons of a split that somebody has labelled.
+
+    Ids are content hashes, so their order has nothing to do with the order of the source: the
+    first n are a fair sample.
+    """
+    kept = [r for r in rows if r["split"] == split and r["label"] is not None]
+    kept.sort(key=lambda r: str(r["comparison_id"]))
+    return Labelled([_comparison(r) for r in kept], kept)
+
+
+def _comparison(row: Row) -> LabeledComparison:
+    return LabeledComparison(
+        Comparison(
+            comparison_id=row["comparison_id"],
+            prompt_id=row["prompt_id"],
+            prompt=row["prompt"],
+            completion_a=row["completion_a"],
+            completion_b=row["completion_b"],
+        ),
+        label=Preference(row["label"]),
+        strength=row["strength"],
+    )
+
+
+def reject(row: Row, reason: str, detail: str) -> dict[str, Any]:
+    """A row of REJECTS for a comparison that cannot be trained on."""
+    return {
+        "table": "comparisons",
+        "reason": reason,
+        "detail": detail,
+        "file": row["file"],
+        "row": row["row"],
+        "raw": json.dumps({k: row[k] for k in ("comparison_id", "prompt_id", "label")}),
+    }
