@@ -14,6 +14,7 @@ from stages.training.config import TrainingConfig
 from stages.training.metrics import MetricsLog, Row
 from stages.training.objective import Columns, Objective
 from stages.training.plan import StepPlan
+from stages.training.precision import matmul_precision
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def train(run: TrainingRun[Item]) -> list[Row]:
     if not run.items:
         raise DataError(f"{run.title}: nothing to train on: no item is left in the train split")
     devices = [run.model.device] if run.model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _matmul_precision(run.config.matmul_precision):
+    with torch.random.fork_rng(devices=devices), matmul_precision(run.config.matmul_precision):
         torch.manual_seed(run.config.seed)
         return _Trainer(run).run_all()
 
@@ -224,18 +225,6 @@ def _memory_errors(step: int) -> Iterator[None]:
                 "dtype to bfloat16"
             ) from error
         raise
-
-
-@contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    import torch
-
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _peak_memory(device: "torch.device") -> int:

@@ -7,12 +7,13 @@ a fused head) is another `micro_batches` and `accumulate`, and no change to the 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from evals.models.checkpoints import Dtype
+from stages.training.precision import autocast
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -61,7 +62,7 @@ class Terms:
 class PerItemObjective(ABC, Generic[Item]):
     """An objective given by a forward pass: one loss per item, gradients by autograd."""
 
-    def __init__(self, dtype: Literal["float32", "bfloat16"] = "float32") -> None:
+    def __init__(self, dtype: Dtype = "float32") -> None:
         self.dtype = dtype
 
     @abstractmethod
@@ -91,13 +92,3 @@ class PerItemObjective(ABC, Generic[Item]):
         with torch.no_grad(), autocast(self.dtype, model.device):
             terms = self.forward(model, items, training=False)
         return {"loss": terms.loss, **terms.columns}
-
-
-def autocast(dtype: str, device: "torch.device") -> AbstractContextManager[None]:
-    """Mixed precision around a forward pass; does nothing for float32."""
-    import torch
-
-    context: AbstractContextManager[None] = torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"
-    )
-    return context

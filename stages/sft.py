@@ -1,0 +1,170 @@
+"""sft: teaches a model the demonstrations, so that the policy starts in distribution."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from evals.models.checkpoints import ModelSource
+from schemas.errors import DataError
+from schemas.labels import Messages
+from schemas.stage import Config, Stage, StageContext
+from stages.training.config import TrainingConfig
+from stages.training.from_scratch import VLLM_HEAD_SIZES, FromScratch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from stages.training.supervised import TokenExample
+
+Row = Mapping[str, Any]
+
+
+class SftConfig(Config):
+    """Supervised training on the demonstrations of ingest."""
+
+    model: ModelSource | None = Field(None, description="the model to start from")
+    from_scratch: FromScratch | None = Field(
+        None, description="or the shape of a new model, its tokenizer trained on the spot"
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="how to train")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> "SftConfig":
+        if (self.model is None) == (self.from_scratch is None):
+            raise ValueError("give exactly one of model and from_scratch")
+        return self
+
+
+def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
+    """Train on demonstrations of the train split, measure on those of the test split.
+
+    Raises:
+        DataError: there are no demonstrations to train on.
+    """
+    from evals.models.checkpoints import save_checkpoint
+    from stages.training.adapters import add_lora, fold_adapter
+    from stages.training.checkpoints import remove_checkpoints
+    from stages.training.screening import Rejects
+    from stages.training.supervised import train_supervised
+
+    rows = _demonstrations(context)
+    model, tokenizer = _start(config, context, rows)
+    rejects = Rejects("demonstrations")
+    train, held_out = _examples(config, model, tokenizer, rows, rejects)
+    if not train:
+        raise DataError(
+            f"sft: every demonstration of the train split was rejected "
+            f"({', '.join(sorted(rejects.counts())) or 'none there'}); raise training.max_length "
+            "or look into the demonstrations"
+        )
+    if config.training.lora:
+        model = add_lora(model, config.training.lora, config.training.seed)
+    result = train_supervised(model, train, held_out, config.training, context, "sft")
+    rejects.write(context.output)
+    save_checkpoint(fold_adapter(model), tokenizer, context.output / "model")
+    remove_checkpoints(context.output)
+    return {"in": len(rows), **result.counts, **rejects.counts()}
+
+
+def _demonstrations(context: StageContext) -> list[dict[str, Any]]:
+    from schemas.parquet import read_rows
+    from schemas.tables import DEMONSTRATIONS
+
+    path = context.input("ingest", DEMONSTRATIONS.file_name)
+    rows = read_rows(path, DEMONSTRATIONS)
+    if not any(row["split"] == "train" for row in rows):
+        raise DataError(
+            f"{path}: no demonstrations in the train split; add a dataset that has some to "
+            "[ingest], or leave [sft] out and name a start model"
+        )
+    return sorted(rows, key=lambda row: str(row["demonstration_id"]))
+
+
+def _start(
+    config: SftConfig, context: StageContext, demonstrations: Sequence[Row]
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The model to train, in float32 on its device, and its tokenizer."""
+    from evals.models.checkpoints import load_causal_lm, load_tokenizer, torch_device
+    from stages.training.adapters import fold_adapter
+    from stages.training.from_scratch import (
+        conversation_texts,
+        initial_model,
+        train_tokenizer,
+    )
+
+    device = torch_device(context.runtime)
+    if config.model:
+        model = fold_adapter(load_causal_lm(config.model, device))
+        return model, load_tokenizer(config.model)
+    shape = config.from_scratch
+    assert shape is not None
+    if shape.head_size not in VLLM_HEAD_SIZES:
+        context.progress.warn(
+            f"sft: heads of {shape.head_size} dimensions: vLLM takes "
+            f"{', '.join(map(str, sorted(VLLM_HEAD_SIZES)))}; sample with transformers"
+        )
+    texts = conversation_texts(shape, _conversations(context, demonstrations))
+    tokenizer = train_tokenizer(shape, texts)
+    return initial_model(shape, tokenizer, config.training.seed).to(device), tokenizer
+
+
+def _conversations(context: StageContext, demonstrations: Sequence[Row]) -> Iterator[Messages]:
+    """Every conversation of the train split as the policy and as a judge will see it."""
+    from evals.judges.layout import comparison_chat
+    from schemas.labels import Comparison, Preference
+    from schemas.parquet import iter_batches
+    from schemas.tables import COMPARISONS
+
+    for row in demonstrations:
+        if row["split"] == "train":
+            yield [*row["prompt"], *row["completion"]]
+    path = context.input("ingest", COMPARISONS.file_name)
+    labels = cycle(Preference)
+    fields = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
+    for batch in iter_batches(path, COMPARISONS):
+        for row in batch.to_pylist():
+            if row["split"] == "train":
+                chat = comparison_chat(Comparison(*(row[name] for name in fields)))
+                yield [*chat, {"role": "assistant", "content": next(labels).value}]
+
+
+def _examples(
+    config: SftConfig,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[Row],
+    rejects: Any,
+) -> "tuple[list[TokenExample], list[TokenExample]]":
+    """Examples of the train and of the test split; rows that cannot be used go to `rejects`."""
+    from evals.models.rendering import ChatRenderer
+    from stages.training.rendering import render_or_reject
+    from stages.training.screening import length_limit
+    from stages.training.supervised import TokenExample
+
+    renderer = ChatRenderer(tokenizer)
+    limit = length_limit(config.training.max_length, model.config)
+    splits: dict[str, list[TokenExample]] = {"train": [], "test": []}
+    for row in rows:
+        tokens = render_or_reject(renderer, row, row["prompt"], row["completion"], limit, rejects)
+        if tokens:
+            splits[row["split"]].append(
+                TokenExample(row["demonstration_id"], tokens.prompt_ids, tokens.completion_ids)
+            )
+    return splits["train"], splits["test"]
+
+
+def _files(config: SftConfig) -> list[Path]:
+    return config.model.files() if config.model else []
+
+
+STAGE = Stage(
+    name="sft",
+    summary="train the start policy on demonstrations",
+    config=SftConfig,
+    inputs=("ingest",),
+    run=run,
+    files=_files,
+)

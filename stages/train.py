@@ -1,0 +1,219 @@
+"""train: Direct Preference Optimization of a policy against its reference."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from evals.models.checkpoints import ModelSource
+from schemas.errors import ConfigError, DataError
+from schemas.stage import Config, Stage, StageContext
+from stages.training.config import TrainingConfig
+from stages.training.losses import Loss, SigmoidLoss
+from stages.training.metrics import PERFORMANCE, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from stages.training.dpo import PairExample
+    from stages.training.guard import ChosenGuard
+    from stages.training.reference import ReferencePass
+    from stages.training.screening import Rejects
+
+
+class TrainConfig(Config):
+    """DPO on the pairs of label, or on people's comparisons where the recipe has no label."""
+
+    model: ModelSource | None = Field(
+        None, description="the policy to start from; null takes the model of [sft]"
+    )
+    reference: ModelSource | None = Field(
+        None, description="the reference policy; null takes the start of the policy"
+    )
+    loss: Loss = Field(SigmoidLoss(), description="sigmoid (DPO), ipo or hinge")
+    training: TrainingConfig = Field(TrainingConfig(), description="how to train")
+
+
+def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
+    """Train the policy, measured on held-out pairs; publishes the final weights.
+
+    Raises:
+        DataError: no pair is left to train on.
+        ConfigError: there is no model to start from, or the reference has another tokenizer.
+        StaleInputError: what an interrupted run left has another reference policy.
+    """
+    from evals.models.checkpoints import (
+        load_causal_lm,
+        load_tokenizer,
+        save_checkpoint,
+        torch_device,
+    )
+    from stages.training.adapters import fold_adapter
+    from stages.training.checkpoints import remove_checkpoints
+    from stages.training.guard import ChosenGuard
+    from stages.training.screening import Rejects
+
+    source = _start_model(config, context)
+    tokenizer = load_tokenizer(source)
+    model = fold_adapter(load_causal_lm(source, torch_device(context.runtime)))
+    rejects = Rejects("preference_pairs")
+    pairs = _pairs(config, context, model.config, tokenizer, rejects)
+    reference = _reference(config, context, source, model, tokenizer, pairs)
+    guard = ChosenGuard(config.loss.beta, context.progress, held_out=bool(pairs.held_out))
+    model, rows = _optimise(config, context, model, pairs, reference, guard)
+    counts = {**pairs.counts, "steps": int(rows[-1]["step"]), **rejects.counts()}
+    _write_summary(config, context, counts, reference.fingerprint, rows, guard)
+    rejects.write(context.output)
+    save_checkpoint(model, tokenizer, context.output / "model")
+    remove_checkpoints(context.output)
+    return counts
+
+
+def _start_model(config: TrainConfig, context: StageContext) -> ModelSource:
+    if config.model is None and not context.has("sft"):
+        raise ConfigError("train: no model to start from: set train.model or add [sft]")
+    source = config.model or ModelSource(path=str(context.input("sft", "model")))
+    if config.training.lora and (Path(source.path) / "adapter_config.json").exists():
+        raise ConfigError(
+            f"{source.path}: is an adapter, and training.lora would put one on top of it; merge it "
+            "into its base model first, or train without lora"
+        )
+    return source
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    train: "list[PairExample]"
+    held_out: "list[PairExample]"
+    counts: Mapping[str, int]
+
+
+def _pairs(
+    config: TrainConfig,
+    context: StageContext,
+    model_config: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    rejects: "Rejects",
+) -> _Pairs:
+    """The pairs to train on and to measure on.
+
+    Where label has written no held-out pairs, people's comparisons of the test split serve.
+    """
+    from evals.models.rendering import ChatRenderer
+    from stages.training.pairs import human_pairs, labelled_pairs, screen_pairs
+    from stages.training.screening import length_limit
+
+    rows = labelled_pairs(context) if context.has("label") else human_pairs(context)
+    if not any(row["split"] == "test" for row in rows) and context.has("ingest"):
+        rows += human_pairs(context, split="test")
+    limit = length_limit(config.training.max_length, model_config)
+    usable = screen_pairs(rows, ChatRenderer(tokenizer), limit, rejects)
+    train = [pair for split, pair in usable if split == "train"]
+    test = [pair for split, pair in usable if split == "test"]
+    held_out = test[: config.training.max_held_out]
+    if not train:
+        reasons = [f"{n} {r}" for r, n in rejects.counts().items()] if rejects.rows else []
+        raise DataError(
+            "train: no preference pair of the train split can be used "
+            f"({', '.join(reasons) or 'there are none'}); loosen what [label] demands, raise "
+            "training.max_length, or ingest more comparisons"
+        )
+    counts = {"in": len(rows), "train": len(train), "held_out": len(held_out)}
+    return _Pairs(train, held_out, counts | {"held_out_unused": len(test) - len(held_out)})
+
+
+def _reference(
+    config: TrainConfig,
+    context: StageContext,
+    source: ModelSource,
+    start: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    pairs: _Pairs,
+) -> "ReferencePass":
+    """The reference's log-probabilities of all pairs, from disk or from one pass."""
+    from stages.training.reference import ReferencePass, open_reference, reference_fingerprint
+
+    training = config.training
+    fingerprint = reference_fingerprint(config.reference or source, tokenizer, training.dtype)
+    everything = [*pairs.train, *pairs.held_out]
+    reference = ReferencePass(context.output, fingerprint, everything)
+    if not reference.is_finished:
+        model = start
+        if config.reference:
+            model = open_reference(config.reference, tokenizer, start.device)
+        batch_size = training.micro_batch_size or training.batch_size
+        reference.compute(model, batch_size, training, context.progress)
+    return reference
+
+
+def _optimise(
+    config: TrainConfig,
+    context: StageContext,
+    model: "PreTrainedModel",
+    pairs: _Pairs,
+    reference: "ReferencePass",
+    guard: "ChosenGuard",
+) -> "tuple[PreTrainedModel, list[Row]]":
+    from stages.training.adapters import add_lora
+    from stages.training.dpo import PreferenceObjective
+    from stages.training.loop import TrainingRun, train
+
+    if config.training.lora:
+        model = add_lora(model, config.training.lora, config.training.seed)
+    rows = train(
+        TrainingRun(
+            model,
+            PreferenceObjective(config.loss, config.training.dtype),
+            reference.attach(pairs.train),
+            reference.attach(pairs.held_out),
+            config.training,
+            context,
+            title="train",
+            identity={"reference": reference.fingerprint},
+            on_row=guard.observe,
+        )
+    )
+    return model, rows
+
+
+def _write_summary(
+    config: TrainConfig,
+    context: StageContext,
+    counts: Mapping[str, int],
+    reference: str,
+    rows: Sequence[Row],
+    guard: "ChosenGuard",
+) -> None:
+    """summary.json: what a reader wants of the curves, without what depends on the machine."""
+    clean = [{k: v for k, v in row.items() if k not in PERFORMANCE} for row in rows]
+    measured = [row for row in clean if "eval_loss" in row]
+    summary = {
+        "loss": config.loss.model_dump(),
+        "method": "lora" if config.training.lora else "full",
+        "reference": reference,
+        "counts": dict(counts),
+        "final": clean[-1],
+        "eval_first": measured[0] if measured else None,
+        "eval_last": measured[-1] if measured else None,
+        "eval_best": min(measured, key=lambda row: row["eval_loss"], default=None),
+        "chosen_fell_at_step": guard.first_step,
+    }
+    path = context.output / "summary.json"
+    path.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _files(config: TrainConfig) -> list[Path]:
+    return [f for source in (config.model, config.reference) if source for f in source.files()]
+
+
+STAGE = Stage(
+    name="train",
+    summary="train the policy on preference pairs with DPO",
+    config=TrainConfig,
+    inputs=("ingest", "sft", "label"),
+    run=run,
+    files=_files,
+)

@@ -1,0 +1,116 @@
+"""The DPO objective: pairs to losses, gradients and TRL's metric names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evals.models.checkpoints import Dtype
+from evals.models.logps import completion_logps
+from evals.models.rendering import RenderedCompletion
+from stages.training.losses import PairLogps, PairLoss, rpo_term
+from stages.training.objective import Columns, PerItemObjective, Terms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class PairExample:
+    """A preference pair in tokens, with the reference's summed log-probabilities (nats)."""
+
+    key: str
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    reference_chosen: float = 0.0
+    reference_rejected: float = 0.0
+
+    @property
+    def num_tokens(self) -> int:
+        """Distinct tokens: the prompt counts once."""
+        return len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
+
+    @property
+    def sequences(self) -> tuple[RenderedCompletion, RenderedCompletion]:
+        """Chosen and rejected, each behind the prompt."""
+        return (
+            RenderedCompletion(self.prompt_ids, self.chosen_ids),
+            RenderedCompletion(self.prompt_ids, self.rejected_ids),
+        )
+
+
+def pair_logps(model: "PreTrainedModel", pairs: Sequence[PairExample]) -> "tuple[Tensor, Tensor]":
+    """Summed log-probabilities of the chosen and of the rejected completions, float64 (n,) each."""
+    both = [pair.sequences for pair in pairs]
+    logps = completion_logps(model, [c for c, _ in both] + [r for _, r in both])
+    return logps[: len(pairs)], logps[len(pairs) :]
+
+
+class PreferenceObjective(PerItemObjective[PairExample]):
+    """Mean over a step's pairs of a preference loss against a reference policy."""
+
+    unit = "pair"
+
+    def __init__(self, loss: PairLoss, dtype: Dtype = "float32") -> None:
+        super().__init__(dtype)
+        self.loss = loss
+
+    def key(self, item: PairExample) -> str:
+        """The pair's id."""
+        return item.key
+
+    def num_tokens(self, item: PairExample) -> int:
+        """Prompt once, and both completions."""
+        return item.num_tokens
+
+    def denominator(self, items: Sequence[PairExample]) -> float:
+        """Pairs of the step."""
+        return len(items)
+
+    def forward(
+        self, model: "PreTrainedModel", items: Sequence[PairExample], *, training: bool
+    ) -> Terms:
+        """Losses of a micro-batch of pairs, both completions in one batch."""
+        chosen, rejected = pair_logps(model, items)
+        logps = PairLogps(
+            chosen,
+            rejected,
+            chosen.new_tensor([p.reference_chosen for p in items]),
+            chosen.new_tensor([p.reference_rejected for p in items]),
+            chosen.new_tensor([len(p.chosen_ids) for p in items]),
+            chosen.new_tensor([len(p.rejected_ids) for p in items]),
+        )
+        columns = {
+            "chosen": logps.chosen.detach(),
+            "rejected": logps.rejected.detach(),
+            "chosen_log_ratio": logps.chosen_log_ratio.detach(),
+            "rejected_log_ratio": logps.rejected_log_ratio.detach(),
+            "nll": rpo_term(logps.chosen, logps.chosen_tokens).detach(),
+        }
+        return Terms(self.loss(logps), columns)
+
+    def summarise(self, columns: Columns) -> dict[str, float]:
+        """Means over pairs.
+
+        rewards/* are beta times log-ratios; rewards/accuracies counts a tie as half, and
+        rewards/tie_rate says how many there are; log_ratio_gap is the margin without beta, to
+        compare across betas; nll_loss is the chosen completion's, per token.
+        """
+        beta = self.loss.beta
+        gap = columns["chosen_log_ratio"] - columns["rejected_log_ratio"]
+        wins, ties = (gap > 0).double(), (gap == 0).double()
+        chosen = beta * float(columns["chosen_log_ratio"].mean())
+        rejected = beta * float(columns["rejected_log_ratio"].mean())
+        return {
+            "loss": float(columns["loss"].mean()),
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+            "rewards/accuracies": float((wins + ties / 2).mean()),
+            "rewards/tie_rate": float(ties.mean()),
+            "logps/chosen": float(columns["chosen"].mean()),
+            "logps/rejected": float(columns["rejected"].mean()),
+            "log_ratio_gap": float(gap.mean()),
+            "nll_loss": float(columns["nll"].mean()),
+        }

@@ -1,0 +1,57 @@
+"""Which rows can be trained on; the others are written down with their reason, never shortened."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.labels import Messages
+from schemas.parquet import write_table
+from schemas.tables import REJECTS
+
+
+@dataclass
+class Rejects:
+    """Rows that a stage will not train on, on their way to rejects.parquet."""
+
+    table: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, row: Mapping[str, Any], reason: str, detail: str) -> None:
+        """Set a row aside; `row` has the lineage columns file and row."""
+        self.rows.append(
+            {
+                "table": self.table,
+                "reason": reason,
+                "detail": detail,
+                "file": row["file"],
+                "row": row["row"],
+                "raw": json.dumps(row, ensure_ascii=False, sort_keys=True, default=str),
+            }
+        )
+
+    def counts(self) -> dict[str, int]:
+        """`rejected`, and `rejected.<reason>` for each reason."""
+        by_reason = Counter(row["reason"] for row in self.rows)
+        return {
+            "rejected": len(self.rows),
+            **{f"rejected.{reason}": n for reason, n in sorted(by_reason.items())},
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write rejects.parquet, sorted so that the same rows give the same file."""
+        ordered = sorted(self.rows, key=lambda r: (r["file"], r["row"], r["reason"], r["raw"]))
+        write_table(folder / REJECTS.file_name, REJECTS, ordered, self.counts())
+
+
+def has_text(messages: Messages) -> bool:
+    """Whether any turn says something."""
+    return any(m["content"].strip() for m in messages)
+
+
+def length_limit(max_length: int | None, model_config: Any) -> int | None:
+    """Tokens an item may have: the recipe's limit and the model's own, whichever is lower."""
+    own = getattr(model_config, "max_position_embeddings", None)
+    return min((n for n in (max_length, own) if n), default=None)
