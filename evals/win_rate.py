@@ -17,6 +17,9 @@ from schemas.labels import Order
 VerdictRow = Mapping[str, Any]
 """One row of the VERDICTS table; its probabilities speak of the comparison's own A and B."""
 
+IDENTICAL = "identical completions"
+"""The raw reply of a tie that needed no judge: both completions are the same text."""
+
 Conclusion = Literal["better", "worse", "cannot tell"]
 
 # Two-sided 5% test with 80% power: z(0.975) + z(0.8).
@@ -34,7 +37,7 @@ class WorstCase:
 
 @dataclass(frozen=True)
 class Position:
-    """How far the place of a completion, and not its text, decides.
+    """How far the place of a completion, and not its text, decides; identical texts left out.
 
     `consistency`: share of comparisons scored in both orders whose two verdicts name the same side.
     `p_first`: mean soft score of whichever completion was shown first; 0.5 is unbiased.
@@ -54,8 +57,9 @@ class WinRate:
 
     `n`, `n_wins`, `n_losses`, `n_ties` count prompts that have a score; `n_unscored` counts
     verdicts that failed, `n_unscored_prompts` prompts left without any score. Both stay out of the
-    rates. `win_rate` is soft (p_a + p_tie / 2); `discrete_win_rate` takes a prompt as won, tied or
-    lost by the mean of its hard verdicts, so two orders that contradict each other are a tie.
+    rates. `n_identical` counts comparisons of one text with itself, ties by definition.
+    `win_rate` is soft (p_a + p_tie / 2); `discrete_win_rate` takes a prompt as won, tied or lost by
+    the mean of its hard verdicts, so two orders that contradict each other are a tie.
     `standard_error` is None below two prompts; `win_rate` is None where nothing was scored.
     """
 
@@ -70,6 +74,7 @@ class WinRate:
     n_ties: int
     n_unscored: int
     n_unscored_prompts: int
+    n_identical: int
     n_verdicts: int
     unscored_reasons: Mapping[str, int]
     worst_case: WorstCase
@@ -121,6 +126,7 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
         n_ties=ties,
         n_unscored=len(failed),
         n_unscored_prompts=len({row["prompt_id"] for row in listed}) - len(soft),
+        n_identical=len({row["comparison_id"] for row in listed if _is_identical(row)}),
         n_verdicts=len(listed),
         unscored_reasons=dict(sorted(Counter(r["unscored_reason"] for r in failed).items())),
         worst_case=WorstCase(_mean_with(listed, 0.0), _mean_with(listed, 1.0)),
@@ -199,8 +205,8 @@ def minimum_detectable_effect(scores: Sequence[float]) -> float | None:
 
 
 def position(rows: Iterable[VerdictRow]) -> Position:
-    """The effect of the order shown, over the scored verdicts of one judge."""
-    listed = [row for row in rows if _is_scored(row)]
+    """The effect of the order shown, over the verdicts that one judge was asked for and gave."""
+    listed = [row for row in rows if _is_scored(row) and not _is_identical(row)]
     of_a: dict[str, list[float]] = {order.value: [] for order in Order}
     hard: dict[str, dict[str, float]] = defaultdict(dict)
     for row in listed:
@@ -219,6 +225,10 @@ def position(rows: Iterable[VerdictRow]) -> Position:
 
 def _is_scored(row: VerdictRow) -> bool:
     return row["verdict"] is not None
+
+
+def _is_identical(row: VerdictRow) -> bool:
+    return bool(row.get("raw") == IDENTICAL)
 
 
 def _score(row: VerdictRow, *, hard: bool = False) -> float:

@@ -178,6 +178,10 @@ class ShardedTable:
             found.update(zip(*(data[c].to_pylist() for c in columns), strict=True))
         return found
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of all finished shards as dictionaries, in the order they were written."""
+        return [row for shard in self.shards() for row in pq.read_table(shard).to_pylist()]
+
     def append(self, rows: Rows) -> None:
         """Write one more shard; it is there whole or not at all."""
         write_table(self._folder / f"{len(self.shards()):08d}.parquet", self.table, rows)

@@ -1,0 +1,52 @@
+"""The two models of an evaluation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from evals.models.checkpoints import ModelSource, model_fingerprint
+from schemas.errors import ConfigError
+from schemas.manifest import read_manifest
+from schemas.stage import StageContext
+from stages.evaluate import EvaluateConfig
+
+Role = Literal["policy", "baseline"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model, the part it plays, and the fingerprint of its weights."""
+
+    role: Role
+    source: ModelSource
+    fingerprint: str
+
+
+def contenders(config: EvaluateConfig, context: StageContext) -> Mapping[Role, Contender]:
+    """Policy and baseline, as the config names them or the recipe's other stages made them.
+
+    Raises:
+        ConfigError: neither says which model it is.
+        MissingInputError: a stage left no model behind.
+    """
+    return {
+        "policy": _contender("policy", config.policy or _trained(context, "train", "policy")),
+        "baseline": _contender("baseline", config.baseline or _start(context)),
+    }
+
+
+def _contender(role: Role, source: ModelSource) -> Contender:
+    return Contender(role, source, model_fingerprint(source))
+
+
+def _start(context: StageContext) -> ModelSource:
+    """What training started from: the model [train] names, else what [sft] has made."""
+    manifest = read_manifest(context.inputs["train"]) if context.has("train") else None
+    named = manifest.payload.get("config", {}).get("model") if manifest else None
+    return ModelSource(**named) if named else _trained(context, "sft", "baseline")
+
+
+def _trained(context: StageContext, stage: str, role: Role) -> ModelSource:
+    if not context.has(stage):
+        raise ConfigError(f"evaluate.{role}: the recipe has no [{stage}]; name the model there")
+    return ModelSource(path=str(context.input(stage, "model")))

@@ -1,0 +1,105 @@
+"""Completions of one model on the test prompts, resumable, and the prompts themselves."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.models.samplers import SampledCompletion, Sampler, SampleRequest, Unsampled
+from evals.models.samplers.rows import completion_row, request_for
+from schemas.errors import DataError
+from schemas.ids import canonical_messages, seed_from
+from schemas.parquet import ShardedTable, read_rows
+from schemas.stage import StageContext
+from schemas.tables import COMPLETIONS, PROMPTS
+from stages.evaluate import EvaluateConfig
+from stages.evaluate.models import Role
+
+Row = dict[str, Any]
+
+SHARD_REQUESTS = 256
+
+
+def read_test_prompts(path: Path, max_prompts: int | None) -> list[Row]:
+    """The test prompts, sorted by id; the first `max_prompts` of them, which is a random choice.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = [row for row in read_rows(path, PROMPTS) if row["split"] == "test"]
+    if not rows:
+        raise DataError(
+            f"{path}: no prompt is in the test split, so there is nothing to evaluate on; "
+            "raise ingest.test_fraction"
+        )
+    return sorted(rows, key=lambda row: str(row["prompt_id"]))[:max_prompts]
+
+
+class Completions:
+    """The completions table of one model while it is being made."""
+
+    def __init__(
+        self, role: Role, prompts: Sequence[Row], config: EvaluateConfig, context: StageContext
+    ) -> None:
+        self._role = role
+        self._config = config
+        self._context = context
+        self._table = ShardedTable(context.output, COMPLETIONS, f"completions_{role}")
+        self._wanted = [(prompt, index) for prompt in prompts for index in range(config.n)]
+        done = self._table.done("prompt_id", "sample_index")
+        self.missing = [w for w in self._wanted if (w[0]["prompt_id"], w[1]) not in done]
+        self.rejects: list[Row] = []
+
+    def sample(self, sampler: Sampler) -> None:
+        """Sample what is missing, one finished shard after another.
+
+        Policy and baseline draw independently: their seeds differ.
+        """
+        settings = self._config.settings
+        seed = seed_from(settings.seed, "evaluate", self._role)
+        progress = self._context.progress
+        title = f"{self._role} completions"
+        with progress.task(title, len(self._wanted), "completions") as task:
+            task.advance(len(self._wanted) - len(self.missing))
+            for shard in _shards(self.missing):
+                requests = [request_for(prompt, index, seed) for prompt, index in shard]
+                self._keep(sampler, shard, requests)
+                task.advance(len(shard))
+        self.missing = []
+
+    def _keep(
+        self, sampler: Sampler, shard: Sequence[tuple[Row, int]], requests: Sequence[SampleRequest]
+    ) -> None:
+        settings = self._config.settings
+        rows = []
+        answers = sampler.sample(requests, settings)
+        for (prompt, index), request, answer in zip(shard, requests, answers, strict=True):
+            if isinstance(answer, SampledCompletion):
+                rows.append(completion_row(prompt, index, request, answer, sampler, settings))
+            else:
+                self.rejects.append(_reject(self._role, prompt, index, answer))
+        if rows:
+            self._table.append(rows)
+
+    def rows(self) -> list[Row]:
+        """What has been sampled, sorted by prompt and sample number."""
+        return sorted(self._table.rows(), key=lambda r: (r["prompt_id"], r["sample_index"]))
+
+    def merge(self) -> int:
+        """Write the table in the order of `rows` and remove its shards; returns its length."""
+        return self._table.merge(("prompt_id", "sample_index"))
+
+
+def _shards(wanted: Sequence[tuple[Row, int]]) -> Iterator[Sequence[tuple[Row, int]]]:
+    for start in range(0, len(wanted), SHARD_REQUESTS):
+        yield wanted[start : start + SHARD_REQUESTS]
+
+
+def _reject(role: Role, prompt: Mapping[str, Any], index: int, answer: Unsampled) -> Row:
+    return {
+        "table": f"completions_{role}",
+        "reason": answer.reason,
+        "detail": f"sample {index}: {answer.detail}",
+        "file": prompt["file"],
+        "row": prompt["row"],
+        "raw": canonical_messages(prompt["prompt"]),
+    }
