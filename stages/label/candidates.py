@@ -1,0 +1,86 @@
+"""Which completions of a prompt are compared: every two different texts of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from typing import Any, Literal
+
+from schemas.ids import canonical_messages, comparison_id
+from schemas.labels import Comparison
+
+Row = Mapping[str, Any]
+Truncated = Literal["keep", "rejected_only", "drop"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Two completions of one prompt, A the one sampled first, and their rows of COMPLETIONS."""
+
+    comparison: Comparison
+    row_a: Row
+    row_b: Row
+
+
+@dataclass(frozen=True)
+class PromptCandidates:
+    """What one prompt offers.
+
+    `completions`: its different texts, by sample_index; of equal texts the first. `reason` says
+    why there is nothing to compare, None where there is. `repeated` and `truncated` count
+    completions left out for either cause.
+    """
+
+    completions: Sequence[Row]
+    candidates: Sequence[Candidate]
+    reason: str | None
+    detail: str
+    row: Row
+    repeated: int
+    truncated: int
+
+
+def by_prompt(rows: Sequence[Row], truncated: Truncated) -> Iterator[PromptCandidates]:
+    """The candidates of every prompt, prompts sorted by id.
+
+    Args:
+        rows: of COMPLETIONS, in any order.
+        truncated: `drop` leaves out completions that ran into max_tokens.
+    """
+    ordered = sorted(rows, key=lambda r: (r["prompt_id"], r["sample_index"], r["completion_id"]))
+    for _, group in groupby(ordered, key=lambda r: str(r["prompt_id"])):
+        yield _of_prompt(list(group), truncated)
+
+
+def _of_prompt(rows: Sequence[Row], truncated: Truncated) -> PromptCandidates:
+    usable = [r for r in rows if truncated != "drop" or r["finish_reason"] != "length"]
+    first: dict[str, Row] = {}
+    for row in usable:
+        first.setdefault(canonical_messages(row["completion"]), row)
+    completions = list(first.values())
+    reason, detail = _nothing_to_compare(len(rows), len(usable), len(completions))
+    return PromptCandidates(
+        completions=completions,
+        candidates=[_candidate(a, b) for a, b in combinations(completions, 2)],
+        reason=reason,
+        detail=detail,
+        row=rows[0],
+        repeated=len(usable) - len(completions),
+        truncated=len(rows) - len(usable),
+    )
+
+
+def _nothing_to_compare(sampled: int, usable: int, distinct: int) -> tuple[str | None, str]:
+    if distinct > 1:
+        return None, ""
+    if usable > 1:
+        return "identical_completions", f"all {usable} completions have the same text"
+    if usable < sampled:
+        return "truncated", f"{sampled - usable} of {sampled} completions ran into max_tokens"
+    return "single_completion", "only one completion was sampled"
+
+
+def _candidate(row_a: Row, row_b: Row) -> Candidate:
+    prompt, a, b = row_a["prompt"], row_a["completion"], row_b["completion"]
+    return Candidate(
+        Comparison(comparison_id(prompt, a, b), row_a["prompt_id"], prompt, a, b), row_a, row_b
+    )
