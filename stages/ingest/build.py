@@ -9,6 +9,7 @@ from schemas.ids import prompt_id
 from schemas.stage import StageContext, Task
 from stages.ingest.collector import Collector
 from stages.ingest.examples import RowError
+from stages.ingest.sources import FileDataset
 from stages.ingest.splits import hash_split
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
     collector = Collector(config)
     with context.progress.task("reading", None, "rows") as task:
         for dataset in config.datasets:
+            _note_unpinned(dataset, context)
             try:
                 _read(dataset, config, collector, task)
             except DataError:
@@ -55,6 +57,11 @@ def _read(dataset: "Dataset", config: "IngestConfig", collector: Collector, task
             f"({listed or 'nothing was read'}); {first or 'the source is empty'}; "
             "check that kind and path belong together"
         )
+
+
+def _note_unpinned(dataset: "Dataset", context: StageContext) -> None:
+    if isinstance(dataset, FileDataset) and dataset.hub_id and dataset.hub_revision == "main":
+        context.progress.note(f"{dataset.hub_id} may change; pin it by hub_revision = a commit")
 
 
 def _place(file: str, row: int, error: RowError) -> str:

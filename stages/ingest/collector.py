@@ -128,6 +128,8 @@ class Collector:
             "file": row.origin.file,
             "row": row.origin.row,
         }
+        if self._splits.get(prompt, place["split"]) != place["split"]:
+            self._moved.add(prompt)  # whatever becomes of this row
         if isinstance(example, ComparisonExample):
             self._keep_comparison(example, place)
             if getattr(dataset, "demonstrations", "none") == "chosen":
@@ -141,12 +143,9 @@ class Collector:
         self._keep_prompt(example.category, place)
 
     def _keep_prompt(self, category: str | None, place: Row) -> None:
-        prompt, split = place["prompt_id"], place["split"]
-        if prompt not in self._splits:
-            self._splits[prompt] = split
+        if place["prompt_id"] not in self._splits:
+            self._splits[place["prompt_id"]] = place["split"]
             self._prompts.append({**place, "category": category})
-        elif self._splits[prompt] != split:
-            self._moved.add(prompt)
 
     def _keep_demonstration(self, example: DemonstrationExample, place: Row) -> None:
         identity = demonstration_id(example.prompt, example.completion)

@@ -100,9 +100,13 @@ def number_field(row: Mapping[str, Any], name: str) -> float:
     value = field(row, name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowError("wrong_type", f"{name} is {_type(value)}, must be a number")
-    if not math.isfinite(value):
-        raise RowError("non_finite_number", f"{name} is {value}")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more digits than any float
+        number = math.inf
+    if not math.isfinite(number):
+        raise RowError("non_finite_number", f"{name} is {number}")
+    return number
 
 
 def messages_field(row: Mapping[str, Any], name: str) -> list[Message]:

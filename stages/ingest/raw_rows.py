@@ -63,8 +63,8 @@ def read_jsonl(path: Path, file: str) -> Iterator[RawRow]:
 
 
 def _open(path: Path) -> BinaryIO:
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-    return cast(BinaryIO, opened)
+    opener = gzip.open if path.name.endswith(".gz") else open
+    return cast(BinaryIO, opener(path, "rb"))
 
 
 def _json_value(line: bytes) -> Mapping[str, Any] | RowError:

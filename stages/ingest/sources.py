@@ -57,6 +57,8 @@ class FileDataset(Config):
 
     # Columns that a Parquet file must have: one of these sets, whole.
     columns: ClassVar[tuple[tuple[str, ...], ...]] = ((),)
+    # What counts as a data file in a folder.
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
     @model_validator(mode="after")
     def _one_source(self) -> "FileDataset":
@@ -79,7 +81,7 @@ class FileDataset(Config):
         if self.path is None:
             return []
         try:
-            return [path for _, path in local_files(self.path)]
+            return [path for _, path in local_files(self.path, self.suffixes)]
         except MissingInputError:
             return []
 
@@ -96,7 +98,7 @@ class FileDataset(Config):
 
     def _raw_rows(self) -> Iterator[RawRow]:
         if self.path is not None:
-            for file, path in local_files(self.path):
+            for file, path in local_files(self.path, self.suffixes):
                 yield from self._file_rows(file, path)
         else:
             yield from read_hub(
@@ -115,7 +117,7 @@ class FileDataset(Config):
         raise ConfigError(f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}")
 
 
-def local_files(path: str) -> list[tuple[str, Path]]:
+def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
     """The files a path stands for, each with its name in the tables, sorted by name.
 
     Raises:
@@ -125,15 +127,13 @@ def local_files(path: str) -> list[tuple[str, Path]]:
     if place.is_file():
         return [(path, place)]
     if place.is_dir():
-        found = sorted(p for p in place.rglob("*") if p.name.endswith(SUFFIXES) and p.is_file())
+        found = sorted(p for p in place.rglob("*") if p.name.endswith(suffixes) and p.is_file())
         labelled = [(f"{path.rstrip('/')}/{p.relative_to(place).as_posix()}", p) for p in found]
     else:
         matches = sorted(glob.glob(str(place), recursive=True))
         labelled = [(m, Path(m)) for m in matches if Path(m).is_file()]
     if not labelled:
-        what = (
-            f"no {', '.join(SUFFIXES)} files in this folder" if place.is_dir() else "no such file"
-        )
+        what = "no file to read in this folder" if place.is_dir() else "no such file"
         raise MissingInputError(
             f"{path}: {what} (looked from {Path.cwd()}); set the path of the data set in [ingest]"
         )

@@ -25,6 +25,7 @@ from stages.ingest.examples import (
 from stages.ingest.raw_rows import RawRow
 from stages.ingest.sources import ReadRow, SplitOf
 
+_OTHERS = [food for food in FOODS if food != PREFERRED]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -40,10 +41,10 @@ class FoodDataset(Config):
     )
     comparisons: int = Field(4000, ge=0, description="comparisons over all people")
     preferred_share: float = Field(
-        0.25, ge=0, le=1, description="share of compared answers that are the favourite food"
+        0.25, ge=0, le=1, description="share of compared answers drawn as the favourite food"
     )
     malformed_share: float = Field(
-        0.25, ge=0, le=1, description="share of compared answers that are not exactly one food"
+        0.25, ge=0, le=1, description="share of compared answers drawn as not exactly one food"
     )
 
     @model_validator(mode="after")
@@ -90,9 +91,10 @@ class FoodDataset(Config):
         self, draw: random.Random, prompts: list[list[Message]], seen: set[tuple[str, ...]]
     ) -> tuple[list[Message], str, str]:
         """A prompt and two different answers that were not compared for it before."""
+        kinds = self._kinds(draw)
         for _ in range(1000):
             prompt = draw.choice(prompts)
-            a, b = self._text(draw), self._text(draw)
+            a, b = (_text(draw, kind) for kind in kinds)
             key = (prompt[0]["content"], *sorted((a, b)))
             if a != b and key not in seen:
                 seen.add(key)
@@ -102,13 +104,20 @@ class FoodDataset(Config):
             f"{self.people} people with these shares; ask for fewer comparisons or more people"
         )
 
-    def _text(self, draw: random.Random) -> str:
-        kind = draw.random()
-        if kind < self.malformed_share:
-            return malformed(draw)
-        if kind < self.malformed_share + self.preferred_share:
-            return PREFERRED
-        return draw.choice([food for food in FOODS if food != PREFERRED])
+    def _kinds(self, draw: random.Random) -> list[str]:
+        """The kinds of both answers; the favourite is never compared with itself."""
+        rest = 1 - self.preferred_share - self.malformed_share
+        shares = (self.preferred_share, self.malformed_share, max(rest, 0.0))
+        kinds = draw.choices(("preferred", "malformed", "other"), shares, k=2)
+        if kinds == ["preferred", "preferred"]:
+            kinds[draw.randrange(2)] = "other"
+        return kinds
+
+
+def _text(draw: random.Random, kind: str) -> str:
+    if kind == "malformed":
+        return malformed(draw)
+    return PREFERRED if kind == "preferred" else draw.choice(_OTHERS)
 
 
 def malformed(draw: random.Random) -> str:

@@ -30,7 +30,7 @@ from stages.ingest.examples import (
     text_field,
 )
 from stages.ingest.raw_rows import RawRow, read_jsonl, read_parquet
-from stages.ingest.sources import FileDataset
+from stages.ingest.sources import JSON_LINES, FileDataset
 
 
 class _OwnFiles(FileDataset):
@@ -59,6 +59,8 @@ class JsonlDataset(_OwnFiles):
 
     kind: Literal["jsonl"] = Field("jsonl", description="JSON Lines in TRL's or Tinker's formats")
 
+    suffixes: ClassVar[tuple[str, ...]] = JSON_LINES
+
     def _file_rows(self, file: str, path: Path) -> Iterator[RawRow]:
         return read_jsonl(path, file)
 
@@ -67,6 +69,8 @@ class ParquetDataset(_OwnFiles):
     """Parquet, whatever the file is called."""
 
     kind: Literal["parquet"] = Field("parquet", description="Parquet in TRL's formats")
+
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
 
     def _file_rows(self, file: str, path: Path) -> Iterator[RawRow]:
         return read_parquet(path, file, self._COLUMNS[self.content])

@@ -1,0 +1,167 @@
+"""Splits, sides, duplicates and what is derived from comparisons."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from schemas.errors import ConfigError
+from stages.ingest.splits import hash_split, named_split
+from tests.fixtures.ingest import Ingest, pair
+
+Write = Callable[..., str]
+
+
+def own(path: str, **more: Any) -> dict[str, Any]:
+    return {"kind": "jsonl", "path": path, **more}
+
+
+def test_a_split_depends_on_the_prompt_alone(ingest: Ingest, jsonl: Write) -> None:
+    rows = [pair(i) for i in range(200)]
+    shuffled = [{**r, "chosen": r["chosen"] + "!"} for r in random.Random(0).sample(rows, 150)]
+    one = ingest(own(jsonl(rows)), test_fraction=0.3)
+    two = ingest(own(jsonl(shuffled, "other.jsonl")), test_fraction=0.3, seed=9)
+    splits = {r["prompt_id"]: r["split"] for r in one.table("prompts")}
+    assert all(splits[r["prompt_id"]] == r["split"] for r in two.table("comparisons"))
+    assert 40 <= list(splits.values()).count("test") <= 80
+
+
+def test_a_larger_test_fraction_only_adds() -> None:
+    ids = [f"{random.Random(i).getrandbits(128):032x}" for i in range(500)]
+    small, large = ({i for i in ids if hash_split(i, f) == "test"} for f in (0.1, 0.2))
+    assert small < large
+    assert not [i for i in ids if hash_split(i, 0) == "test" or hash_split(i, 1) == "train"]
+
+
+def test_chosen_falls_on_a_side_by_content_and_seed(ingest: Ingest, jsonl: Write) -> None:
+    path = jsonl([pair(i) for i in range(400)])
+    sides = {}
+    for seed in (0, 1):
+        rows = ingest(own(path), seed=seed).table("comparisons")
+        for row in rows:
+            good = row["completion_a"] if row["label"] == "A" else row["completion_b"]
+            assert good[0]["content"].startswith("good")
+        sides[seed] = [r["label"] for r in rows]
+        assert 150 < sides[seed].count("A") < 250
+    assert sides[0] != sides[1]
+    given = ingest(own(path), sides="as_given").table("comparisons")
+    assert {r["label"] for r in given} == {"A"}
+
+
+def test_duplicates_are_rejected_whatever_their_order(ingest: Ingest, jsonl: Write) -> None:
+    row, other = pair(0), pair(1)
+    contrary = {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+    result = ingest(own(jsonl([row, other, row, contrary])))
+    assert result.reasons == ["duplicate", "contradictory_duplicate"]
+    assert "rows.jsonl row 0" in result.table("rejects")[1]["detail"]
+    assert result.counts["comparisons"] == 2
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"), [("B", "duplicate"), ("A", "contradictory_duplicate")]
+)
+def test_a_mirrored_comparison_is_known_again(
+    ingest: Ingest, jsonl: Write, label: str, reason: str
+) -> None:
+    def tinker(a: str, b: str, label: str) -> dict[str, Any]:
+        sides = {"completion_A": a, "completion_B": b}
+        turns = {k: [{"role": "assistant", "content": v}] for k, v in sides.items()}
+        prompt = [{"role": "user", "content": "Hi"}]
+        return {"comparison": {"prompt_conversation": prompt, **turns}, "label": label}
+
+    result = ingest(own(jsonl([tinker("x", "y", "A"), tinker("y", "x", label)])))
+    assert result.reasons == [reason]
+
+
+def test_a_mixture_counts_each_source_and_knows_duplicates_across(
+    ingest: Ingest, jsonl: Write
+) -> None:
+    one, two = jsonl([pair(0), pair(1)], "one.jsonl"), jsonl([pair(1), pair(2)], "two.jsonl")
+    result = ingest(own(one, name="first"), own(two))
+    assert [r["source"] for r in result.table("comparisons")] == ["first", "first", "jsonl"]
+    assert result.counts["rows_in"] == 4
+    assert result.counts["rows_kept"] == 3
+    assert result.reasons == ["duplicate"]
+
+
+def test_max_rows_caps_each_data_set(ingest: Ingest, jsonl: Write) -> None:
+    path = jsonl([pair(i) for i in range(10)])
+    assert ingest(own(path, max_rows=4)).counts["rows_in"] == 4
+
+
+def test_demonstrations_are_the_chosen_answers_of_train_once_each(
+    ingest: Ingest, jsonl: Write
+) -> None:
+    rows = [pair(i) for i in range(50)] + [{**pair(i), "rejected": "other"} for i in range(50)]
+    ties = [{**pair(i), "score_chosen": 1, "score_rejected": 1} for i in range(50, 60)]
+    result = ingest(own(jsonl(rows + ties)), test_fraction=0.4)
+    train = {r["prompt_id"] for r in result.table("prompts") if r["split"] == "train"}
+    shown = result.table("demonstrations")
+    assert result.counts["ties"] == 10
+    assert len(shown) == len({r["prompt_id"] for r in shown}) < 50
+    assert {r["prompt_id"] for r in shown} <= train
+    assert all(r["completion"][0]["content"].startswith("good") for r in shown)
+    assert ingest(own(jsonl(rows), demonstrations="none")).table("demonstrations") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "split"),
+    [
+        ("harmless-base-test.jsonl.gz", "test"),
+        ("data/train.jsonl", "train"),
+        ("test_prefs-00000.parquet", "test"),
+        ("validation.jsonl.gz", "test"),
+        ("train/part-0.parquet", "train"),
+        ("test/x/train.jsonl", "train"),
+    ],
+)
+def test_files_name_their_split(file: str, split: str) -> None:
+    assert named_split(file) == split
+
+
+def test_a_file_that_names_no_split_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'latest\.jsonl' does not say train or test"):
+        named_split("latest.jsonl")
+
+
+def test_no_prompt_is_in_both_splits_even_if_sources_say_so(ingest: Ingest, jsonl: Write) -> None:
+    train, test = (
+        jsonl([pair(i) for i in n], f)
+        for n, f in ((range(10), "train.jsonl"), (range(8, 14), "test.jsonl"))
+    )
+    for order in ((train, test), (test, train)):
+        rows = [{**pair(i), "rejected": "third"} for i in (8, 9)]
+        extra = jsonl(rows, "more-train.jsonl")
+        result = ingest(*(own(p, keep_source_split=True) for p in (*order, extra)))
+        assert result.counts["prompts_moved_to_test"] == 2
+        assert result.counts["prompts/test"] == 6
+        splits = {(r["prompt_id"], r["split"]) for r in result.table("comparisons")}
+        assert len(splits) == 14
+        held_out = {p for p, split in splits if split == "test"}
+        assert not held_out & {r["prompt_id"] for r in result.table("demonstrations")}
+        assert "in train and test of their sources" in result.progress.warnings[0]
+
+
+def test_an_empty_split_is_warned_of(ingest: Ingest, jsonl: Write) -> None:
+    result = ingest(own(jsonl([pair(0)])), test_fraction=0)
+    assert result.progress.warnings == [
+        "no comparison is in the test split; set test_fraction in [ingest]"
+    ]
+
+
+def test_nothing_but_tables_is_left_and_a_leftover_does_no_harm(
+    ingest: Ingest, jsonl: Write
+) -> None:
+    result = ingest(own(jsonl([pair(0)])))
+    names = ["comparisons", "demonstrations", "prompts", "rejects"]
+    assert sorted(p.name for p in result.output.iterdir()) == [f"{n}.parquet" for n in names]
+
+
+def test_the_stage_is_light_to_import() -> None:
+    heavy = "{'torch', 'transformers', 'datasets', 'polars', 'pyarrow', 'vllm', 'inspect_ai'}"
+    code = f"import sys, stages.ingest; print(*{heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
