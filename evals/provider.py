@@ -92,7 +92,8 @@ class SamplerAPI(ModelAPI):
         """One completion of the conversation.
 
         Raises:
-            BackendError: the task offers tools; a local checkpoint calls none.
+            BackendError: the sampler failed, or the task offers tools, which no local checkpoint
+                calls.
         """
         if tools:
             raise BackendError("a local checkpoint calls no tools, and the task offers some")
@@ -106,7 +107,9 @@ class SamplerAPI(ModelAPI):
                 self._sample_waiting()
         await call.done.wait()
         if isinstance(call.answer, Exception):
-            raise call.answer
+            # An exception of its own for each: one that is raised many times drags them all along.
+            said = f"{type(call.answer).__name__}: {call.answer}"
+            raise BackendError(f"the sampler failed: {said}") from call.answer
         assert call.answer is not None
         return self._output(call.answer, prompt, config.stop_seqs or [])
 

@@ -35,6 +35,7 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     verdicts = ShardedTable(context.output, VERDICTS)
     rates = _judge(comparisons, verdicts, config, context)
     rejects = [reject for role in models for reject in sampled[role].rejects]
+    unscored = sum(row["verdict"] is None for row in verdicts.rows())
     # Nothing below takes time: until here a killed run has kept all its shards.
     measured = benchmarks.merge(models)
     write_json(context.output / "win_rates.json", rates)
@@ -47,7 +48,7 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
         "rejects": len(rejects),
         "comparisons": len(comparisons),
         "verdicts": verdicts.merge(("judge", "comparison_id", "order")),
-        "unscored": sum(rate["n_unscored"] for rate in rates.values()),
+        "unscored": unscored,
         "benchmarks": len(measured["tasks"]),
         "benchmarks_failed": sum(entry["error"] is not None for entry in measured["tasks"]),
     }
