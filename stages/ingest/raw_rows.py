@@ -127,8 +127,8 @@ def read_parquet(path: Path, file: str, columns: tuple[tuple[str, ...], ...]) ->
         with pq.ParquetFile(path) as parquet:
             _check_columns(file, parquet.schema_arrow.names, columns)
             for batch in parquet.iter_batches(batch_size=512):
-                for value in _batch_values(batch):
-                    yield RawRow(file, row, value)
+                for value, undecodable in _batch_values(batch):
+                    yield RawRow(file, row, value, undecodable)
                     row += 1
     except (pa.ArrowException, OSError) as error:
         raise DataError(
@@ -148,19 +148,21 @@ def _check_columns(file: str, found: list[str], columns: tuple[tuple[str, ...], 
         )
 
 
-def _batch_values(batch: Any) -> Iterator[Mapping[str, Any] | RowError]:
+_Value = tuple[Mapping[str, Any] | RowError, bytes | None]
+
+
+def _batch_values(batch: Any) -> Iterator[_Value]:
     try:
-        yield from batch.to_pylist()
+        yield from ((value, None) for value in batch.to_pylist())
     except UnicodeDecodeError:
-        yield from map(_row_value, (batch.slice(i, 1) for i in range(batch.num_rows)))
+        yield from (_row_value(batch.slice(i, 1)) for i in range(batch.num_rows))
 
 
-def _row_value(row: Any) -> Mapping[str, Any] | RowError:
+def _row_value(row: Any) -> _Value:
     try:
-        value: Mapping[str, Any] = row.to_pylist()[0]
-        return value
+        return row.to_pylist()[0], None
     except UnicodeDecodeError as error:
-        return RowError("invalid_utf8", f"bytes that are not UTF-8: {error.object!r}")
+        return RowError("invalid_utf8", f"byte {error.start} of a text is not UTF-8"), error.object
 
 
 def read_hub(
