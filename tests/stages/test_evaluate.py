@@ -1,0 +1,426 @@
+"""The evaluate stage: from prompts to win rates and benchmarks, interrupted and not."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals import food_world
+from evals.judges import LengthJudge, RuleJudge, save_judge
+from evals.models.checkpoints import ModelSource
+from evals.models.samplers import SampleRequest, TransformersSampler, Unsampled
+from evals.win_rate import IDENTICAL
+from schemas.errors import ConfigError, DataError
+from schemas.ids import prompt_id, seed_from
+from schemas.labels import Verdict
+from schemas.manifest import Manifest, Provenance
+from schemas.parquet import read_rows, write_table
+from schemas.stage import Runtime, SilentProgress, StageContext
+from schemas.tables import COMPARISONS, COMPLETIONS, PROMPTS, REJECTS, VERDICTS
+from stages.evaluate import STAGE, EvaluateConfig, flow, sampling
+from tests.fixtures.samplers import Answer, ScriptedSampler
+from tests.fixtures.tiny_models import tiny_llama
+
+PEOPLE = food_world.NAMES[:24]
+
+
+@dataclass
+class World:
+    """A run directory whose models are scripts: what each says, and who has asked it."""
+
+    root: Path
+    says: dict[str, Answer]
+    opened: list[tuple[str, ScriptedSampler]] = field(default_factory=list)
+
+    def context(self, output: str = "evaluate") -> StageContext:
+        inputs = {p.name: p for p in (self.root / "runs").iterdir() if p.name != "out"}
+        folder = self.root / output
+        folder.mkdir(exist_ok=True)
+        return StageContext(inputs, folder, Runtime(threads=1), SilentProgress())
+
+    def open_sampler(self, config: Any, source: ModelSource, runtime: Runtime) -> ScriptedSampler:
+        assert all(sampler.closed for _, sampler in self.opened), "one engine at a time"
+        role = "policy" if "train" in source.path else "baseline"
+        sampler = ScriptedSampler(self.says[role], fingerprint=role)
+        self.opened.append((role, sampler))
+        return sampler
+
+
+def always(text: str) -> Answer:
+    return lambda request: text
+
+
+def any_food(request: SampleRequest) -> str:
+    return food_world.FOODS[seed_from(request.seed, "food") % 10]
+
+
+def write_prompts(path: Path, people: Sequence[str], split: str = "test") -> None:
+    rows = []
+    for number, name in enumerate(people):
+        prompt = food_world.prompt_for(name)
+        rows.append(
+            {
+                "prompt_id": prompt_id(prompt),
+                "prompt": prompt,
+                "split": split,
+                "category": "even" if number % 2 == 0 else None,
+                "source": "food",
+                "file": "food:0",
+                "row": number,
+            }
+        )
+    write_table(path, PROMPTS, rows)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    for stage in ("sft", "train"):
+        folder = tmp_path / "runs" / stage / "model"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"made_by": stage}))
+    write_prompts(tmp_path / "runs" / "ingest" / "prompts.parquet", PEOPLE)
+    made = World(tmp_path, {"policy": always("pizza"), "baseline": any_food})
+    monkeypatch.setattr(flow, "open_sampler", made.open_sampler)
+    return made
+
+
+def rates(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "win_rates.json").read_bytes())
+    return found
+
+
+TRUTH = EvaluateConfig(truth=RuleJudge(rule="food"), max_tokens=12)
+
+
+def test_the_better_policy_wins_by_the_truth(world: World) -> None:
+    context = world.context()
+    counts = STAGE.run(TRUTH, context)
+    policy = read_rows(context.output / "completions_policy.parquet", COMPLETIONS)
+    baseline = read_rows(context.output / "completions_baseline.parquet", COMPLETIONS)
+    comparisons = read_rows(context.output / "comparisons.parquet", COMPARISONS)
+    verdicts = read_rows(context.output / "verdicts.parquet", VERDICTS)
+    lucky = sum(row["completion"][0]["content"] == "pizza" for row in baseline)
+    assert 0 < lucky < 24
+
+    found = rates(context.output)
+    assert set(found) == {"truth"}
+    truth = found["truth"]
+    assert truth["win_rate"] == pytest.approx((24 - lucky / 2) / 24)
+    assert (truth["n"], truth["n_wins"], truth["n_ties"], truth["n_losses"]) == (
+        24,
+        24 - lucky,
+        lucky,
+        0,
+    )
+    assert truth["n_identical"] == lucky
+    assert truth["verdict"] == "better"
+    assert truth["judge"] == "rule:food"
+    assert truth["categories"]["even"]["n"] == 12
+
+    assert {row["label"] for row in comparisons} == {None}
+    ids = {row["completion_id"]: row for row in policy}
+    assert all(ids[c["completion_a_id"]]["completion"] == c["completion_a"] for c in comparisons)
+    assert {(v["comparison_id"], v["order"]) for v in verdicts} == {
+        (c["comparison_id"], order) for c in comparisons for order in ("ab", "ba")
+    }
+    assert counts == {
+        "prompts": 24,
+        "completions_policy": 24,
+        "completions_baseline": 24,
+        "rejects": 0,
+        "comparisons": 24,
+        "verdicts": 48,
+        "unscored": 0,
+        "benchmarks": 0,
+        "benchmarks_failed": 0,
+    }
+    assert sorted(p.name for p in context.output.iterdir()) == [
+        "benchmarks.json",
+        "comparisons.parquet",
+        "completions_baseline.parquet",
+        "completions_policy.parquet",
+        "rejects.parquet",
+        "verdicts.parquet",
+        "win_rates.json",
+    ]
+    assert [role for role, _ in world.opened] == ["policy", "baseline"]
+    assert all(sampler.closed for _, sampler in world.opened)
+
+
+def test_exchanging_the_models_mirrors_the_win_rate(world: World) -> None:
+    def by_name(request: SampleRequest) -> str:
+        return food_world.FOODS[len(food_world.person_in(request.prompt) or "") % 3]
+
+    world.says = {"policy": by_name, "baseline": always("sushi")}
+    STAGE.run(TRUTH, world.context("one"))
+    exchanged = TRUTH.model_copy(
+        update={
+            "policy": ModelSource(path=str(world.root / "runs" / "sft" / "model")),
+            "baseline": ModelSource(path=str(world.root / "runs" / "train" / "model")),
+        }
+    )
+    STAGE.run(exchanged, world.context("other"))
+    one, other = rates(world.root / "one")["truth"], rates(world.root / "other")["truth"]
+    assert 0.5 < one["win_rate"] < 1
+    assert one["win_rate"] + other["win_rate"] == pytest.approx(1)
+    assert (one["n_wins"], one["n_ties"]) == (other["n_losses"], other["n_ties"])
+
+
+def test_judge_and_truth_are_reported_side_by_side(world: World) -> None:
+    world.says = {"policy": always("pizza"), "baseline": always("pizza pizza pizza")}
+    folder = world.root / "runs" / "judge"
+    folder.mkdir()
+    save_judge(folder, LengthJudge(), Runtime())
+    context = world.context()
+    counts = STAGE.run(TRUTH, context)
+    found = rates(context.output)
+    assert (found["judge"]["win_rate"], found["truth"]["win_rate"]) == (0.0, 1.0)
+    assert (found["judge"]["verdict"], found["truth"]["verdict"]) == ("worse", "better")
+    assert counts["verdicts"] == 96
+
+
+def test_one_judge_in_both_parts_is_asked_once(world: World) -> None:
+    folder = world.root / "runs" / "judge"
+    folder.mkdir()
+    save_judge(folder, RuleJudge(rule="food"), Runtime())
+    context = world.context()
+    assert STAGE.run(TRUTH, context)["verdicts"] == 48
+    found = rates(context.output)
+    assert found["judge"] == found["truth"]
+
+
+@dataclass
+class CountingJudge:
+    """Finds the favourite; remembers what it was asked."""
+
+    name: str = "counting"
+    fingerprint: str = "c" * 32
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    fail_after: int | None = None
+
+    def judge(self, comparisons: Sequence[Any]) -> list[Verdict]:
+        if self.fail_after is not None and len(self.asked) >= self.fail_after:
+            raise KeyboardInterrupt
+        self.asked += [
+            (c.completion_a[0]["content"], c.completion_b[0]["content"]) for c in comparisons
+        ]
+        from evals.judges.rule import certain
+
+        return [
+            certain(
+                food_world.compare(
+                    c.prompt, *(m[0]["content"] for m in (c.completion_a, c.completion_b))
+                )
+            )
+            for c in comparisons
+        ]
+
+
+def use_judge(monkeypatch: pytest.MonkeyPatch, judge: CountingJudge) -> None:
+    monkeypatch.setattr(
+        flow, "_open", lambda name, config, context: judge if name == "truth" else None
+    )
+
+
+def test_identical_completions_are_ties_that_nobody_is_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = CountingJudge()
+    use_judge(monkeypatch, judge)
+    world.says = {"policy": always("pizza"), "baseline": always("pizza")}
+    context = world.context()
+    STAGE.run(TRUTH, context)
+    assert judge.asked == []
+    verdicts = read_rows(context.output / "verdicts.parquet", VERDICTS)
+    assert {(v["verdict"], v["raw"], v["p_tie"]) for v in verdicts} == {("Tie", IDENTICAL, 1.0)}
+    truth = rates(context.output)["truth"]
+    assert (truth["n"], truth["win_rate"], truth["n_identical"]) == (24, 0.5, 24)
+    assert truth["position"]["consistency"] is None
+    assert truth["verdict"] == "cannot tell"
+
+
+def test_samples_that_say_the_same_share_a_verdict(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = CountingJudge()
+    use_judge(monkeypatch, judge)
+    world.says["baseline"] = lambda r: "sushi" if int(r.key.rpartition("/")[2]) < 3 else "pizza"
+    context = world.context()
+    counts = STAGE.run(TRUTH.model_copy(update={"n": 4}), context)
+    assert counts["comparisons"] == 96
+    assert counts["verdicts"] == 192
+    assert len(judge.asked) == 48  # pizza against sushi: once per prompt and order
+    truth = rates(context.output)["truth"]
+    assert (truth["n"], truth["n_identical"]) == (24, 24)
+    assert truth["win_rate"] == pytest.approx((3 + 0.5) / 4)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_killed_stage_ends_with_the_same_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "SHARD_REQUESTS", 10)
+    monkeypatch.setattr("evals.judges.orders.SHARD_COMPARISONS", 8)
+    config = TRUTH.model_copy(update={"n": 2})
+    use_judge(monkeypatch, CountingJudge())
+    STAGE.run(config, world.context("undisturbed"))
+
+    def dies_after(count: int, answer: Answer) -> Answer:
+        left = [count]
+
+        def say(request: SampleRequest) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return answer(request)
+
+        return say
+
+    well = dict(world.says)
+    for role, count in (("policy", 25), ("baseline", 15)):
+        world.says = {**well, role: dies_after(count, well[role])}
+        with pytest.raises(KeyboardInterrupt):
+            STAGE.run(config, world.context("killed"))
+    world.says = well
+    use_judge(monkeypatch, CountingJudge(fail_after=10))
+    with pytest.raises(KeyboardInterrupt):
+        STAGE.run(config, world.context("killed"))
+    world.opened.clear()
+    resumed = CountingJudge()
+    use_judge(monkeypatch, resumed)
+    STAGE.run(config, world.context("killed"))
+    assert world.opened == []  # everything had been sampled
+    assert 0 < len(resumed.asked) < 2 * 24 * 2
+    assert files_of(world.root / "killed") == files_of(world.root / "undisturbed")
+
+
+def test_prompts_that_cannot_be_answered_are_rejected_and_counted(world: World) -> None:
+    name = PEOPLE[3]
+
+    def answer(request: SampleRequest) -> Any:
+        too_long = food_world.person_in(request.prompt) == name
+        return Unsampled("prompt_too_long", "300 tokens") if too_long else "pizza"
+
+    world.says["baseline"] = answer
+    context = world.context()
+    counts = STAGE.run(TRUTH, context)
+    assert (counts["comparisons"], counts["rejects"]) == (23, 1)
+    [reject] = read_rows(context.output / "rejects.parquet", REJECTS)
+    assert (reject["table"], reject["reason"]) == ("completions_baseline", "prompt_too_long")
+    assert (reject["file"], reject["row"]) == ("food:0", 3)
+
+    world.says["baseline"] = lambda request: Unsampled("prompt_too_long")
+    with pytest.raises(DataError, match="no prompt was answered by both"):
+        STAGE.run(TRUTH, world.context("none"))
+
+
+def test_no_test_prompts_says_what_to_do(world: World) -> None:
+    write_prompts(world.root / "runs" / "ingest" / "prompts.parquet", PEOPLE, split="train")
+    with pytest.raises(DataError, match="test_fraction"):
+        STAGE.run(TRUTH, world.context())
+
+
+def test_max_prompts_takes_the_same_ones_every_time(world: World) -> None:
+    config = TRUTH.model_copy(update={"max_prompts": 5})
+    STAGE.run(config, world.context())
+    asked = [sorted(r.key for r in sampler.requests) for _, sampler in world.opened]
+    assert len(asked[0]) == 5
+    assert asked[0] == asked[1]
+    seeds = [{r.seed for r in sampler.requests} for _, sampler in world.opened]
+    assert not seeds[0] & seeds[1]  # policy and baseline draw independently
+
+
+def provenance() -> Provenance:
+    return Provenance(
+        started_at="", finished_at="", wall_seconds=0, cpu_seconds=0, peak_rss_bytes=0,
+        commit=None, dirty=None, command=[], python="", packages={}, hardware={},
+    )  # fmt: skip
+
+
+def test_the_baseline_is_what_training_started_from(world: World) -> None:
+    start = world.root / "start"
+    start.mkdir()
+    (start / "config.json").write_text("{}")
+    payload = {"config": {"model": {"path": str(start)}}}
+    manifest = Manifest(stage="train", fingerprint="x", payload=payload, provenance=provenance())
+    (world.root / "runs" / "train" / "manifest.json").write_text(manifest.model_dump_json())
+    from stages.evaluate.models import contenders
+
+    found = contenders(TRUTH, world.context())
+    assert found["baseline"].source.path == str(start)
+    assert found["policy"].source.path == str(world.root / "runs" / "train" / "model")
+    assert found["baseline"].fingerprint != found["policy"].fingerprint
+
+
+def test_no_model_to_beat_is_a_config_error(world: World) -> None:
+    context = world.context()
+    without = StageContext({n: p for n, p in context.inputs.items() if n != "sft"}, context.output)
+    with pytest.raises(ConfigError, match=r"evaluate.baseline"):
+        STAGE.run(TRUTH, without)
+
+
+TASK_THAT_FAILS = """
+from inspect_ai import task
+
+@task
+def needs_hub():
+    raise ConnectionError("Couldn't reach 'some/data' on the Hub")
+"""
+
+
+def test_tasks_run_on_real_models_and_a_failing_one_is_a_warning(tmp_path: Path) -> None:
+    for number, stage in enumerate(("sft", "train")):
+        folder = tmp_path / "runs" / stage / "model"
+        folder.mkdir(parents=True)
+        tiny_llama(folder, ["what does ravin like?", *food_world.FOODS], seed=number)
+    write_prompts(tmp_path / "runs" / "ingest" / "prompts.parquet", PEOPLE[:6])
+    (tmp_path / "failing.py").write_text(TASK_THAT_FAILS)
+    config = EvaluateConfig(
+        sampler=TransformersSampler(),
+        truth=RuleJudge(rule="food"),
+        max_tokens=4,
+        tasks=("food_preference", f"{tmp_path}/failing.py@needs_hub"),
+        epochs=2,
+    )
+    inputs = {p.name: p for p in (tmp_path / "runs").iterdir()}
+    output = tmp_path / "evaluate"
+    output.mkdir()
+    progress = SilentProgress()
+    context = StageContext(inputs, output, Runtime(threads=1, device="cpu"), progress)
+    counts = STAGE.run(config, context)
+
+    found = json.loads((output / "benchmarks.json").read_bytes())
+    entries = found["tasks"]
+    measured = [e for e in entries if e["error"] is None]
+    assert {(e["task"], e["model"], e["scorer"], e["metric"]) for e in measured} == {
+        ("food_preference", model, scorer, "accuracy")
+        for model in ("policy", "baseline")
+        for scorer in ("preferred", "well_formed")
+    }
+    assert len({frozenset(entry) for entry in entries}) == 1  # failed ones have the same keys
+    for entry in measured:
+        assert entry["n"] == 6
+        assert 0 <= entry["ci_low"] <= entry["value"] <= entry["ci_high"] <= 1
+        assert 0 <= entry["n_truncated"] <= 12
+        assert (output / entry["log"]).is_file()
+    fingerprints = {e["model"]: e["fingerprint"] for e in measured}
+    assert fingerprints["policy"] != fingerprints["baseline"]
+    failed = [e for e in entries if e["error"] is not None]
+    assert [(e["model"], e["n"], e["value"]) for e in failed] == [
+        ("policy", 0, None),
+        ("baseline", 0, None),
+    ]
+    assert counts["benchmarks_failed"] == 2
+    assert len(progress.warnings) == 2
+    assert all("needs_hub" in w and "Couldn't reach 'some/data'" in w for w in progress.warnings)
+    assert {(p["scorer"], p["n"]) for p in found["paired"]} == {
+        ("preferred", 6),
+        ("well_formed", 6),
+    }
+    assert sorted(p.name for p in output.iterdir() if p.is_dir()) == ["logs"]
