@@ -152,7 +152,7 @@ def test_the_better_policy_wins_by_the_truth(world: World) -> None:
 
 def test_exchanging_the_models_mirrors_the_win_rate(world: World) -> None:
     def by_name(request: SampleRequest) -> str:
-        return food_world.FOODS[len(food_world.person_in(request.prompt) or "") % 3]
+        return food_world.FOODS[PEOPLE.index(food_world.person_in(request.prompt) or "") % 3]
 
     world.says = {"policy": by_name, "baseline": always("sushi")}
     STAGE.run(TRUTH, world.context("one"))
