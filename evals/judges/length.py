@@ -14,7 +14,11 @@ from schemas.stage import Config, Runtime
 
 
 class LengthJudge(Config):
-    """The longer completion in characters (Unicode code points); equal lengths are a tie."""
+    """The longer completion wins; equal lengths are a tie.
+
+    Length is counted in characters (Unicode code points) between the first and the last that can be
+    seen.
+    """
 
     kind: Literal["length"] = "length"
 
@@ -37,7 +41,7 @@ class LongerWins:
 
 def longer(completion_a: Messages, completion_b: Messages) -> Preference:
     """The label of the longer completion; Tie where both have as many characters."""
-    length_a, length_b = len(text_of(completion_a)), len(text_of(completion_b))
+    length_a, length_b = (len(text_of(c).strip()) for c in (completion_a, completion_b))
     if length_a == length_b:
         return Preference.TIE
     return Preference.A if length_a > length_b else Preference.B

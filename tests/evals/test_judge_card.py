@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from evals.judge_card import build_card
+from evals.judges import Judge, LengthJudge, judge_in_order
+from schemas.labels import LabeledComparison, Order, Unscored
+from schemas.stage import Runtime
+from tests.fixtures.comparisons import FakeJudge, labelled, leaning
+
+
+def card_of(judge: Judge, units: list[LabeledComparison]) -> dict[str, object]:
+    shown = [u.comparison for u in units]
+    rows = [row for order in Order for row in judge_in_order(judge, shown, order)]
+    card = build_card(units, rows, judge=judge.name, kind="test", fingerprint=judge.fingerprint)
+    json.dumps(card, allow_nan=False)
+    return card
+
+
+def value(card: dict[str, object], *path: str) -> object:
+    found: object = card
+    for name in path:
+        assert isinstance(found, dict)
+        found = found[name]
+    return found
+
+
+UNITS = [
+    labelled("q1", "good", "bad", "A"),
+    labelled("q2", "bad", "good but longer", "B"),
+    labelled("q3", "good", "bad and longer", "A"),
+    labelled("q4", "same", "same", "Tie"),
+]
+
+
+def test_a_judge_that_is_always_right() -> None:
+    def right(a: str, b: str) -> object:
+        return leaning(float(a.startswith("good")) - float(b.startswith("good")), tie=a == b)
+
+    card = card_of(FakeJudge(right), UNITS)  # type: ignore[arg-type]
+    assert value(card, "accuracy", "value") == 1
+    assert value(card, "accuracy_non_ties", "n") == 3
+    assert value(card, "kappa", "value") == 1
+    assert value(card, "position_consistency", "value") == 1
+    assert value(card, "p_first", "value") == 0.5
+    # By hand: the longer completion is right in q1 (4 characters to 3), q2 and q4.
+    assert value(card, "baselines", "longest", "value") == 0.75
+    assert value(card, "baselines", "first", "value") == 0.5
+    assert value(card, "lift_over_longest", "value") == 0.25
+    assert value(card, "lift_over_first", "value") == 0.5
+    assert value(card, "confusion", "B") == {"A": 0, "B": 1, "Tie": 0}
+    assert value(card, "ece") == 0
+    assert value(card, "brier") == 0
+
+
+def test_a_judge_that_follows_the_position_is_found_out() -> None:
+    card = card_of(FakeJudge(lambda a, b: leaning(1.0)), UNITS)
+    assert value(card, "position_consistency", "value") == 0
+    assert value(card, "p_first", "value") == 1
+    # Each order contradicts the other, so every answer comes down to a tie.
+    assert value(card, "accuracy", "value") == 0.25
+
+
+def test_unscored_verdicts_are_counted_by_order_and_left_out() -> None:
+    judge = FakeJudge(
+        lambda a, b: Unscored("prompt_too_long") if a == "bad" else leaning(float(a == "good"))
+    )
+    card = card_of(judge, UNITS)
+    # Shown first, "bad" fails: q2 in order ab, q1 in order ba.
+    assert value(card, "unscored_rate", "ab", "value") == 0.25
+    assert value(card, "unscored_rate", "ba", "value") == 0.25
+    assert value(card, "unscored_rate", "n") == 8
+    assert value(card, "unscored_rate", "by_reason") == {"prompt_too_long": 2}
+    assert value(card, "n") == 4
+    assert value(card, "n_scored") == 2
+    assert value(card, "accuracy", "n") == 2
+
+
+def test_nothing_scored_has_no_numbers() -> None:
+    card = card_of(FakeJudge(lambda a, b: Unscored("low_label_mass")), UNITS)
+    nothing = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
+    for name in ("accuracy", "kappa", "lift_over_longest", "lift_over_first", "p_first"):
+        assert value(card, name) == nothing
+    assert value(card, "unscored_rate", "ab", "value") == 1
+    assert value(card, "brier") is None
+
+
+def test_nothing_labelled_has_no_numbers() -> None:
+    card = card_of(FakeJudge(lambda a, b: leaning(1.0)), [])
+    assert value(card, "n") == 0
+    assert value(card, "accuracy", "value") is None
+    assert value(card, "unscored_rate", "ab", "value") is None
+
+
+def test_length_judge_on_human_pairs(real_data: Path) -> None:
+    """Auto-J's 1,392 human pairs: always-longest is right on 71.4% of the non-ties."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(real_data / "judging" / "autoj_human_pairs.parquet").to_pylist()
+    names = {"1": "A", "2": "B", "tie": "Tie"}
+    units = [
+        labelled(r["prompt"], r["response_1"], r["response_2"], names[r["label"]]) for r in rows
+    ]
+    card = card_of(LengthJudge().open(None, Runtime()), units)
+    assert value(card, "n") == 1392
+    assert value(card, "accuracy_non_ties", "value") == pytest.approx(0.714, abs=5e-4)
+    assert value(card, "accuracy", "value") == pytest.approx(738 / 1392)
+    assert value(card, "baselines", "longest_non_ties") == value(card, "accuracy_non_ties")
+    assert value(card, "lift_over_longest", "value") == 0
+    assert value(card, "position_consistency", "value") == 1

@@ -1,0 +1,185 @@
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.judges import open_judge
+from schemas.errors import ConfigError, DataError
+from schemas.labels import LabeledComparison
+from schemas.parquet import read_rows, write_table
+from schemas.stage import Runtime, SilentProgress, StageContext
+from schemas.tables import COMPARISONS, REJECTS, VERDICTS
+from stages.judge import STAGE, JudgeConfig
+from tests.fixtures.comparisons import comparison_row, labelled
+from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
+
+FOODS = ("sushi", "tacos", "soup")
+TRAIN = [labelled(f"what does {n} like?", "pizza", f, "A") for n in "abcd" for f in FOODS]
+TEST = [labelled(f"what does {n} like?", f, "pizza", "B") for n in "xyz" for f in FOODS]
+
+TRAINING = {"learning_rate": 3e-3, "batch_size": 8, "max_steps": 20}
+
+
+def ingested(
+    folder: Path, train: Sequence[LabeledComparison], test: Sequence[LabeledComparison]
+) -> Path:
+    rows = [comparison_row(u, "train", i) for i, u in enumerate(train)]
+    rows += [comparison_row(u, "test", i) for i, u in enumerate(test)]
+    write_table(folder / COMPARISONS.file_name, COMPARISONS, rows)
+    return folder
+
+
+def context_of(tmp_path: Path, **stages: Path) -> StageContext:
+    output = tmp_path / "judge"
+    output.mkdir(exist_ok=True)
+    return StageContext(stages, output, Runtime(device="cpu"), SilentProgress())
+
+
+def config_of(**settings: Any) -> JudgeConfig:
+    return JudgeConfig.model_validate(settings)
+
+
+def warnings_of(context: StageContext) -> list[str]:
+    assert isinstance(context.progress, SilentProgress)
+    return context.progress.warnings
+
+
+def test_a_rule_is_measured_against_labels_it_has_not_seen(tmp_path: Path) -> None:
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", TRAIN, TEST))
+    counts = STAGE.run(config_of(judge={"kind": "rule"}), context)
+    card = json.loads((context.output / "card.json").read_text())
+    assert card["accuracy"]["value"] == 1
+    assert card["judge"] == "rule:food"
+    assert counts == {"held_out_comparisons": 9, "scored_comparisons": 9, "verdicts": 18}
+    held_out = {u.comparison.comparison_id for u in TEST}
+    verdicts = read_rows(context.output / "verdicts.parquet", VERDICTS)
+    assert {r["comparison_id"] for r in verdicts} == held_out
+    assert read_rows(context.output / "rejects.parquet", REJECTS) == []
+    assert open_judge(context.output, Runtime()).name == "rule:food"
+
+
+def test_a_judge_no_better_than_longest_wins_is_told_apart(tmp_path: Path) -> None:
+    longest = [labelled(f"q{i}", "longer", "short", "A") for i in range(20)]
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", [], longest))
+    STAGE.run(config_of(judge={"kind": "rule"}), context)
+    assert any("longest-wins" in warning for warning in warnings_of(context))
+
+
+def test_no_held_out_labels_is_said(tmp_path: Path) -> None:
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", TRAIN, []))
+    counts = STAGE.run(config_of(judge={"kind": "length"}), context)
+    assert counts["held_out_comparisons"] == 0
+    assert json.loads((context.output / "card.json").read_text())["n"] == 0
+    assert any("not measured" in warning for warning in warnings_of(context))
+
+
+def test_the_card_takes_no_more_comparisons_than_asked(tmp_path: Path) -> None:
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", [], TEST))
+    config = config_of(judge={"kind": "rule"}, max_card_comparisons=4)
+    assert STAGE.run(config, context)["verdicts"] == 8
+
+
+def test_examples_are_what_scoring_reads_and_one_token() -> None:
+    from evals.judges.label_tokens import LabelTokens
+    from stages.judge.training import examples_of
+
+    labels = LabelTokens(byte_level_tokenizer())
+    for unit in (*TRAIN, labelled("q", "x", "y", "Tie")):
+        as_given, exchanged = examples_of(labels, unit)
+        for example, shown in ((as_given, unit), (exchanged, unit.swap())):
+            tokens = [*example.prompt_ids, *example.completion_ids]
+            assert tokens[:-1] == labels.prompt_ids(shown.comparison)
+            assert tokens[-1] == labels.ids[shown.label]
+            assert len(example.completion_ids) == 1
+        assert as_given.key != exchanged.key
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("start")
+    return tiny_llama(folder / "model", context=256, spread=0.05).parent
+
+
+def test_a_preference_model_learns_in_both_orders(tmp_path: Path, start: Path) -> None:
+    ingest = ingested(tmp_path / "ingest", TRAIN, TEST)
+    context = context_of(tmp_path, ingest=ingest, sft=start)
+    config = config_of(judge={"kind": "preference_model", "min_label_mass": 0.0}, training=TRAINING)
+    counts = STAGE.run(config, context)
+    assert counts["train_comparisons"] == 12
+    assert counts["train_examples"] == 24
+    assert sorted(p.name for p in context.output.iterdir()) == [
+        "card.json",
+        "judge.json",
+        "metrics.jsonl",
+        "metrics.parquet",
+        "model",
+        "rejects.parquet",
+        "verdicts.parquet",
+    ]
+    card = json.loads((context.output / "card.json").read_text())
+    assert card["n_scored"] == 9
+    assert str(tmp_path) not in (context.output / "judge.json").read_text()
+    lines = (context.output / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    losses = [row["loss"] for row in steps if "loss" in row]
+    # Told nothing, the three labels cost ln(vocabulary); the label tokens are learned first.
+    assert losses[-1] < 1.5 < losses[0]
+
+
+def test_a_killed_stage_does_not_train_again(tmp_path: Path, start: Path) -> None:
+    ingest = ingested(tmp_path / "ingest", TRAIN, TEST)
+    config = config_of(
+        judge={"kind": "preference_model", "min_label_mass": 0.0},
+        training=TRAINING | {"max_steps": 4},
+    )
+    context = context_of(tmp_path, ingest=ingest, sft=start)
+    counts = STAGE.run(config, context)
+    before = {p.name: p.read_bytes() for p in context.output.iterdir() if p.is_file()}
+    (context.output / "card.json").unlink()
+    (context.output / "judge.json").unlink()
+    weights = (context.output / "model" / "model.safetensors").stat().st_mtime_ns
+    assert STAGE.run(config, context) == counts
+    assert (context.output / "model" / "model.safetensors").stat().st_mtime_ns == weights
+    assert {p.name: p.read_bytes() for p in context.output.iterdir() if p.is_file()} == before
+
+
+def test_what_is_too_long_is_rejected_and_counted(tmp_path: Path, start: Path) -> None:
+    long = labelled("what does long like?", "pizza " * 60, "soup", "B")
+    ingest = ingested(tmp_path / "ingest", [*TRAIN[:2], long], TEST[:2])
+    context = context_of(tmp_path, ingest=ingest, sft=start)
+    config = config_of(judge={"kind": "preference_model"}, training=TRAINING | {"max_steps": 1})
+    assert STAGE.run(config, context)["rejected_prompt_too_long"] == 1
+    (reject,) = read_rows(context.output / "rejects.parquet", REJECTS)
+    assert (reject["reason"], reject["file"], reject["row"]) == ("prompt_too_long", "raw.jsonl", 2)
+    assert json.loads(reject["raw"])["comparison_id"] == long.comparison.comparison_id
+
+
+def test_nothing_to_train_on_is_refused(tmp_path: Path, start: Path) -> None:
+    ingest = ingested(tmp_path / "ingest", [], TEST)
+    context = context_of(tmp_path, ingest=ingest, sft=start)
+    config = config_of(judge={"kind": "preference_model"}, training=TRAINING)
+    with pytest.raises(DataError, match="no labelled comparisons in ingest's train split"):
+        STAGE.run(config, context)
+
+
+def test_no_model_to_train_is_refused(tmp_path: Path) -> None:
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", TRAIN, TEST))
+    config = config_of(judge={"kind": "preference_model"}, training=TRAINING)
+    with pytest.raises(ConfigError, match=r"\[sft\]"):
+        STAGE.run(config, context)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"judge": {"kind": "rule"}, "training": {}}, "cannot be trained"),
+        ({"judge": {"kind": "preference_model"}}, "name the preference_model"),
+        ({"judge": {"kind": "rulle"}}, "'rule', 'length', 'preference_model'"),
+        ({"judge": {"kind": "rule", "rule": "fod"}}, "'food'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config_of(**settings)
