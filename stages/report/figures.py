@@ -1,0 +1,140 @@
+"""From the summary's numbers to figures: which series share a chart, and what the chart is for."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from stages.report.charts import (
+    Bars,
+    Reference,
+    Series,
+    histogram_chart,
+    line_chart,
+    reliability_chart,
+)
+from stages.report.sources import Json
+from stages.report.text import is_number
+
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its caption; `legend` is (tone, label, number or None, faint)."""
+
+    title: str
+    note: str
+    svg: Markup
+    legend: Sequence[tuple[str, str, float | None, bool]]
+
+
+_Plan = tuple[str, str, list[tuple[str, str, str]], list[Reference], tuple[float, float] | None]
+"""Title, note, (metric, tone, label) of each line, reference lines, limits of the y axis."""
+
+
+def training_figures(found: Json, starts_at_ln2: bool) -> list[Figure]:
+    """The curves of preference training, as far as they were logged."""
+    curves = found["curves"]
+    at_start = [Reference("ln 2: policy = reference", LN2)] if starts_at_ln2 else []
+    plans: tuple[_Plan, ...] = (
+        ("Loss", "Low loss alone is not quality: see what the model writes.",
+         [("loss", "policy", "")], at_start, None),
+        ("Accuracy", "Share of pairs whose chosen answer gained more than the rejected one.",
+         [("rewards/accuracies", "policy", "")], [], (0.0, 1.0)),
+        ("Rewards", "beta × log-ratio to the reference; below 0 is less likely than before.",
+         [("rewards/chosen", "chosen", "chosen"), ("rewards/rejected", "rejected", "rejected")],
+         [Reference("reference", 0.0)], None),
+        ("Margin", "Chosen reward less rejected reward.",
+         [("rewards/margins", "policy", "")], [], None),
+        ("Log-probability", "Sum over the answer's tokens, in nats.",
+         [("logps/chosen", "chosen", "chosen"), ("logps/rejected", "rejected", "rejected")],
+         _reference_logps(curves), None),
+    )  # fmt: skip
+    figures = (_curve_figure(curves, *plan) for plan in plans)
+    return [figure for figure in figures if figure]
+
+
+def loss_figure(found: Json, title: str, note: str) -> Figure | None:
+    """The loss of a supervised stage."""
+    return _curve_figure(found["curves"], title, note, [("loss", "policy", "")], [], None)
+
+
+def _reference_logps(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Reference]:
+    """Step 0 is evaluated before the first update, where the policy still is the reference."""
+    points = curves.get("eval_logps/chosen")
+    return [Reference("chosen, before training", points[0][1])] if points else []
+
+
+def _curve_figure(
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    note: str,
+    names: Sequence[tuple[str, str, str]],
+    references: Sequence[Reference],
+    limits: tuple[float, float] | None,
+) -> Figure | None:
+    series = list(_series(curves, names))
+    svg = line_chart(title, series, references, limits)
+    if not svg:
+        return None
+    return Figure(title, note, svg, _legend(series))
+
+
+def _legend(series: Sequence[Series]) -> list[tuple[str, str, float | None, bool]]:
+    """The strong lines with their last values; the faint ones stand for training together."""
+    strong = [(s.tone, s.label, s.points[-1][1], False) for s in series if not s.faint]
+    faint = [("quiet", "training", None, True)] if any(s.faint for s in series) else []
+    return [*strong, *faint]
+
+
+def _series(
+    curves: Mapping[str, Sequence[Sequence[float]]], names: Sequence[tuple[str, str, str]]
+) -> Iterator[Series]:
+    """Training values faint, held-out values strong and in front; training alone is strong."""
+    for prefix, said in (("", "training"), ("eval_", "held out")):
+        for name, tone, label in names:
+            points = [(x, y) for x, y in curves.get(prefix + name, ())]
+            behind = not prefix and "eval_" + name in curves
+            if points:
+                yield Series(", ".join(filter(None, (label, said))), tone, points, behind)
+
+
+_TONES = {"pairs": "policy", "judge": "policy"}
+
+
+def distribution_figure(found: Json | None, title: str, note: str) -> Figure | None:
+    """Overlaid histograms, each in the colour of its group."""
+    if not found:
+        return None
+    groups = [
+        Bars(name, tone_of(name, i), [c / g["n"] for c in g["counts"]], g["median"])
+        for i, (name, g) in enumerate(found["groups"].items())
+    ]
+    svg = histogram_chart(title, found["edges"], groups, found["unit"])
+    legend = [(g.tone, f"{g.label}, median", g.mark, False) for g in groups]
+    return Figure(title, note, svg, legend)
+
+
+def tone_of(name: str, index: int) -> str:
+    """The CSS class of a group: its own where it has one, else by its place."""
+    if name in ("policy", "baseline", "chosen", "rejected"):
+        return name
+    return _TONES.get(name, ("policy", "chosen", "baseline", "rejected")[index % 4])
+
+
+def reliability_figure(bins: Sequence[Mapping[str, object]]) -> Figure | None:
+    """Stated confidence against accuracy, where the card has a reliability table."""
+    points = []
+    for row in bins:
+        accuracy = row.get("accuracy")
+        right = accuracy.get("value") if isinstance(accuracy, Mapping) else accuracy
+        sure, n = row.get("mean_confidence"), row.get("n")
+        if is_number(right) and is_number(sure) and is_number(n) and n:
+            points.append((float(sure), float(right), int(n)))  # type: ignore[arg-type, call-overload]
+    svg = reliability_chart(points)
+    if not svg:
+        return None
+    note = "On the diagonal the judge is as often right as it says; size is the number of answers."
+    return Figure("Confidence and accuracy", note, svg, [])

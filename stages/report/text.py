@@ -1,0 +1,112 @@
+"""Text that strangers and models wrote, made safe to show; numbers, made easy to read."""
+
+import math
+import unicodedata
+from typing import Any
+
+from markupsafe import Markup, escape
+
+NOTHING = "–"
+# Joiners shape emoji and scripts (Persian, Hindi): they are text, not tricks.
+_HARMLESS_FORMAT = {"\u200c", "\u200d", "\u00ad"}
+
+
+def is_deceptive(character: str) -> bool:
+    """Whether a character is invisible or reorders its neighbours: controls, bidi, tags, ...
+
+    Line feed and tab are ordinary; so are the joiners that emoji and some scripts need.
+    """
+    if character in "\n\t" or character in _HARMLESS_FORMAT:
+        return False
+    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        return True
+    code = ord(character)
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+
+
+def visible(text: object) -> Markup:
+    """Escape a text for HTML and show each deceptive character as its code point."""
+    parts: list[str] = []
+    for character in str(text):
+        if is_deceptive(character):
+            parts.append(f'<span class="control">U+{ord(character):04X}</span>')
+        else:
+            parts.append(str(escape(character)))
+    return Markup("".join(parts))
+
+
+def plain(text: object) -> str:
+    """The same without markup, for attributes and SVG titles."""
+    return "".join(f"[U+{ord(c):04X}]" if is_deceptive(c) else c for c in str(text))
+
+
+def clip(text: str, limit: int) -> tuple[str, int]:
+    """The first `limit` characters, and how many more there are."""
+    return text[:limit], max(0, len(text) - limit)
+
+
+def is_number(value: Any) -> bool:
+    """A finite int or float; bool is not a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def percent(rate: Any, decimals: int = 1) -> str:
+    """A rate in [0, 1] as a percentage; 100.0% and 0.0% only where the rate is exactly 1 or 0."""
+    if not is_number(rate):
+        return NOTHING
+    shown = round(100 * rate, decimals)
+    step: float = 10.0**-decimals
+    if rate < 1 and shown >= 100:
+        shown = 100 - step
+    if rate > 0 and shown <= 0:
+        return f"<{step:.{decimals}f}%"
+    return f"{shown:.{decimals}f}%"
+
+
+def points(difference: Any) -> str:
+    """A difference of two rates, in signed percentage points."""
+    if not is_number(difference):
+        return NOTHING
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def number(value: Any) -> str:
+    """A count or a measurement with about four significant digits and a true minus sign."""
+    if not is_number(value):
+        return NOTHING
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e6):
+        text = f"{int(value):,}"
+    elif abs(value) >= 1e6 or abs(value) < 1e-3:
+        text = f"{value:.2e}"
+    elif abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.4g}"
+    return text.replace("-", "−") if not text.endswith("e") else text
+
+
+def seconds(value: Any) -> str:
+    """A duration: 8.4 s, 2 min 05 s, 1 h 02 min."""
+    if not is_number(value):
+        return NOTHING
+    if value < 60:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def size(value: Any) -> str:
+    """A number of bytes: 812 kB, 1.2 GB (powers of ten)."""
+    if not is_number(value):
+        return NOTHING
+    for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= power:
+            return f"{value / power:.3g} {unit}"
+    return f"{value} B"
+
+
+def words(name: str) -> str:
+    """A snake_case code as words."""
+    return name.replace("_", " ")
