@@ -189,7 +189,11 @@ def _write_summary(
 ) -> None:
     """summary.json: what a reader wants of the curves, without what depends on the machine."""
     clean = [{k: v for k, v in row.items() if k not in PERFORMANCE} for row in rows]
-    measured = [row for row in clean if "eval_loss" in row]
+    measured = [
+        {k: v for k, v in row.items() if k == "step" or k.startswith("eval_")}
+        for row in clean
+        if "eval_loss" in row
+    ]
     summary = {
         "loss": config.loss.model_dump(),
         "method": "lora" if config.training.lora else "full",

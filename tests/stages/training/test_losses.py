@@ -1,0 +1,110 @@
+"""Losses against published values and arithmetic done by hand."""
+
+import math
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from stages.training.losses import (
+    HingeLoss,
+    IpoLoss,
+    Loss,
+    PairLogps,
+    PairLoss,
+    SigmoidLoss,
+    conservative_sigmoid_loss,
+    robust_sigmoid_loss,
+    sigmoid_loss,
+)
+
+TWO = ([-2, -1.5], [-3, -4], [-2.5, -2], [-2.5, -3])
+THREE = ([-2, -1.5, -1.8], [-3.5, -3, -3.2], [-2.5, -2, -2.3], [-3, -2.8, -3])
+EXCHANGED = (THREE[1], THREE[0], THREE[2], THREE[3])
+ALL_LOSSES: list[PairLoss] = [
+    SigmoidLoss(),
+    SigmoidLoss(label_smoothing=0.2),
+    SigmoidLoss(label_smoothing=0.2, smoothing="robust"),
+    IpoLoss(),
+    HingeLoss(),
+]
+
+
+def pairs(*columns: list[float]) -> PairLogps:
+    tensors = [torch.tensor(c, dtype=torch.float64) for c in columns]
+    ones = torch.ones_like(tensors[0])
+    return PairLogps(*tensors, chosen_tokens=4 * ones, rejected_tokens=2 * ones)
+
+
+@pytest.mark.parametrize(
+    ("columns", "beta", "expected"),
+    [
+        (TWO, 0.05, 0.662405),
+        (TWO, 0.1, 0.632677),
+        (TWO, 0.5, 0.430474),
+        (THREE, 0.1, 0.653972),
+        (THREE, 0.5, 0.513614),
+        (THREE, 1.0, 0.373211),
+        (EXCHANGED, 0.1, 0.805511),
+        (EXCHANGED, 0.5, 1.362800),
+        (EXCHANGED, 1.0, 2.245998),
+    ],
+)
+def test_sigmoid_values_to_hold(
+    columns: tuple[list[float], ...], beta: float, expected: float
+) -> None:
+    loss = SigmoidLoss(beta=beta)(pairs(*columns))
+    assert float(loss.mean()) == pytest.approx(expected, abs=5e-7)
+
+
+@pytest.mark.parametrize("beta", [0.01, 0.1, 0.5, 1.0, 10.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_sigmoid_is_ln_2_where_policy_and_reference_agree(beta: float, smoothing: float) -> None:
+    same = pairs([-2, -90.0], [-3, -7.0], [-2, -90.0], [-3, -7.0])
+    loss = SigmoidLoss(beta=beta, label_smoothing=smoothing)(same)
+    assert loss.tolist() == pytest.approx([math.log(2)] * 2, abs=1e-12)
+
+
+def test_hand_arithmetic_of_the_other_losses() -> None:
+    one = pairs([-1.0], [-5.0], [-2.0], [-3.0])  # gap = 1 - (-2) = 3
+    assert IpoLoss(beta=0.25)(one).item() == pytest.approx((3 - 2) ** 2)
+    assert HingeLoss(beta=0.1)(one).item() == pytest.approx(0.7)
+    assert HingeLoss(beta=0.5)(one).item() == 0
+    wins, loses = math.log(1 + math.exp(-0.3)), math.log(1 + math.exp(0.3))
+    gap = one.gap
+    assert sigmoid_loss(gap, 0.1).item() == pytest.approx(wins)
+    assert conservative_sigmoid_loss(gap, 0.1, 0.2).item() == pytest.approx(
+        0.8 * wins + 0.2 * loses
+    )
+    assert robust_sigmoid_loss(gap, 0.1, 0.2).item() == pytest.approx(
+        (0.8 * wins - 0.2 * loses) / 0.6
+    )
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES, ids=repr)
+def test_rpo_term_adds_the_chosen_nll_per_token(loss: PairLoss) -> None:
+    logps = pairs(*TWO)
+    added = loss.model_copy(update={"rpo_alpha": 0.5})(logps) - loss(logps)
+    assert added.tolist() == pytest.approx([0.5 * 2 / 4, 0.5 * 1.5 / 4])
+
+
+@pytest.mark.parametrize("loss", ALL_LOSSES, ids=repr)
+def test_a_step_down_the_gradient_prefers_chosen(loss: PairLoss) -> None:
+    chosen, rejected = (torch.tensor([-4.0], requires_grad=True) for _ in range(2))
+    reference, count = torch.tensor([-4.0]), torch.tensor([3.0])
+    loss(PairLogps(chosen, rejected, reference, reference, count, count)).sum().backward()
+    assert chosen.grad is not None
+    assert rejected.grad is not None
+    assert chosen.grad.item() < 0 < rejected.grad.item()
+
+
+def test_extreme_gaps_stay_finite() -> None:
+    far = pairs([-1e4, -1.0], [-1.0, -1e4], [-1.0, -1.0], [-1.0, -1.0])
+    assert SigmoidLoss(beta=1.0)(far).isfinite().all()
+
+
+def test_kind_picks_the_loss_and_a_wrong_one_names_the_legal_ones() -> None:
+    adapter: TypeAdapter[Loss] = TypeAdapter(Loss)
+    assert adapter.validate_python({"kind": "ipo", "beta": 0.2}) == IpoLoss(beta=0.2)
+    with pytest.raises(ValidationError, match="'sigmoid', 'ipo', 'hinge'"):
+        adapter.validate_python({"kind": "ppo"})
