@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from evals.models.rendering import ChatRenderer
     from schemas.stage import Runtime
 
+BLOCK = 256
+FIRST_TOKENS = 512
+
 
 class TransformersSampler(EngineConfig):
     """Transformers' models, on CPU or GPU; needs nothing else installed."""
@@ -244,21 +247,62 @@ def draw(
     Returns:
         Token ids `[rows]`, and their log p at temperature 1 without top_p `[rows]`, float64.
     """
-    import torch
-
     logits = logits.float()
     if settings.temperature == 0:
-        chosen = logits.argmax(dim=1)
+        chosen = logits.argmax(dim=1, keepdim=True)
     else:
-        p = torch.softmax(logits / settings.temperature, dim=1)
+        p = (logits / settings.temperature).softmax(dim=1)
         if settings.top_p < 1:
-            p, order = p.sort(dim=1, descending=True, stable=True)
-            before = p.cumsum(dim=1, dtype=torch.float64) - p
-            p = p.masked_fill(before >= settings.top_p, 0)
-        cumulative = p.cumsum(dim=1, dtype=torch.float64)
-        target = uniform[:, None] * cumulative[:, -1:]
-        place = torch.searchsorted(cumulative, target, right=True)
-        place = place.clamp(max=p.shape[1] - 1)
-        chosen = (order.gather(1, place) if settings.top_p < 1 else place).squeeze(1)
-    logps = logits.gather(1, chosen[:, None]).squeeze(1).double() - logits.logsumexp(1).double()
-    return chosen, logps
+            p, order = _nucleus(p, settings.top_p)
+            chosen = order.gather(1, _invert(p, uniform))
+        else:
+            chosen = _invert(p, uniform)
+    logps = logits.gather(1, chosen).double() - logits.logsumexp(1, keepdim=True).double()
+    return chosen.squeeze(1), logps.squeeze(1)
+
+
+def _nucleus(p: "torch.Tensor", top_p: float) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """The most probable tokens that together reach `top_p`: `[rows, k]`, others zero, and ids.
+
+    Looks among the first few hundred, and sorts the whole vocabulary only where these are not
+    enough. Holtzman et al. (2020), "The curious case of neural text degeneration", section 3.1.
+    """
+    import torch
+
+    first, order = p.topk(min(FIRST_TOKENS, p.shape[1]), dim=1)
+    before = first.cumsum(dim=1, dtype=torch.float64) - first
+    if first.shape[1] < p.shape[1] and bool((before[:, -1] < top_p).any()):
+        first, order = p.sort(dim=1, descending=True, stable=True)
+        before = first.cumsum(dim=1, dtype=torch.float64) - first
+    return first.masked_fill(before >= top_p, 0), order
+
+
+def _invert(p: "torch.Tensor", uniform: "torch.Tensor") -> "torch.Tensor":
+    """The place `[rows, 1]` where the running sum of `p` passes `uniform` times its total.
+
+    First the block of tokens, then the token in it: no running sum over the whole vocabulary.
+    """
+    import torch
+
+    blocks = torch.nn.functional.pad(p, (0, -p.shape[1] % BLOCK)).view(len(p), -1, BLOCK)
+    masses = blocks.sum(dim=2).double()
+    block, rest = _search(masses, uniform[:, None])
+    inside = blocks[torch.arange(len(p), device=p.device), block.squeeze(1)].double()
+    return block * BLOCK + _search(inside, rest)[0]
+
+
+def _search(
+    masses: "torch.Tensor", fraction: "torch.Tensor"
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Where a fraction in [0, 1) of the total mass falls, and how far into that mass, in [0, 1].
+
+    A place without mass is never found, whatever the rounding.
+    """
+    import torch
+
+    ends = masses.cumsum(dim=1)
+    target = fraction * ends[:, -1:]
+    last = (ends < ends[:, -1:]).sum(dim=1, keepdim=True)
+    place = torch.minimum(torch.searchsorted(ends, target, right=True), last)
+    mass = masses.gather(1, place)
+    return place, ((target - ends.gather(1, place) + mass) / mass).clamp(0, 1)

@@ -145,6 +145,27 @@ def test_draws_follow_the_distribution(settings: SamplingSettings, expected: lis
     assert logps.exp().tolist() == pytest.approx(((tokens + 1) / 10).tolist(), rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [3, 256, 257, 5000])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_a_large_vocabulary_is_searched_as_a_plain_running_sum_would(
+    size: int, top_p: float
+) -> None:
+    rows = 500
+    logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(size))
+    logits[:, ::3] = -torch.inf  # no probability at all
+    uniform = torch.linspace(0, 1, rows + 1, dtype=torch.float64)[:-1]
+    tokens, _ = draw(logits, uniform, SamplingSettings(top_p=top_p))
+    assert (tokens % 3 != 0).all()
+    for row in range(rows):
+        p = logits[row].double().softmax(0)
+        order = p.argsort(descending=True) if top_p < 1 else torch.arange(size)
+        mass = p[order].cumsum(0)
+        total = mass[mass >= top_p - 1e-9][0] if top_p < 1 else mass[-1]
+        place = int((order == tokens[row]).nonzero())
+        target = float(uniform[row] * total)
+        assert float(mass[place] - p[order][place]) - 1e-5 <= target <= float(mass[place]) + 1e-5
+
+
 # The transformers sampler
 
 
