@@ -126,41 +126,35 @@ def confusion(truth: Labels, predicted: Labels) -> dict[str, dict[str, int]]:
     return {t.value: {p.value: counts[t, p] for p in Preference} for t in Preference}
 
 
-def cohen_kappa(truth: Labels, predicted: Labels) -> Estimate:
+def cohen_kappa(truth: Labels, predicted: Labels, clusters: Clusters | None = None) -> Estimate:
     """Cohen's kappa over the three labels, unweighted.
 
-    kappa = (p_o - p_e) / (1 - p_e) (J. Cohen 1960). Interval: kappa ± 1.96 SE with the large-sample
-    SE of Fleiss, Cohen and Everitt (1969, eq. 13). Where that SE is 0 (perfect agreement) the
-    Wilson interval of p_o is mapped through the same formula. No value where one label is all that
-    either side ever says (p_e = 1).
+    kappa = (p_o - p_e) / (1 - p_e) (J. Cohen 1960). Interval: kappa ± 1.96 SE. Each unit moves
+    kappa by (hit - (1 - kappa) (q[truth] + r[predicted])) / (1 - p_e), q and r the shares of a
+    label among predicted and true ones; SE is the clustered standard error of these values. Without
+    clusters it is that of Fleiss, Cohen and Everitt (1969, eq. 13), times sqrt(n / (n - 1)).
+    Where it is 0 (perfect agreement) the Wilson interval of p_o goes through kappa's formula.
+    No value where one label is all that either side ever says (p_e = 1).
     """
     n = len(truth)
-    counts = Counter(zip(truth, predicted, strict=True))
-    cells = {(t, p): counts[t, p] / n for t in Preference for p in Preference} if n else {}
-    of_truth = {t: sum(cells.get((t, p), 0.0) for p in Preference) for t in Preference}
-    of_predicted = {p: sum(cells.get((t, p), 0.0) for t in Preference) for p in Preference}
-    observed = sum(counts[label, label] for label in Preference) / n if n else 0.0
-    expected = sum(of_truth[label] * of_predicted[label] for label in Preference)
-    if not n or math.isclose(expected, 1.0):
+    of_truth, of_predicted = Counter(truth), Counter(predicted)
+    expected = sum(of_truth[k] * of_predicted[k] for k in Preference) / (n * n) if n else 1.0
+    if math.isclose(expected, 1.0):
         return Estimate(None, None, None, n)
+    right = hits(truth, predicted)
+    observed = math.fsum(right) / n
     kappa = (observed - expected) / (1 - expected)
-    agree = sum(
-        cells[i, i] * (1 - (of_truth[i] + of_predicted[i]) * (1 - kappa)) ** 2 for i in Preference
-    )
-    differ = (1 - kappa) ** 2 * sum(
-        cells[i, j] * (of_predicted[i] + of_truth[j]) ** 2
-        for i in Preference
-        for j in Preference
-        if i is not j
-    )
-    chance = (kappa - expected * (1 - kappa)) ** 2
-    error = math.sqrt(max(0.0, (agree + differ - chance) / n)) / (1 - expected)
-    if error < 1e-9:
-        low, high = (
-            (p - expected) / (1 - expected) for p in wilson_effective(observed, math.nan, n)
-        )
-    else:
+    influence = [
+        (hit - (1 - kappa) * (of_predicted[t] + of_truth[p]) / n) / (1 - expected)
+        for hit, t, p in zip(right, truth, predicted, strict=True)
+    ]
+    owners = range(n) if clusters is None else clusters
+    error = clustered_standard_error(influence, owners)
+    if error > 1e-9:
         low, high = kappa - Z95 * error, kappa + Z95 * error
+    else:
+        ends = wilson_effective(observed, math.nan, len(set(owners)))
+        low, high = ((p - expected) / (1 - expected) for p in ends)
     return Estimate(kappa, max(-1.0, low), min(1.0, high), n)
 
 

@@ -135,7 +135,7 @@ def _agreement(units: _Units) -> dict[str, Any]:
     return {
         "accuracy": accuracy(units.truth, units.predicted, units.prompts).to_json(),
         "accuracy_non_ties": accuracy(decided.truth, decided.predicted, decided.prompts).to_json(),
-        "kappa": cohen_kappa(units.truth, units.predicted).to_json(),
+        "kappa": cohen_kappa(units.truth, units.predicted, units.prompts).to_json(),
         "confusion": confusion(units.truth, units.predicted),
         "baselines": {
             "longest": accuracy(units.truth, units.longest, units.prompts).to_json(),

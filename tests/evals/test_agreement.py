@@ -56,14 +56,23 @@ def test_repeating_every_unit_of_a_prompt_does_not_narrow_the_interval() -> None
 
 
 def test_kappa_by_hand() -> None:
-    # The textbook table 20, 5, 10, 15: p_o 0.7, p_e 0.5; variance terms
-    # 0.10972 + 0.10188 - 0.01 = 0.2016, SE = sqrt(0.2016 / 50) / 0.5 = 0.126996.
+    # The textbook table 20, 5, 10, 15: p_o 0.7, p_e 0.5. Fleiss, Cohen and Everitt: variance terms
+    # 0.10972 + 0.10188 - 0.01 = 0.2016, SE = sqrt(0.2016 / 50) / 0.5; here over 49, not 50.
     truth = [A] * 25 + [B] * 25
     predicted = [A] * 20 + [B] * 5 + [A] * 10 + [B] * 15
     found = cohen_kappa(truth, predicted)
+    error = math.sqrt(0.2016 / 49) / 0.5
     assert found.value == pytest.approx(0.4)
-    assert found.ci_low == pytest.approx(0.4 - 1.96 * 0.1269960, abs=1e-6)
-    assert found.ci_high == pytest.approx(0.4 + 1.96 * 0.1269960, abs=1e-6)
+    assert found.ci_low == pytest.approx(0.4 - 1.96 * error)
+    assert found.ci_high == pytest.approx(0.4 + 1.96 * error)
+
+
+def test_kappa_rests_on_clusters() -> None:
+    truth, predicted = [A, A, B, B, TIE, A], [A, B, B, B, TIE, TIE]
+    once = cohen_kappa(truth, predicted)
+    twice = cohen_kappa(truth * 2, predicted * 2, [*range(6), *range(6)])
+    assert twice.n == 12
+    assert (twice.value, twice.ci_low) == pytest.approx((once.value, once.ci_low))
 
 
 def test_kappa_over_three_labels_by_hand() -> None:
