@@ -1,0 +1,160 @@
+"""index.html: self-contained, readable without a network, and true to its summary."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from stages.report import STAGE, ReportConfig
+from stages.report.text import percent
+from tests.fixtures.finished_runs import FakeRun, win_rate, write_evaluation
+from tests.fixtures.html_page import Page
+
+FOOD = ReportConfig(title="Food world", world="food")
+
+
+def render(run: FakeRun, *without: str, config: ReportConfig = FOOD) -> Page:
+    context = run.context(*without)
+    STAGE.run(config, context)
+    return Page((context.output / "index.html").read_text(encoding="utf-8"))
+
+
+def numbers_in(value: Any) -> set[float]:
+    if isinstance(value, dict):
+        return set().union({float(len(value))}, *map(numbers_in, value.values()))
+    if isinstance(value, list):
+        return set().union({float(len(value))}, *map(numbers_in, value))
+    return {float(value)} if isinstance(value, int | float) else set()
+
+
+def test_the_page_needs_nothing_else(run: FakeRun) -> None:
+    page = render(run)
+    assert not page.names() & {"script", "link", "iframe", "object", "embed", "img", "base"}
+    for _, attributes in page.tags:
+        for name in ("href", "src", "xlink:href", "action", "data", "poster", "srcset"):
+            assert (attributes.get(name) or "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"@import|url\(|https?://|//cdn", page.source)
+
+
+def test_every_tag_is_closed_in_its_place_and_every_anchor_leads_somewhere(run: FakeRun) -> None:
+    page = render(run)
+    assert page.misnested == []
+    assert len(set(page.ids())) == len(page.ids())
+    anchors = {a["href"] for tag, a in page.tags if tag == "a"}
+    assert {a[1:] for a in anchors if a} <= set(page.ids())
+
+
+def test_every_number_on_the_page_is_in_the_summary(run: FakeRun) -> None:
+    page = render(run)
+    summary = json.loads((run.root / "report" / "summary.json").read_bytes())
+    known = numbers_in(summary)
+    assert len(page.numbers) > 150
+    strangers = [found for found in page.numbers if found[0] not in known]
+    assert strangers == []
+
+
+def test_what_is_shown_is_the_number_behind_it(run: FakeRun) -> None:
+    for value, shown in render(run).numbers:
+        if shown.endswith("%") and not shown.startswith("<"):
+            assert float(shown[:-1]) == pytest.approx(100 * value, abs=0.1)
+
+
+def test_the_answer_comes_first(run: FakeRun) -> None:
+    page = render(run)
+    start = page.text[:900]
+    for words in (
+        "The policy beats its baseline",
+        "94.7%",
+        "91.9 to 96.6%",
+        "240 held-out prompts",
+        "the true rule",
+        "95.2%",
+        "DPO (β 0.1) on 36 preference pairs from food",
+        "97.4% of held-out comparisons",
+    ):
+        assert words in start
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ({"judge": win_rate("j", 0.3, 0.2, 0.4, 50)}, "The policy is worse than its baseline"),
+        ({"judge": win_rate("j", 0.5, 0.4, 0.6, 50)}, "Cannot tell whether the policy beats"),
+        ({"judge": win_rate("j", None, 0.0, 1.0, 0)}, "that is not a tie"),
+        ({}, "Evaluate compared nothing"),
+        (
+            {"judge": win_rate("j", 0.8, 0.7, 0.9, 50), "truth": win_rate("r", 0.2, 0.1, 0.3, 50)},
+            "The judge and the true rule disagree",
+        ),
+    ],
+)
+def test_the_verdict_in_words(run: FakeRun, rates: dict[str, Any], said: str) -> None:
+    write_evaluation(run, [("hi", "a", "b")], rates)
+    assert said in render(run).text
+
+
+def test_a_judge_no_better_than_length_is_not_to_be_trusted(run: FakeRun) -> None:
+    path = run.inputs["judge"] / "card.json"
+    card = json.loads(path.read_text())
+    card["lift_over_longest"] |= {"value": 0.01, "ci_low": -0.03, "ci_high": 0.05}
+    path.write_text(json.dumps(card))
+    assert "do not trust it" in render(run).text[:900]
+
+
+@pytest.mark.parametrize("missing", STAGE.inputs)
+def test_a_missing_stage_is_said_and_the_page_stands(run: FakeRun, missing: str) -> None:
+    page = render(run, missing)
+    assert page.misnested == []
+    assert f"[{missing}] is not in this recipe" in page.text
+    assert "None" not in page.text
+
+
+def test_a_run_with_nothing_but_ingest(run: FakeRun) -> None:
+    page = render(run, "sft", "judge", "sample", "label", "train", "evaluate")
+    assert page.misnested == []
+    for words in (
+        "No win rate was measured",
+        "This recipe trains no policy",
+        "There are no preference pairs",
+        "Nothing was compared",
+        "this recipe has no [train]",
+        "No judge card",
+    ):
+        assert words in page.text
+
+
+def test_no_examples_wanted_and_no_examples_there(run: FakeRun) -> None:
+    wanted_none = render(run, config=ReportConfig(examples=0))
+    assert "The recipe asks for no examples; there are 40 comparisons" in wanted_none.text
+    write_evaluation(run, [], {})
+    assert "Nothing was compared, so there is nothing to show" in render(run).text
+
+
+def test_unscored_verdicts_are_shown_as_failures(run: FakeRun) -> None:
+    page = render(run, config=ReportConfig(examples=40))
+    assert "unscored: low label mass" in page.text
+    assert "the orders disagree" in page.text
+
+
+def test_both_colour_schemes_print_and_small_screens_are_provided_for(run: FakeRun) -> None:
+    source = render(run).source
+    for rule in ("prefers-color-scheme: dark", "@media print", "@media (max-width"):
+        assert rule in source
+    assert 'name="viewport" content="width=device-width' in source
+
+
+def test_every_chart_says_what_it_shows(run: FakeRun) -> None:
+    page = render(run)
+    charts = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(charts) >= 10
+    assert all(a.get("role") == "img" and a.get("aria-label") for a in charts)
+
+
+def test_rates_near_the_ends_are_not_rounded_onto_them() -> None:
+    assert percent(0.99999) == "99.9%"
+    assert percent(1) == "100.0%"
+    assert percent(0.00001) == "<0.1%"
+    assert percent(0) == "0.0%"
+    assert percent(None) == "–"
