@@ -164,11 +164,11 @@ def _finish(logs: list[EvalLog], destination: Path) -> BenchmarkRun:
     Raises:
         KeyboardInterrupt: inspect took the Ctrl-C for itself and ended the run.
     """
-    if len(logs) != 1:
-        return BenchmarkRun(error=f"the name stands for {len(logs)} tasks; name one")
-    written = logs[0].location
-    if logs[0].status == "cancelled":
+    if not logs or logs[0].status == "cancelled":
         raise KeyboardInterrupt
+    if len(logs) > 1:
+        return BenchmarkRun(error=f"the name stands for {len(logs)} tasks; name one as file@task")
+    written = logs[0].location
     log = read_eval_log(written)
     destination.parent.mkdir(parents=True, exist_ok=True)
     moved = shutil.copyfile(written, destination.with_name(destination.name + ".writing"))

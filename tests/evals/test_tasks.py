@@ -1,6 +1,7 @@
 """inspect-ai's tasks over our samplers: seeds, batches, honest outputs, logs, failures."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -237,6 +238,15 @@ def test_an_engine_that_fails_is_the_tasks_error(run_task: Run, tmp_path: Path) 
         raise RuntimeError("out of memory")
 
     assert "out of memory" in (run_task("food_preference", broken).error or "")
+
+
+def test_ctrl_c_gets_through(run_task: Run) -> None:
+    def interrupted(request: SampleRequest) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "a"
+
+    with pytest.raises(KeyboardInterrupt):
+        run_task("food_preference", interrupted)
 
 
 def test_a_tasks_own_settings_win(run_task: Run, tmp_path: Path) -> None:
