@@ -90,9 +90,11 @@ def best_vs_worst(judged: Sequence[Judged], truncated: Truncated) -> list[Outcom
     others = [r for r in ranked if r is not best]
     worst = min(others, key=lambda r: (score(r), r["sample_index"]))
     direct = _between(judged, best, worst)
-    if score(best) <= score(worst):
-        reason = "tie" if score(best) == score(worst) else "chosen_truncated"
-        return [Drop(direct, reason, f"best {score(best):.3f}, worst {score(worst):.3f}")]
+    scored = f"best {score(best):.3f}, worst {score(worst):.3f}"
+    if score(best) < score(worst):
+        return [Drop(direct, "chosen_truncated", scored)]
+    if score(best) == score(worst) and direct.resolution.usable:
+        return [Drop(direct, "tie", scored)]
     if direct.resolution.usable and direct.chosen_row is not best:
         return [Drop(direct, "ranking_disagrees", "the worst of all beats the best of all")]
     return [_outcome(direct, truncated)]
