@@ -56,9 +56,8 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     train, held_out = _examples(config, model, tokenizer, rows, rejects)
     if not train:
         raise DataError(
-            f"sft: every demonstration of the train split was rejected "
-            f"({', '.join(sorted(rejects.counts())) or 'none there'}); raise training.max_length "
-            "or look into the demonstrations"
+            f"sft: every demonstration of the train split was rejected ({rejects.describe()}); "
+            "raise training.max_length, or look into the rows that ingest kept"
         )
     if config.training.lora:
         model = add_lora(model, config.training.lora, config.training.seed)

@@ -115,10 +115,9 @@ def _pairs(
     test = [pair for split, pair in usable if split == "test"]
     held_out = test[: config.training.max_held_out]
     if not train:
-        reasons = [f"{n} {r}" for r, n in rejects.counts().items()] if rejects.rows else []
         raise DataError(
             "train: no preference pair of the train split can be used "
-            f"({', '.join(reasons) or 'there are none'}); loosen what [label] demands, raise "
+            f"({rejects.describe() or 'there are none'}); loosen what [label] demands, raise "
             "training.max_length, or ingest more comparisons"
         )
     counts = {"in": len(rows), "train": len(train), "held_out": len(held_out)}

@@ -40,6 +40,11 @@ class Rejects:
             **{f"rejected.{reason}": n for reason, n in sorted(by_reason.items())},
         }
 
+    def describe(self) -> str:
+        """The reasons in words, as in `2 too_long, 1 tie`."""
+        by_reason = Counter(row["reason"] for row in self.rows)
+        return ", ".join(f"{n} {reason}" for reason, n in by_reason.most_common())
+
     def write(self, folder: Path) -> None:
         """Write rejects.parquet, sorted so that the same rows give the same file."""
         ordered = sorted(self.rows, key=lambda r: (r["file"], r["row"], r["reason"], r["raw"]))

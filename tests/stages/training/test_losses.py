@@ -18,7 +18,7 @@ from stages.training.losses import (
     sigmoid_loss,
 )
 
-TWO = ([-2, -1.5], [-3, -4], [-2.5, -2], [-2.5, -3])
+TWO = ([-2.0, -1.5], [-3.0, -4.0], [-2.5, -2.0], [-2.5, -3.0])
 THREE = ([-2, -1.5, -1.8], [-3.5, -3, -3.2], [-2.5, -2, -2.3], [-3, -2.8, -3])
 EXCHANGED = (THREE[1], THREE[0], THREE[2], THREE[3])
 ALL_LOSSES: list[PairLoss] = [
@@ -31,9 +31,9 @@ ALL_LOSSES: list[PairLoss] = [
 
 
 def pairs(*columns: list[float]) -> PairLogps:
-    tensors = [torch.tensor(c, dtype=torch.float64) for c in columns]
-    ones = torch.ones_like(tensors[0])
-    return PairLogps(*tensors, chosen_tokens=4 * ones, rejected_tokens=2 * ones)
+    chosen, rejected, *reference = torch.tensor(columns, dtype=torch.float64)
+    ones = torch.ones_like(chosen)
+    return PairLogps(chosen, rejected, reference[0], reference[1], 4 * ones, 2 * ones)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_rpo_term_adds_the_chosen_nll_per_token(loss: PairLoss) -> None:
 def test_a_step_down_the_gradient_prefers_chosen(loss: PairLoss) -> None:
     chosen, rejected = (torch.tensor([-4.0], requires_grad=True) for _ in range(2))
     reference, count = torch.tensor([-4.0]), torch.tensor([3.0])
-    loss(PairLogps(chosen, rejected, reference, reference, count, count)).sum().backward()
+    loss(PairLogps(chosen, rejected, reference, reference, count, count)).sum().backward()  # type: ignore[no-untyped-call]
     assert chosen.grad is not None
     assert rejected.grad is not None
     assert chosen.grad.item() < 0 < rejected.grad.item()

@@ -1,0 +1,239 @@
+"""train: DPO through the stage: pairs, reference, rejects, resume after kill -9, LoRA."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from evals.models.checkpoints import ModelSource, load_causal_lm
+from evals.models.logps import completion_logps
+from evals.models.rendering import RenderedCompletion
+from schemas.errors import ConfigError, DataError
+from schemas.parquet import read_rows
+from schemas.stage import Runtime, StageContext
+from schemas.tables import REJECTS
+from stages.train import STAGE, TrainConfig
+from stages.training.metrics import PERFORMANCE
+from stages.training.reference import REFERENCE_LOGPS, ReferencePass
+from tests.fixtures.preferences import (
+    NAMES,
+    TEST_NAMES,
+    comparison,
+    preference_pair,
+    write_ingest,
+    write_label,
+)
+from tests.fixtures.tiny_models import tiny_llama
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING = {
+    "learning_rate": 3e-3,
+    "batch_size": 4,
+    "num_epochs": 4,
+    "eval_every": 3,
+    "save_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return tiny_llama(tmp_path_factory.mktemp("base"), hidden_size=32, layers=1, spread=0.2)
+
+
+def settings_of(base: Path, **changes: Any) -> TrainConfig:
+    return TrainConfig.model_validate(
+        {"model": {"path": str(base)}, "training": TRAINING} | changes
+    )
+
+
+def context_of(
+    folder: Path,
+    pairs: list[dict[str, Any]] | None = None,
+    comparisons: list[dict[str, Any]] | None = None,
+) -> StageContext:
+    inputs = {"ingest": write_ingest(folder / "ingest", comparisons=comparisons)}
+    if pairs is not None:
+        inputs["label"] = write_label(folder / "label", pairs)
+    (folder / "train").mkdir()
+    return StageContext(inputs, folder / "train", Runtime(device="cpu", threads=1))
+
+
+def record(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in PERFORMANCE} for row in rows]
+
+
+def test_human_comparisons_train_and_hold_out(base: Path, tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    counts = STAGE.run(settings_of(base), context)
+    assert counts["train"] == len(NAMES) - len(TEST_NAMES)
+    assert counts["held_out"] == len(TEST_NAMES)
+    assert sorted(p.name for p in context.output.iterdir()) == [
+        "metrics.jsonl",
+        "metrics.parquet",
+        "model",
+        "reference_logps.parquet",
+        "rejects.parquet",
+        "summary.json",
+    ]
+    rows = record(context.output)
+    assert rows[0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[-1]["eval_rewards/margins"] > 0
+    summary = json.loads((context.output / "summary.json").read_text())
+    assert summary["eval_last"] == {
+        k: v for k, v in rows[-1].items() if k == "step" or k.startswith("eval_")
+    }
+    assert summary["final"] == rows[-1]
+    assert summary["loss"]["kind"] == "sigmoid"
+    assert summary["counts"] == dict(counts)
+
+
+def test_label_pairs_take_the_place_of_human_ones(base: Path, tmp_path: Path) -> None:
+    pairs = [preference_pair(n, "pizza", "ramen") for n in NAMES[3:]]
+    context = context_of(tmp_path, pairs)
+    counts = STAGE.run(settings_of(base), context)
+    ids = set(pq.read_table(context.output / "reference_logps.parquet")["pair_id"].to_pylist())
+    assert {p["pair_id"] for p in pairs} <= ids
+    assert counts["train"] == len(pairs)
+    assert counts["held_out"] == len(TEST_NAMES)  # people's, as label has none of the test split
+
+
+def test_reference_table_is_the_start_models_log_probabilities(base: Path, tmp_path: Path) -> None:
+    from evals.models.checkpoints import load_tokenizer
+    from evals.models.rendering import ChatRenderer
+
+    pair = preference_pair("kai", "pizza", "ramen")
+    context = context_of(tmp_path, [pair])
+    STAGE.run(settings_of(base), context)
+    source = ModelSource(path=str(base))
+    renderer = ChatRenderer(load_tokenizer(source))
+    sides = [renderer.render(pair["prompt"], pair[side]) for side in ("chosen", "rejected")]
+    with torch.no_grad():
+        logps = completion_logps(load_causal_lm(source, torch.device("cpu")), sides)
+    rows = read_rows(context.output / "reference_logps.parquet", REFERENCE_LOGPS)
+    (row,) = (r for r in rows if r["pair_id"] == pair["pair_id"])
+    assert [row["chosen_logps"], row["rejected_logps"]] == pytest.approx(logps.tolist(), abs=1e-4)
+    assert row["chosen_tokens"] == len(sides[0].completion_ids)
+
+
+def test_every_unusable_pair_has_its_reason(base: Path, tmp_path: Path) -> None:
+    rows = [
+        comparison("kai", "pizza", "sushi", "A", 0),
+        comparison("lea", "pizza", "sushi", "Tie", 1),
+        comparison("jun", "pizza", "sushi", None, 2),
+        comparison("ivo", "", "sushi", "B", 3),
+        comparison("hana", "soup", "soup", "A", 4),
+        comparison("eve", "soup " * 100, "sushi", "A", 5),
+        comparison("kai", "sushi", "pizza", "B", 6),
+    ]
+    context = context_of(tmp_path, comparisons=rows)
+    counts = STAGE.run(settings_of(base), context)
+    rejects = read_rows(context.output / "rejects.parquet", REJECTS)
+    reasons = {r["row"]: r["reason"] for r in rejects if r["reason"] != "duplicate_pair"}
+    assert reasons == {
+        1: "tie",
+        2: "unlabelled",
+        3: "empty_completion",
+        4: "identical_completions",
+        5: "too_long",
+    }
+    assert [r["row"] for r in rejects if r["reason"] == "duplicate_pair"] in ([0], [6])
+    assert counts["in"] == counts["train"] + counts["held_out"] + counts["rejected"] == 7
+    assert counts["rejected.tie"] == 1
+
+
+def test_no_usable_pair_is_an_error_that_counts_the_reasons(base: Path, tmp_path: Path) -> None:
+    context = context_of(tmp_path, comparisons=[comparison("kai", "pizza", "sushi", "Tie")])
+    with pytest.raises(DataError, match=r"no preference pair .* \(1 tie\); loosen"):
+        STAGE.run(settings_of(base), context)
+
+
+def test_no_start_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"set train.model or add \[sft\]"):
+        STAGE.run(TrainConfig(), context_of(tmp_path))
+
+
+def test_explicit_reference(base: Path, tmp_path: Path) -> None:
+    other = tiny_llama(tmp_path / "other", hidden_size=32, layers=1, spread=0.2, seed=9)
+    context = context_of(tmp_path)
+    STAGE.run(settings_of(base, reference={"path": str(other)}), context)
+    assert record(context.output)[0]["eval_loss"] != pytest.approx(math.log(2), abs=1e-3)
+    foreign = tiny_llama(tmp_path / "foreign", ["pizza pizza pizza"] * 5, hidden_size=32, layers=1)
+    config = settings_of(base, reference={"path": str(foreign)})
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        STAGE.run(config, context_of(tmp_path / "second"))
+
+
+def test_lora_writes_an_adapter_that_opens_on_the_base(base: Path, tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    config = settings_of(base, training={**TRAINING, "lora": {"rank": 4, "alpha": 8}})
+    STAGE.run(config, context)
+    folder = context.output / "model"
+    assert (folder / "adapter_config.json").exists()
+    assert not (folder / "model.safetensors").exists()
+    model = load_causal_lm(ModelSource(path=str(folder)), torch.device("cpu"))
+    plain = load_causal_lm(ModelSource(path=str(base)), torch.device("cpu"))
+    sequence = [RenderedCompletion([5, 6, 7], [8, 9])]
+    with torch.no_grad():
+        adapted = completion_logps(model, sequence)
+        with model.disable_adapter():
+            assert torch.equal(completion_logps(model, sequence), completion_logps(plain, sequence))
+    assert not torch.allclose(adapted, completion_logps(plain, sequence), atol=1e-3)
+    again = settings_of(folder, training={**TRAINING, "lora": {"rank": 4}})
+    with pytest.raises(ConfigError, match="is an adapter"):
+        STAGE.run(again, context_of(tmp_path / "second"))
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from schemas.stage import Runtime, StageContext
+from stages.train import STAGE, TrainConfig
+folder = Path(sys.argv[1])
+runtime = Runtime(device="cpu", threads=1)
+context = StageContext({"ingest": folder / "ingest"}, folder / "train", runtime)
+STAGE.run(TrainConfig.model_validate_json(sys.argv[2]), context)
+"""
+
+
+def test_kill_9_and_the_same_command_again_give_the_undisturbed_run(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings_of(base, training={**TRAINING, "num_epochs": 150, "save_every": 5})
+    killed = context_of(tmp_path / "killed")
+    process = subprocess.Popen(
+        [sys.executable, "-c", _RUN, str(tmp_path / "killed"), config.model_dump_json()], cwd=ROOT
+    )
+    deadline = time.monotonic() + 60
+    while not any(killed.output.glob("checkpoints/step-*5")) and time.monotonic() < deadline:
+        assert process.poll() is None, "the training ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(ReferencePass, "compute", _never)  # the reference is on disk already
+        STAGE.run(config, killed)
+    whole = context_of(tmp_path / "whole")
+    STAGE.run(config, whole)
+    assert record(killed.output) == record(whole.output)
+    files = [p.relative_to(whole.output) for p in whole.output.rglob("*") if p.is_file()]
+    assert {p.relative_to(killed.output) for p in killed.output.rglob("*") if p.is_file()} == {
+        *files
+    }
+    for file in files:
+        if not file.name.startswith("metrics"):
+            assert (killed.output / file).read_bytes() == (whole.output / file).read_bytes(), file
+
+
+def _never(*_: Any, **__: Any) -> None:
+    raise AssertionError("the reference was computed again")
