@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from stages.report.text import number, plain
 
 WIDTH, HEIGHT = 340, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 28
+LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 28
 _STEPS = (1, 2, 2.5, 5, 10)
 
 

@@ -88,7 +88,12 @@ def preference_data(sources: Sources) -> Json:
         "splits": dict(sorted(Counter(p["split"] for p in pairs).items())),
         "label_sources": dict(sorted(Counter(p["label_source"] for p in pairs).items())),
         "lengths": histogram(lengths, unit),
-        "margins": histogram({"pairs": margins}, "margin", (0.0, 1.0) if bounded else None, 20),
+        "margins": histogram(
+            {"pairs": margins},
+            "margin" if judged else "strength",
+            (0.0, 1.0) if bounded else None,
+            20,
+        ),
     }
 
 

@@ -77,9 +77,12 @@ def _completions(sources: Sources) -> dict[str, list[Json]]:
 def _trained(sources: Sources) -> Json:
     """What was trained on what: the settings that name it."""
     loss = _config(sources, "train").get("loss") or {}
+    counts = sources.manifests["train"].counts if "train" in sources.manifests else {}
     datasets = _config(sources, "ingest").get("datasets") or []
     return {
         "datasets": [str(d.get("kind", "data")) for d in datasets],
+        # After those too long for the model were rejected.
+        "pairs": counts.get("train"),
         "loss": loss.get("kind"),
         "beta": loss.get("beta"),
         # Where the policy is its own reference and nothing is added to the loss.
