@@ -11,10 +11,17 @@ import pytest
 
 from evals.win_rate import win_rate as recomputed
 from schemas.errors import DataError
-from schemas.parquet import read_rows
-from schemas.tables import VERDICTS
+from schemas.parquet import read_rows, write_table
+from schemas.tables import COMPARISONS, VERDICTS
 from stages.report import STAGE, ReportConfig
-from tests.fixtures.finished_runs import FakeRun, win_rate, write_evaluation, write_metrics
+from tests.fixtures.finished_runs import (
+    FakeRun,
+    comparison,
+    completion,
+    win_rate,
+    write_evaluation,
+    write_metrics,
+)
 
 FOOD = ReportConfig(world="food")
 
@@ -237,3 +244,20 @@ def test_a_broken_file_is_named(run: FakeRun, stage: str, name: str) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DataError, match=name):
         summary_of(run)
+
+
+def test_without_label_the_pairs_are_what_people_said(run: FakeRun) -> None:
+    base = [completion("m", i, f"p{i}", "x" * (i + 1)) for i in range(6)]
+    rows = [
+        comparison(a, b) | {"label": label, "label_source": "human", "strength": 2.0}
+        for a, b, label in zip(base[::2], base[1::2], ("A", "B", "Tie"), strict=True)
+    ]
+    write_table(run.inputs["ingest"] / "comparisons.parquet", COMPARISONS, rows)
+    pairs = summary_of(run, "label")["preference_data"]
+    assert pairs["n"] == 2  # a tie is no pair
+    assert pairs["label_sources"] == {"human": 2}
+    # A: x over xx; B: xxxx over xxx
+    assert pairs["lengths"]["unit"] == "characters"
+    assert pairs["lengths"]["groups"]["chosen"]["mean"] == pytest.approx((1 + 4) / 2)
+    assert pairs["lengths"]["groups"]["rejected"]["mean"] == pytest.approx((2 + 3) / 2)
+    assert pairs["margins"]["unit"] == "strength"
