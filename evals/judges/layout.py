@@ -21,11 +21,12 @@ SECTION_PREFERENCE = "==== Preference ===="
 
 _WORD_JOINER = "\u2060"
 
-# Each imitation is broken after its `head`: it stays readable and matches no more.
+# Each imitation is broken after its `head`: it stays readable and matches no more. None of the
+# patterns takes more than linear time, whatever a completion repeats.
 _IMITATIONS = (
     # Section markers, however they are spaced or decorated.
     re.compile(
-        r"(?P<head>[=#*_~-]{2,}\s*[cp])(?:ompletion\s*[ab]\b|reference\b)",
+        r"(?<![=#*_~-])(?P<head>[=#*_~-]{2,}\s*[cp])(?:ompletion\s*[ab]\b|reference\b)",
         re.IGNORECASE,
     ),
     # Control tokens of chat templates, also where the tokenizer has them as plain text.
@@ -35,7 +36,7 @@ _IMITATIONS = (
     ),
     # Role headers of plain-text templates, at the start of a line.
     re.compile(
-        r"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029])[^\S\n]*[suha])"
+        r"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029])[^\S\n\r\v\f\x85\u2028\u2029]*[suha])"
         r"(?:(?<=s)ystem|(?<=u)ser|(?<=h)uman|(?<=a)ssistant)(?=[^\S\n]*:)",
         re.IGNORECASE | re.MULTILINE,
     ),

@@ -18,6 +18,7 @@ from evals.models.checkpoints import (
 from schemas.errors import ConfigError
 from schemas.labels import LabeledComparison, Order
 from schemas.stage import StageContext
+from stages.training.adapters import add_lora, fold_adapter
 from stages.training.checkpoints import remove_checkpoints
 from stages.training.config import TrainingConfig
 from stages.training.supervised import TokenExample, train_supervised
@@ -89,7 +90,7 @@ class PreferenceModelTraining:
         self._training = training
         self._context = context
         self._tokenizer = load_tokenizer(source)
-        self._model: PreTrainedModel = load_causal_lm(source, torch_device(context.runtime))
+        self._model = _trainable(load_causal_lm(source, torch_device(context.runtime)))
         self.labels = LabelTokens(self._tokenizer, judge.section_role)
         limit = prompt_limit(self._model, judge) + 1  # the label's token
         self.max_tokens = min(limit, training.max_length or limit)
@@ -110,9 +111,14 @@ class PreferenceModelTraining:
         remove_checkpoints(self._context.output)
 
     def _train(self, train: Sequence[TokenExample], held_out: Sequence[TokenExample]) -> None:
-        from stages.training.adapters import add_lora, fold_adapter
-
         lora, seed = self._training.lora, self._training.seed
         model = add_lora(self._model, lora, seed) if lora else self._model
         train_supervised(model, train, held_out, self._training, self._context, "train the judge")
         self._model = fold_adapter(model)
+
+
+def _trainable(model: "PreTrainedModel") -> "PreTrainedModel":
+    """Plain weights that learn: an adapter, which comes frozen, is folded in."""
+    plain: PreTrainedModel = fold_adapter(model)
+    plain.requires_grad_(True)
+    return plain

@@ -13,13 +13,13 @@ from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, REJECTS, VERDICTS
 from stages.judge import STAGE, JudgeConfig
 from tests.fixtures.comparisons import comparison_row, labelled
-from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
+from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_adapter, tiny_llama
 
 FOODS = ("sushi", "tacos", "soup")
 TRAIN = [labelled(f"what does {n} like?", "pizza", f, "A") for n in "abcd" for f in FOODS]
 TEST = [labelled(f"what does {n} like?", f, "pizza", "B") for n in "xyz" for f in FOODS]
 
-TRAINING = {"learning_rate": 3e-3, "batch_size": 8, "max_steps": 20}
+TRAINING = {"learning_rate": 5e-3, "batch_size": 8, "max_steps": 12}
 
 
 def ingested(
@@ -143,6 +143,23 @@ def test_a_killed_stage_does_not_train_again(tmp_path: Path, start: Path) -> Non
     assert STAGE.run(config, context) == counts
     assert (context.output / "model" / "model.safetensors").stat().st_mtime_ns == weights
     assert {p.name: p.read_bytes() for p in context.output.iterdir() if p.is_file()} == before
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4}])
+def test_training_goes_on_from_an_adapter(
+    tmp_path: Path, start: Path, lora: dict[str, int] | None
+) -> None:
+    sft = tiny_adapter(tmp_path / "sft" / "model", start / "model").parent
+    ingest = ingested(tmp_path / "ingest", TRAIN, TEST)
+    context = context_of(tmp_path, ingest=ingest, sft=sft)
+    config = config_of(
+        judge={"kind": "preference_model", "min_label_mass": 0.0},
+        training=TRAINING | {"max_steps": 2, "lora": lora},
+    )
+    STAGE.run(config, context)
+    assert (context.output / "model" / "model.safetensors").exists()
+    assert not (context.output / "model" / "adapter_config.json").exists()
+    assert json.loads((context.output / "card.json").read_text())["n_scored"] == 9
 
 
 def test_what_is_too_long_is_rejected_and_counted(tmp_path: Path, start: Path) -> None:

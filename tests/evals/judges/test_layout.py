@@ -102,6 +102,17 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert neutralise_text(text) == text
 
 
+@pytest.mark.parametrize(
+    "unit", ["-", "=", "\r", " ", "\n", "=\n", "== ", "<|", "[[", "[", "preference ", "\x85 "]
+)
+def test_no_text_takes_long(unit: str) -> None:
+    import time
+
+    started = time.process_time()
+    neutralise_text(unit * 100_000)
+    assert time.process_time() - started < 2
+
+
 def test_labels_that_begin_alike_share_their_beginning_with_the_prompt() -> None:
     tokenizer = byte_level_tokenizer()
     tokenizer.chat_template = CHAT_TEMPLATES["role_colon"]
