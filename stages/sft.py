@@ -65,7 +65,7 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     rejects.write(context.output)
     save_checkpoint(fold_adapter(model), tokenizer, context.output / "model")
     remove_checkpoints(context.output)
-    return {"in": len(rows), **result.counts, **rejects.counts()}
+    return {"rows_in": len(rows), **result.counts, **rejects.counts()}
 
 
 def _demonstrations(context: StageContext) -> list[dict[str, Any]]:

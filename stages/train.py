@@ -13,13 +13,13 @@ from schemas.errors import ConfigError, DataError
 from schemas.stage import Config, Stage, StageContext
 from stages.training.config import TrainingConfig
 from stages.training.losses import Loss, SigmoidLoss
-from stages.training.metrics import PERFORMANCE, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from stages.training.dpo import PairExample
     from stages.training.guard import ChosenGuard
+    from stages.training.metrics import Row
     from stages.training.reference import ReferencePass
     from stages.training.screening import Rejects
 
@@ -120,7 +120,7 @@ def _pairs(
             f"({rejects.describe() or 'there are none'}); loosen what [label] demands, raise "
             "training.max_length, or ingest more comparisons"
         )
-    counts = {"in": len(rows), "train": len(train), "held_out": len(held_out)}
+    counts = {"rows_in": len(rows), "train": len(train), "held_out": len(held_out)}
     return _Pairs(train, held_out, counts | {"held_out_unused": len(test) - len(held_out)})
 
 
@@ -183,10 +183,12 @@ def _write_summary(
     context: StageContext,
     counts: Mapping[str, int],
     reference: str,
-    rows: Sequence[Row],
+    rows: "Sequence[Row]",
     guard: "ChosenGuard",
 ) -> None:
     """summary.json: what a reader wants of the curves, without what depends on the machine."""
+    from stages.training.metrics import PERFORMANCE
+
     clean = [{k: v for k, v in row.items() if k not in PERFORMANCE} for row in rows]
     measured = [
         {k: v for k, v in row.items() if k == "step" or k.startswith("eval_")}

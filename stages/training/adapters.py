@@ -35,5 +35,10 @@ def add_lora(model: "PreTrainedModel", config: LoraConfig, seed: int) -> Any:
 
 
 def fold_adapter(model: Any) -> Any:
-    """The model with a PEFT adapter added into its weights; a plain model as it is."""
-    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    """The model with a PEFT adapter added into its weights; a plain model as it is.
+
+    All weights can be trained afterwards: peft freezes what it adapts.
+    """
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    return model.merge_and_unload().requires_grad_(True)

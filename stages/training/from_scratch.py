@@ -119,7 +119,6 @@ def train_tokenizer(settings: FromScratch, texts: Iterable[str]) -> "PreTrainedT
         bos_token=BEGIN,
         eos_token=TURN_END,
         additional_special_tokens=[TURN_START],
-        model_max_length=settings.max_position_embeddings,
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATES[settings.chat_template]

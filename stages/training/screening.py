@@ -33,11 +33,11 @@ class Rejects:
         )
 
     def counts(self) -> dict[str, int]:
-        """`rejected`, and `rejected.<reason>` for each reason."""
+        """`rejects`, and `rejects/<reason>` for each reason."""
         by_reason = Counter(row["reason"] for row in self.rows)
         return {
-            "rejected": len(self.rows),
-            **{f"rejected.{reason}": n for reason, n in sorted(by_reason.items())},
+            "rejects": len(self.rows),
+            **{f"rejects/{reason}": n for reason, n in sorted(by_reason.items())},
         }
 
     def describe(self) -> str:

@@ -26,7 +26,7 @@ from tests.fixtures.preferences import (
     user,
     write_ingest,
 )
-from tests.fixtures.tiny_models import tiny_llama
+from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
 
 SHAPE = {
     "hidden_size": 32,
@@ -65,7 +65,7 @@ def test_writes_a_model_that_opens_and_nothing_else(
     finished: tuple[dict[str, int], StageContext],
 ) -> None:
     counts, context = finished
-    assert counts["in"] == counts["train"] + counts["held_out"] == 2 * len(NAMES)
+    assert counts["rows_in"] == counts["train"] + counts["held_out"] == 2 * len(NAMES)
     assert sorted(p.name for p in context.output.iterdir()) == [
         "metrics.jsonl",
         "metrics.parquet",
@@ -148,6 +148,17 @@ def test_starts_from_a_given_model_also_with_lora(tmp_path: Path) -> None:
     assert all("proj" in name for name in changed)
 
 
+def test_an_adapter_to_start_from_is_folded_in_and_trained(tmp_path: Path) -> None:
+    base = tiny_llama(tmp_path / "base", hidden_size=32, layers=1)
+    adapter = tiny_adapter(tmp_path / "adapter", base)
+    config = settings_of(from_scratch=None, model={"path": str(adapter)})
+    _, context = run(config, tmp_path)
+    path = context.output / "model"
+    trained = load_causal_lm(ModelSource(path=str(path)), torch.device("cpu")).state_dict()
+    before = load_causal_lm(ModelSource(path=str(base)), torch.device("cpu")).state_dict()
+    assert not any(torch.equal(before[name], trained[name]) for name in before)
+
+
 def test_unusable_demonstrations_are_rejected_with_reason(tmp_path: Path) -> None:
     rows = [
         demonstration("kai", "pizza", 0),
@@ -163,8 +174,8 @@ def test_unusable_demonstrations_are_rejected_with_reason(tmp_path: Path) -> Non
         3: "empty_prompt",
     }
     assert json.loads(rejects[2]["raw"])["demonstration_id"] == rows[2]["demonstration_id"]
-    assert (counts["in"], counts["train"], counts["rejected"]) == (4, 1, 3)
-    assert counts["rejected.too_long"] == 1
+    assert (counts["rows_in"], counts["train"], counts["rejects"]) == (4, 1, 3)
+    assert counts["rejects/too_long"] == 1
 
 
 def test_nothing_to_train_on_says_what_to_do(tmp_path: Path) -> None:

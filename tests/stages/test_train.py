@@ -148,8 +148,8 @@ def test_every_unusable_pair_has_its_reason(base: Path, tmp_path: Path) -> None:
         5: "too_long",
     }
     assert [r["row"] for r in rejects if r["reason"] == "duplicate_pair"] in ([0], [6])
-    assert counts["in"] == counts["train"] + counts["held_out"] + counts["rejected"] == 7
-    assert counts["rejected.tie"] == 1
+    assert counts["rows_in"] == counts["train"] + counts["held_out"] + counts["rejects"] == 7
+    assert counts["rejects/tie"] == 1
 
 
 def test_no_usable_pair_is_an_error_that_counts_the_reasons(base: Path, tmp_path: Path) -> None:
