@@ -28,7 +28,8 @@ from evals.models.samplers import (
     VllmSampler,
     open_sampler,
 )
-from evals.models.samplers.transformers import TransformersEngine, draw, uniforms
+from evals.models.samplers.draws import draw, uniforms
+from evals.models.samplers.transformers import TransformersEngine
 from evals.models.samplers.vllm import vllm_is_installed
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
