@@ -19,7 +19,7 @@ FOODS = ("sushi", "tacos", "soup")
 TRAIN = [labelled(f"what does {n} like?", "pizza", f, "A") for n in "abcd" for f in FOODS]
 TEST = [labelled(f"what does {n} like?", f, "pizza", "B") for n in "xyz" for f in FOODS]
 
-TRAINING = {"learning_rate": 5e-3, "batch_size": 8, "max_steps": 12}
+TRAINING = {"learning_rate": 3e-3, "batch_size": 8, "max_steps": 20}
 
 
 def ingested(
@@ -124,8 +124,8 @@ def test_a_preference_model_learns_in_both_orders(tmp_path: Path, start: Path) -
     lines = (context.output / "metrics.jsonl").read_text().splitlines()
     steps = [json.loads(line) for line in lines]
     losses = [row["loss"] for row in steps if "loss" in row]
-    # Told nothing, the three labels cost ln(vocabulary); the label tokens are learned first.
-    assert losses[-1] < 1.5 < losses[0]
+    # Knowing nothing costs about ln(300) = 5.7; that there are three labels is learned first.
+    assert losses[-1] < 2 < 5 < losses[0]
 
 
 def test_a_killed_stage_does_not_train_again(tmp_path: Path, start: Path) -> None:
