@@ -15,6 +15,8 @@ from stages.report.text import number, plain
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 28
 _STEPS = (1, 2, 2.5, 5, 10)
+MIN_LINE = 4
+"""Fewer points are shown as points: a line between them would tell of values nobody measured."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ def line_chart(
     ys = [y for s in drawn for _, y in s.points] + [r.value for r in references]
     x, y = _x_scale(min(xs), max(xs)), _y_scale(*(limits or (min(ys), max(ys))))
     marks = [_y_axis(y), _x_axis(x, x_label)]
-    marks += [_reference(r, y) for r in references if y.low <= r.value <= y.high]
+    inside = [r for r in references if y.low <= r.value <= y.high]
+    marks += [_segment("reference", LEFT, y(r.value), WIDTH - RIGHT, y(r.value)) for r in inside]
     marks += [_line(s, x, y) for s in drawn]
+    marks += [_reference_label(r, y) for r in inside]
     ends = "; ".join(
         f"{s.label} {number(s.points[0][1])} to {number(s.points[-1][1])}" for s in drawn
     )
@@ -209,29 +213,29 @@ def _x_axis(x: _Scale, label: str, percent: bool = False) -> str:
     return "".join(parts)
 
 
-def _reference(reference: Reference, y: _Scale) -> str:
+def _reference_label(reference: Reference, y: _Scale) -> str:
     at = y(reference.value)
     beside = at - 4 if at > TOP + 14 else at + 12
-    line = _segment("reference", LEFT, at, WIDTH - RIGHT, at)
-    return line + _text(WIDTH - RIGHT, beside, reference.label, "end")
+    return _text(WIDTH - RIGHT, beside, reference.label, "end", "halo")
 
 
 def _segment(css: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="{css}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _text(x: float, y: float, content: str, anchor: str) -> str:
+def _text(x: float, y: float, content: str, anchor: str, css: str = "") -> str:
     shown = escape(plain(content))
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{shown}</text>'
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{shown}</text>'
 
 
 def _line(series: Series, x: _Scale, y: _Scale) -> str:
     faint = " faint" if series.faint else ""
     hint = f"<title>{escape(plain(series.label))}</title>"
-    if len(series.points) == 1:
-        at = f'cx="{x(series.points[0][0]):.1f}" cy="{y(series.points[0][1]):.1f}"'
-        return f'<circle class="dot {series.tone}" {at} r="3">{hint}</circle>'
-    points = " ".join(f"{x(px):.1f},{y(py):.1f}" for px, py in series.points)
+    places = [(x(px), y(py)) for px, py in series.points]
+    if len(places) < MIN_LINE:
+        dots = (f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4"/>' for px, py in places)
+        return f'<g class="dot {series.tone}">{hint}{"".join(dots)}</g>'
+    points = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
     return f'<polyline class="line {series.tone}{faint}" points="{points}">{hint}</polyline>'
 
 

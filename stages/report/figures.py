@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stages.report.charts import (
+    MIN_LINE,
     Bars,
     Reference,
     Series,
@@ -22,12 +23,12 @@ LN2 = math.log(2)
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its caption; `legend` is (tone, label, number or None, faint)."""
+    """A chart with its caption; `legend` is (tone, label, number or None, CSS class of the key)."""
 
     title: str
     note: str
     svg: Markup
-    legend: Sequence[tuple[str, str, float | None, bool]]
+    legend: Sequence[tuple[str, str, float | None, str]]
 
 
 _Plan = tuple[str, str, list[tuple[str, str, str]], list[Reference], tuple[float, float] | None]
@@ -48,7 +49,7 @@ def training_figures(found: Json, starts_at_ln2: bool) -> list[Figure]:
          [Reference("reference", 0.0)], None),
         ("Margin", "Chosen reward less rejected reward.",
          [("rewards/margins", "policy", "")], [], None),
-        ("Log-probability", "Sum over the answer's tokens, in nats.",
+        ("Log-probability", "Sum over the answer's tokens, in nats; dashed: chosen, before training.",
          [("logps/chosen", "chosen", "chosen"), ("logps/rejected", "rejected", "rejected")],
          _reference_logps(curves), None),
     )  # fmt: skip
@@ -64,7 +65,7 @@ def loss_figure(found: Json, title: str, note: str) -> Figure | None:
 def _reference_logps(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[Reference]:
     """Step 0 is evaluated before the first update, where the policy still is the reference."""
     points = curves.get("eval_logps/chosen")
-    return [Reference("chosen, before training", points[0][1])] if points else []
+    return [Reference("", points[0][1])] if points else []
 
 
 def _curve_figure(
@@ -82,21 +83,26 @@ def _curve_figure(
     return Figure(title, note, svg, _legend(series))
 
 
-def _legend(series: Sequence[Series]) -> list[tuple[str, str, float | None, bool]]:
+def _legend(series: Sequence[Series]) -> list[tuple[str, str, float | None, str]]:
     """The strong lines with their last values; the faint ones stand for training together."""
-    strong = [(s.tone, s.label, s.points[-1][1], False) for s in series if not s.faint]
-    faint = [("quiet", "training", None, True)] if any(s.faint for s in series) else []
-    return [*strong, *faint]
+    found: list[tuple[str, str, float | None, str]] = [
+        (s.tone, s.label, s.points[-1][1], "points" if len(s.points) < MIN_LINE else "")
+        for s in series
+        if not s.faint
+    ]
+    if any(s.faint for s in series):
+        found.append(("quiet", "training", None, "faint"))
+    return found
 
 
 def _series(
     curves: Mapping[str, Sequence[Sequence[float]]], names: Sequence[tuple[str, str, str]]
 ) -> Iterator[Series]:
-    """Training values faint, held-out values strong and in front; training alone is strong."""
+    """Held-out values strong and in front of training's, where there are enough to make a line."""
     for prefix, said in (("", "training"), ("eval_", "held out")):
         for name, tone, label in names:
             points = [(x, y) for x, y in curves.get(prefix + name, ())]
-            behind = not prefix and "eval_" + name in curves
+            behind = not prefix and len(curves.get("eval_" + name, ())) >= MIN_LINE
             if points:
                 yield Series(", ".join(filter(None, (label, said))), tone, points, behind)
 
@@ -113,7 +119,7 @@ def distribution_figure(found: Json | None, title: str, note: str) -> Figure | N
         for i, (name, g) in enumerate(found["groups"].items())
     ]
     svg = histogram_chart(title, found["edges"], groups, found["unit"])
-    legend = [(g.tone, f"{g.label}, median", g.mark, False) for g in groups]
+    legend = [(g.tone, f"{g.label}, median", g.mark, "") for g in groups]
     return Figure(title, note, svg, legend)
 
 

@@ -28,7 +28,7 @@ def model_words(baseline: str, start: str) -> str:
 
 
 def card_rows(card: Mapping[str, Any], prefix: str = "") -> list[Json]:
-    """The judge card's estimates and plain numbers, nested ones too, in the card's order."""
+    """The judge card's estimates and numbers, nested ones too; those that we have words for first."""
     rows: list[Json] = []
     for key, found in card.items():
         name = f"{prefix}{key}"
@@ -38,7 +38,9 @@ def card_rows(card: Mapping[str, Any], prefix: str = "") -> list[Json]:
             rows.append({"label": label, "kind": _kind(name, estimate), **estimate})
         elif isinstance(found, Mapping) and key not in ("confusion", "by_reason"):
             rows += card_rows(found, f"{name}.")
-    return [row for row in rows if row["label"]]
+    order = list(CARD_WORDS.values())
+    shown = [row for row in rows if row["label"]]
+    return sorted(shown, key=lambda r: order.index(r["label"]) if r["label"] in order else 99)
 
 
 CARD_WORDS = {
