@@ -49,7 +49,7 @@ def training_figures(found: Json, starts_at_ln2: bool) -> list[Figure]:
          [Reference("reference", 0.0)], None),
         ("Margin", "Chosen reward less rejected reward.",
          [("rewards/margins", "policy", "")], [], None),
-        ("Log-probability", "Sum over the answer's tokens, in nats; dashed: chosen, before training.",
+        ("Log-probability", "Sum over the answer's tokens, in nats; dashed: chosen at first.",
          [("logps/chosen", "chosen", "chosen"), ("logps/rejected", "rejected", "rejected")],
          _reference_logps(curves), None),
     )  # fmt: skip

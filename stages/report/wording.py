@@ -28,7 +28,7 @@ def model_words(baseline: str, start: str) -> str:
 
 
 def card_rows(card: Mapping[str, Any], prefix: str = "") -> list[Json]:
-    """The judge card's estimates and numbers, nested ones too; those that we have words for first."""
+    """The judge card's estimates and numbers, nested ones too; those with words first."""
     rows: list[Json] = []
     for key, found in card.items():
         name = f"{prefix}{key}"
