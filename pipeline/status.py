@@ -37,8 +37,9 @@ def status_json(statuses: Mapping[str, StageStatus]) -> dict[str, Any]:
 def status_table(directory: Path, statuses: Mapping[str, StageStatus]) -> None:
     """Print the states of a run to stdout."""
     table = Table(title=str(directory), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column, justify in (("stage", "left"), ("state", "left"), ("seconds", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("stage")
+    table.add_column("state")
+    table.add_column("seconds", justify="right")
     table.add_column("counts, or why", overflow="fold")
     for name, status in statuses.items():
         manifest = status.manifest
