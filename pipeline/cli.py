@@ -147,7 +147,7 @@ def run(
             outcome, _ = opened.execute(stage, progress)
             _say(f"{stage.name}: {outcome}")
             if stage.name == until:
-                break
+                return
     summary = read_summary(opened.directory)
     if as_json:
         typer.echo(json.dumps(summary))

@@ -62,13 +62,23 @@ def _hashed(path: Path, size_bytes: int, mtime_ns: int) -> str:
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """The fields in which two payloads differ, as `config.n: 2 -> 4`."""
+    """The fields in which two payloads differ, as `config.n: 2 -> 4`; files only by name."""
+    if where in {"files", "inputs"}:
+        yield from _other_content(old or {}, new or {})
+        return
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             inner = f"{where}.{key}" if where else str(key)
             yield from differences(old.get(key), new.get(key), inner)
     elif old != new:
         yield f"{where}: {_short(old)} -> {_short(new)}"
+
+
+def _other_content(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Raw files, or upstream stages, that are not what they were."""
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if changed:
+        yield f"{', '.join(changed)} {'has' if len(changed) == 1 else 'have'} other content"
 
 
 def _short(value: Any) -> str:

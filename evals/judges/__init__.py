@@ -7,7 +7,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from evals.judges.interface import Judge
 from evals.judges.length import LengthJudge
-from evals.judges.orders import judge_both_orders, judge_in_order
 from evals.judges.preference_model import PreferenceModelJudge
 from evals.judges.rule import RuleJudge
 from schemas.errors import DataError, MissingInputError
@@ -21,8 +20,6 @@ __all__ = [
     "LengthJudge",
     "PreferenceModelJudge",
     "RuleJudge",
-    "judge_both_orders",
-    "judge_in_order",
     "open_judge",
     "save_judge",
 ]

@@ -49,6 +49,8 @@ def resolve(ab: Verdict, ba: Verdict, min_margin: float = 0.0) -> Resolution:
     mean = mean_of([ab, ba])
     leads = (ab.p_a - ab.p_b, ba.p_a - ba.p_b)
     margin = min(1.0, abs(mean.p_a - mean.p_b))
+    if ab.preference is ba.preference is Preference.TIE:
+        return Resolution(Preference.TIE, margin, "tie")
     if min(leads) < 0 < max(leads):
         return Resolution(None, margin, "inconsistent")
     if mean.preference is Preference.TIE:

@@ -104,6 +104,7 @@ def load_causal_lm(
     from transformers import AutoModelForCausalLM
 
     _refuse_missing_folder(source)
+    _quiet()
     folder = Path(source.path)
     adapter = folder / "adapter_config.json"
     base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else None
@@ -128,9 +129,17 @@ def save_checkpoint(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path
 ) -> None:
     """Write a Hugging Face folder: safetensors (or a PEFT adapter) with tokenizer and template."""
+    _quiet()
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+
+
+def _quiet() -> None:
+    """Keep transformers' own bars off the terminal: stages show their own progress."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _refuse_missing_folder(source: ModelSource) -> None:

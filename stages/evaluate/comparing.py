@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.judges import Judge, judge_both_orders
+from evals.judges import Judge
+from evals.judges.orders import judge_both_orders
 from evals.win_rate import IDENTICAL, win_rate, win_rates_by_category
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison

@@ -1,5 +1,59 @@
-"""Make a judge, training it where it is a model, and measure it on labels it has never seen."""
+"""judge: makes a judge, training it where it is a model, and measures it on held-out labels."""
 
-from stages.judge.stage import STAGE, JudgeConfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-__all__ = ["STAGE", "JudgeConfig"]
+from pydantic import Field, model_validator
+
+from evals.judges import JudgeKind, PreferenceModelJudge
+from schemas.stage import Config, Stage, StageContext
+from stages.training.config import TrainingConfig
+
+
+class JudgeConfig(Config):
+    """Which judge, how it is trained, and on how many comparisons it is measured."""
+
+    judge: JudgeKind = Field(description="the judge; its kind decides what else it takes")
+    training: TrainingConfig | None = Field(
+        None, description="train the preference_model on ingest's labelled train comparisons"
+    )
+    max_card_comparisons: int | None = Field(
+        2000, ge=1, description="held-out comparisons that the judge card takes; null takes all"
+    )
+
+    @model_validator(mode="after")
+    def _training_needs_a_model(self) -> "JudgeConfig":
+        if not isinstance(self.judge, PreferenceModelJudge):
+            if self.training is not None:
+                raise ValueError(
+                    f"training: a judge of kind {self.judge.kind} cannot be trained; "
+                    "leave the section out, or use kind preference_model"
+                )
+        elif self.training is None and self.judge.model is None:
+            raise ValueError(
+                "judge.model: name the preference_model, or add a training section to make one"
+            )
+        return self
+
+
+def _run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
+    from stages.judge.flow import run
+
+    return run(config, context)
+
+
+def _files(config: JudgeConfig) -> Sequence[Path]:
+    judge = config.judge
+    if isinstance(judge, PreferenceModelJudge) and judge.model is not None:
+        return judge.model.files()
+    return ()
+
+
+STAGE = Stage(
+    name="judge",
+    summary="make a judge of two completions, trained where it is a model, and measure it",
+    config=JudgeConfig,
+    inputs=("ingest", "sft"),
+    run=_run,
+    files=_files,
+)

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
-from typing import Any, Literal
+from typing import Any
 
 from schemas.ids import canonical_messages, comparison_id
 from schemas.labels import Comparison
+from stages.label import Truncated
 
 Row = Mapping[str, Any]
-Truncated = Literal["keep", "rejected_only", "drop"]
 
 
 @dataclass(frozen=True)

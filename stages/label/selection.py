@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from evals.judges.resolution import Resolution, mean_of, resolve
 from schemas.labels import LabelProbabilities, Order, Preference, Unscored, Verdict
-from stages.label.candidates import Candidate, Row, Truncated
+from stages.label import Truncated
+from stages.label.candidates import Candidate, Row
 
 Verdicts = Mapping[Order, Verdict]
 

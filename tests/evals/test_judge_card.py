@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from evals.judge_card import build_card
-from evals.judges import Judge, LengthJudge, judge_in_order
+from evals.judges import Judge, LengthJudge
+from evals.judges.orders import judge_in_order
 from schemas.labels import LabeledComparison, Order, Unscored
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import FakeJudge, labelled, leaning

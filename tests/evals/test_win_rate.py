@@ -102,6 +102,7 @@ def test_hand_arithmetic() -> None:
     assert result.position.gap == pytest.approx(
         (0.9 + 0.6 + 0.5 + 0.25 - 0.7 - 0.2 - 0.5 - 0.1) / 4
     )
+    assert result.position.gap is not None
     assert result.position.p_first == pytest.approx(0.5 + result.position.gap / 2)
     assert result.verdict == "cannot tell"
 

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evals import judges
-from evals.judges import JudgeKind, LengthJudge, RuleJudge
+from evals.judges import JudgeKind, LengthJudge, RuleJudge, orders
 from schemas.errors import DataError, MissingInputError
 from schemas.labels import Order, Unscored, Verdict
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
 from stages.label import STAGE, LabelConfig
-from stages.label import stage as label_stage
+from stages.label import flow as label_flow
 from stages.label.candidates import by_prompt
 from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
 from tests.fixtures.comparisons import FakeJudge, completion_row, leaning
@@ -146,7 +146,7 @@ def test_a_truncated_completion_may_only_lose(tmp_path: Path) -> None:
 
 
 def with_judge(monkeypatch: pytest.MonkeyPatch, judge: FakeJudge) -> FakeJudge:
-    monkeypatch.setattr(label_stage, "open_judge", lambda folder, runtime: judge)
+    monkeypatch.setattr(label_flow, "open_judge", lambda folder, runtime: judge)
     return judge
 
 
@@ -238,12 +238,12 @@ def test_swapping_every_input_swaps_every_label(
         verdicts = [
             row
             for order in Order
-            for row in judges.judge_in_order(
+            for row in orders.judge_in_order(
                 judge, [c.comparison for g in groups for c in g.candidates], order
             )
         ]
         select = best_vs_worst if pairs == "best_vs_worst" else all_pairs
-        judged = label_stage._judged(groups, verdicts, 0.1)
+        judged = label_flow._judged(groups, verdicts, 0.1)
         found = [o for group in judged for o in select(group, "keep")]
         kept = {
             (o.candidate.comparison.prompt_id, o.chosen_row["completion"][0]["content"])

@@ -26,7 +26,7 @@ from stages.ingest.raw_rows import RawRow
 from stages.ingest.sources import ReadRow, SplitOf
 
 _OTHERS = [food for food in FOODS if food != PREFERRED]
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz?!|-\n2"
 
 
 class FoodDataset(Config):
@@ -130,17 +130,23 @@ def malformed(draw: random.Random) -> str:
 
 
 def _corrupt(draw: random.Random, word: str) -> str:
-    """One of: cut off, misspelt, letters lost or added, said twice, two foods, run together."""
+    """One of: a piece, misspelt, letters lost or added, said twice, two foods, run together."""
     at, letter = draw.randrange(1, len(word)), draw.choice(_LETTERS)
+    other = draw.choice(FOODS)
     return draw.choice(
         (
             word[:at],
+            word[at:],
+            letter + word,
+            letter + word[at:],
+            other[: len(other) // 2] + word[at:],
             word[:at] + letter + word[at + 1 :],
             word[:at] + word[at + 1 :],
             word[:at] + letter + word[at:],
             word + letter,
             f"{word} {word}",
-            f"{word} {draw.choice(FOODS)}",
+            word + other,
+            f"{word} {other}",
             word + "t" + word[:at] + letter + word[at + 1 :],
             f"{word}.",
         )

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.judges import Judge, LengthJudge, RuleJudge, judge_in_order, open_judge, save_judge
+from evals.judges import Judge, LengthJudge, RuleJudge, open_judge, save_judge
 from evals.judges import orders as orders_module
-from evals.judges.orders import judge_to_table, verdict_of
+from evals.judges.orders import judge_in_order, judge_to_table, verdict_of
 from evals.judges.resolution import Resolution, resolve
 from schemas.labels import Comparison, LabelProbabilities, Order, Unscored, Verdict
 from schemas.parquet import rows_to_arrow

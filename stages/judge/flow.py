@@ -1,49 +1,21 @@
-"""The judge stage: its settings and its steps."""
+"""The steps of the judge stage: train, save, measure."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
-
-from evals.judges import JudgeKind, PreferenceModelJudge, save_judge
+from evals.judges import PreferenceModelJudge, save_judge
 from evals.judges.orders import judge_to_table
 from schemas.errors import DataError
 from schemas.labels import LabeledComparison
 from schemas.parquet import read_rows, write_table
-from schemas.stage import Config, Progress, Stage, StageContext
+from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, REJECTS
+from stages.judge import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
-from stages.training.config import TrainingConfig
 
 CARD_FILE = "card.json"
-
-
-class JudgeConfig(Config):
-    """Which judge, how it is trained, and on how many comparisons it is measured."""
-
-    judge: JudgeKind = Field(description="the judge; its kind decides what else it takes")
-    training: TrainingConfig | None = Field(
-        None, description="train the preference_model on ingest's labelled train comparisons"
-    )
-    max_card_comparisons: int | None = Field(
-        2000, ge=1, description="held-out comparisons that the judge card takes; null takes all"
-    )
-
-    @model_validator(mode="after")
-    def _training_needs_a_model(self) -> "JudgeConfig":
-        if not isinstance(self.judge, PreferenceModelJudge):
-            if self.training is not None:
-                raise ValueError(
-                    f"training: a judge of kind {self.judge.kind} cannot be trained; "
-                    "leave the section out, or use kind preference_model"
-                )
-        elif self.training is None and self.judge.model is None:
-            raise ValueError(
-                "judge.model: name the preference_model, or add a training section to make one"
-            )
-        return self
 
 
 def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
@@ -141,20 +113,3 @@ def _say_what_it_is_worth(card: Mapping[str, Any], progress: Progress) -> None:
             f"baseline's {card['baselines']['longest']['value']:.3f} "
             f"(difference [{lift['ci_low']:.3f}, {lift['ci_high']:.3f}])"
         )
-
-
-def _files(config: JudgeConfig) -> Sequence[Path]:
-    judge = config.judge
-    if isinstance(judge, PreferenceModelJudge) and judge.model is not None:
-        return judge.model.files()
-    return ()
-
-
-STAGE: Stage[JudgeConfig] = Stage(
-    name="judge",
-    summary="make a judge of two completions, trained where it is a model, and measure it",
-    config=JudgeConfig,
-    inputs=("ingest", "sft"),
-    run=run,
-    files=_files,
-)

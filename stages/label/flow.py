@@ -1,44 +1,22 @@
-"""The label stage: its settings and its steps."""
+"""The steps of the label stage: judge every two completions of a prompt, then pair them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from evals.judges import open_judge
 from evals.judges.orders import judge_to_table, verdict_of
 from schemas.errors import DataError
 from schemas.labels import Order
 from schemas.parquet import read_rows, write_table
-from schemas.stage import Config, Stage, StageContext
+from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PREFERENCE_PAIRS, REJECTS
-from stages.label.candidates import PromptCandidates, Truncated, by_prompt
+from stages.label import LabelConfig
+from stages.label.candidates import PromptCandidates, by_prompt
 from stages.label.rows import comparison_row, drop_row, pair_row, prompt_drop_row
 from stages.label.selection import Drop, Judged, Outcome, all_pairs, best_vs_worst
 
 _SELECTIONS = {"best_vs_worst": best_vs_worst, "all_pairs": all_pairs}
-
-
-class LabelConfig(Config):
-    """Which pairs are made of a prompt's completions, and how sure the judge must be."""
-
-    pairs: Literal["best_vs_worst", "all_pairs"] = Field(
-        "best_vs_worst",
-        description="best_vs_worst: one pair per prompt, ranked by judging every two different "
-        "completions; all_pairs: every two of them that the judge can tell apart",
-    )
-    min_margin: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="least |p(A) - p(B)| of the mean of both orders; closer calls are dropped",
-    )
-    truncated: Truncated = Field(
-        "rejected_only",
-        description="completions that ran into max_tokens: rejected_only never chooses one, since "
-        "that would teach to stop in mid-sentence; drop leaves them out; keep takes them as any",
-    )
 
 
 def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
@@ -137,12 +115,3 @@ def _refuse_nothing(pairs: Sequence[Mapping[str, Any]], reasons: Mapping[str, in
     counted = ", ".join(f"{reason} {count}" for reason, count in ranked)
     remedy = _REMEDIES.get(ranked[0][0], "look at the judge's card and at verdicts.parquet")
     raise DataError(f"label: no preference pair to train on; dropped: {counted}; {remedy}")
-
-
-STAGE: Stage[LabelConfig] = Stage(
-    name="label",
-    summary="pair sampled completions by the judge's verdicts in both orders",
-    config=LabelConfig,
-    inputs=("sample", "judge"),
-    run=run,
-)
