@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from evals.judges.interface import Judge
 from evals.judges.length import LengthJudge
+from evals.judges.llm import LlmJudge
 from evals.judges.preference_model import PreferenceModelJudge
 from evals.judges.rule import RuleJudge
 from schemas.errors import DataError, MissingInputError
@@ -18,13 +19,16 @@ __all__ = [
     "JudgeFile",
     "JudgeKind",
     "LengthJudge",
+    "LlmJudge",
     "PreferenceModelJudge",
     "RuleJudge",
     "open_judge",
     "save_judge",
 ]
 
-JudgeKind = Annotated[RuleJudge | LengthJudge | PreferenceModelJudge, Field(discriminator="kind")]
+JudgeKind = Annotated[
+    RuleJudge | LengthJudge | PreferenceModelJudge | LlmJudge, Field(discriminator="kind")
+]
 """Every kind of judge. A new one is a module and a member here."""
 
 JUDGE_FILE = "judge.json"

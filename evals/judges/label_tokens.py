@@ -1,9 +1,10 @@
-"""A preference model's prompt and the one token it answers with."""
+"""A judge's prompt and the one token it answers with."""
 
+from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from evals.judges.layout import SectionRole, comparison_chat
+from evals.judges.layout import comparison_chat
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError
 from schemas.labels import Comparison, Message, Messages, Preference
@@ -21,11 +22,17 @@ class LabelTokens:
     """
 
     def __init__(
-        self, tokenizer: "PreTrainedTokenizerBase", section_role: SectionRole = "system"
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        chat: Callable[[Comparison], list[Message]] = comparison_chat,
     ) -> None:
-        """Raises ConfigError where the first tokens of the labels are not distinct."""
+        """`chat` shows a comparison to the model.
+
+        Raises:
+            ConfigError: the first tokens of the labels are not distinct.
+        """
         self._renderer = ChatRenderer(tokenizer)
-        self._section_role = section_role
+        self._chat = chat
         spelled = [self._spell(label) for label in Preference]
         same = takewhile(lambda column: len(set(column)) == 1, zip(*spelled, strict=False))
         self.shared = [column[0] for column in same]
@@ -44,7 +51,7 @@ class LabelTokens:
         Raises:
             ConfigError: the chat template refuses the conversation.
         """
-        return [*self._render(comparison_chat(comparison, self._section_role)), *self.shared]
+        return [*self._render(self._chat(comparison)), *self.shared]
 
     def _spell(self, label: Preference) -> list[int]:
         question: Message = {"role": "user", "content": "x"}

@@ -15,6 +15,7 @@ LAYOUT_VERSION = "1"
 
 SectionRole = Literal["system", "user"]
 
+SECTION_PROMPT = "==== Prompt ===="
 SECTION_A = "==== Completion A ===="
 SECTION_B = "==== Completion B ===="
 SECTION_PREFERENCE = "==== Preference ===="
@@ -26,7 +27,7 @@ _WORD_JOINER = "\u2060"
 _IMITATIONS = (
     # Section markers, however they are spaced or decorated.
     re.compile(
-        r"(?<![=#*_~-])(?P<head>[=#*_~-]{2,}\s*[cp])(?:ompletion\s*[ab]\b|reference\b)",
+        r"(?<![=#*_~-])(?P<head>[=#*_~-]{2,}\s*[cp])(?:ompletion\s*[ab]\b|reference\b|rompt\b)",
         re.IGNORECASE,
     ),
     # Control tokens of chat templates, also where the tokenizer has them as plain text.

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from evals.judges import JudgeKind, PreferenceModelJudge
+from evals.models.checkpoints import ModelSource
 from schemas.stage import Config, Stage, StageContext
 from stages.training.config import TrainingConfig
 
@@ -43,10 +44,8 @@ def _run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
 
 
 def _files(config: JudgeConfig) -> Sequence[Path]:
-    judge = config.judge
-    if isinstance(judge, PreferenceModelJudge) and judge.model is not None:
-        return judge.model.files()
-    return ()
+    model: ModelSource | None = getattr(config.judge, "model", None)
+    return model.files() if model else ()
 
 
 STAGE = Stage(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evals.judges.label_scoring import prompt_limit
 from evals.judges.label_tokens import LabelTokens
-from evals.judges.preference_model import MODEL_FOLDER, PreferenceModelJudge, prompt_limit
+from evals.judges.preference_model import MODEL_FOLDER, PreferenceModelJudge
 from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
@@ -91,7 +92,7 @@ class PreferenceModelTraining:
         self._context = context
         self._tokenizer = load_tokenizer(source)
         self._model = _trainable(load_causal_lm(source, torch_device(context.runtime)))
-        self.labels = LabelTokens(self._tokenizer, judge.section_role)
+        self.labels = LabelTokens(self._tokenizer, judge.chat)
         limit = prompt_limit(self._model, judge) + 1  # the label's token
         self.max_tokens = min(limit, training.max_length or limit)
 

@@ -43,13 +43,17 @@ class AutoSampler(EngineConfig):
     """vLLM where it is installed and there is a GPU, else transformers."""
 
     kind: Literal["auto"] = "auto"
+    on_cpu: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what to take without a GPU; vllm only where it is installed"
+    )
 
     def open(self, model: "ModelSource", runtime: "Runtime") -> Sampler:
         """Open the engine that suits this machine."""
         from evals.models.checkpoints import torch_device
 
-        common = self.model_dump(exclude={"kind"})
-        if vllm_is_installed() and torch_device(runtime).type == "cuda":
+        common = self.model_dump(exclude={"kind", "on_cpu"})
+        wanted = self.on_cpu == "vllm" or torch_device(runtime).type == "cuda"
+        if wanted and vllm_is_installed():
             return VllmSampler(**common).open(model, runtime)
         return TransformersSampler(**common).open(model, runtime)
 

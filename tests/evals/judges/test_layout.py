@@ -1,4 +1,5 @@
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,7 +147,8 @@ def test_a_template_that_refuses_system_turns_says_what_to_do() -> None:
     )
     with pytest.raises(ConfigError, match="section_role to user"):
         LabelTokens(tokenizer).prompt_ids(comparison("q", "x", "y"))
-    assert LabelTokens(tokenizer, "user").prompt_ids(comparison("q", "x", "y"))
+    by_user = partial(comparison_chat, section_role="user")
+    assert LabelTokens(tokenizer, by_user).prompt_ids(comparison("q", "x", "y"))
 
 
 def test_importing_judges_loads_no_heavy_library() -> None:

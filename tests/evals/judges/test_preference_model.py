@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from evals.judges import PreferenceModelJudge, open_judge, save_judge
-from evals.judges.preference_model import PreferenceModel, label_masses
+from evals.judges.label_scoring import LabelScorer, label_masses
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.labels import Comparison, LabelProbabilities, Unscored
@@ -23,12 +23,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_llama(folder, context=512)
 
 
-def judge_of(model: Path, runtime: Runtime | None = None, **settings: object) -> PreferenceModel:
+def judge_of(model: Path, runtime: Runtime | None = None, **settings: object) -> LabelScorer:
     config = PreferenceModelJudge.model_validate(
         {"model": {"path": str(model)}, "min_label_mass": 0.0, **settings}
     )
     opened = config.open(None, runtime or Runtime())
-    assert isinstance(opened, PreferenceModel)
+    assert isinstance(opened, LabelScorer)
     return opened
 
 
