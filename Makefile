@@ -20,7 +20,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo run status test check fmt lint types layers bench install vllm clean-run $(STAGES)
+.PHONY: help demo run status test check fmt lint types layers docs bench install vllm clean-run $(STAGES)
 
 help:                          ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ types: $(VENV)/dev.stamp       ## mypy --strict
 
 layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > schemas
 	$(VENV)/bin/lint-imports
+
+docs: $(VENV)/dev.stamp        ## write the parts of the README that follow from the code
+	$(PYTHON) -m tests.fixtures.readme_blocks
 
 bench: $(VENV)/dev.stamp       ## the benchmarks under tests/benchmarks
 	@for file in tests/benchmarks/bench_*.py; do $(PYTHON) $$file || exit 1; done
