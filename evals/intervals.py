@@ -56,7 +56,8 @@ def wilson_effective(
     Returns:
         (low, high), both in [0, 1].
     """
-    few = min(rate, 1 - rate) * n < MIN_EVENTS
+    # Exactly that many must not be fewer by rounding, or A over B and B over A part ways.
+    few = min(rate, 1 - rate) * n < MIN_EVENTS * (1 - 1e-12)
     if few or not math.isfinite(standard_error) or standard_error <= 0:
         return wilson(rate, n, z)
     return wilson(rate, rate * (1 - rate) / standard_error**2, z)

@@ -132,8 +132,8 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
         worst_case=WorstCase(_mean_with(listed, 0.0), _mean_with(listed, 1.0)),
         position=position(listed),
         minimum_detectable_effect=detectable,
-        prompts_to_settle=_prompts_to_settle(rate, detectable, len(soft)),
-        verdict="better" if low > 0.5 else "worse" if high < 0.5 else "cannot tell",
+        prompts_to_settle=prompts_to_settle(rate, detectable, len(soft)),
+        verdict=conclusion(low, high),
     )
 
 
@@ -196,12 +196,30 @@ def standard_error(scores: Sequence[float]) -> float | None:
 def minimum_detectable_effect(scores: Sequence[float]) -> float | None:
     """Smallest distance from 0.5 that these prompts would find with 80% power at the 5% level.
 
-    (z(0.975) + z(0.8)) times the standard error. Scores that are all the same say nothing of their
-    spread; that of binary verdicts, 0.5, is assumed there. None without scores.
+    None without scores.
     """
-    if not scores:
+    return detectable_effect(standard_error(scores), len(scores))
+
+
+def detectable_effect(error: float | None, n: int) -> float | None:
+    """Smallest distance from 0.5 that a rate with this standard error over n prompts would show.
+
+    (z(0.975) + z(0.8)) times the error: 80% power at the 5% level. Scores that are all the same say
+    nothing of their spread; that of binary verdicts, 0.5, is assumed there. None for n = 0.
+    """
+    return _POWER_Z * (error or 0.5 / math.sqrt(n)) if n else None
+
+
+def prompts_to_settle(rate: float | None, detectable: float | None, n: int) -> int | None:
+    """Prompts at which the distance seen would be the smallest detectable one; None at 0.5."""
+    if rate is None or detectable is None or rate == 0.5:
         return None
-    return _POWER_Z * (standard_error(scores) or 0.5 / math.sqrt(len(scores)))
+    return math.ceil(n * (detectable / abs(rate - 0.5)) ** 2)
+
+
+def conclusion(low: float, high: float) -> Conclusion:
+    """What the interval of a rate says against one half."""
+    return "better" if low > 0.5 else "worse" if high < 0.5 else "cannot tell"
 
 
 def position(rows: Iterable[VerdictRow]) -> Position:
@@ -245,10 +263,3 @@ def _interval(rate: float | None, error: float | None, n: int) -> tuple[float, f
 
 def _mean_with(rows: Sequence[VerdictRow], unscored: float) -> float:
     return mean([*prompt_scores(rows, unscored=unscored).values()])
-
-
-def _prompts_to_settle(rate: float | None, detectable: float | None, n: int) -> int | None:
-    """Prompts at which the distance seen would be the smallest detectable one; None at 0.5."""
-    if rate is None or detectable is None or rate == 0.5:
-        return None
-    return math.ceil(n * (detectable / abs(rate - 0.5)) ** 2)
