@@ -1,12 +1,15 @@
 """Entry point: `python -m pipeline`, and the console script `prefline`."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 
 def main() -> None:
     """Refuse to start on somebody else's packages, then run the command line."""
+    # Read when torch is loaded; its notes on memory binding are nobody's business here.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     root = Path(__file__).resolve().parent.parent
     for name in ("schemas", "evals", "stages"):
         spec = importlib.util.find_spec(name)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shlex
 import signal
 import sys
@@ -64,6 +65,9 @@ def run_cli() -> None:
     except (KeyboardInterrupt, typer.Abort):
         command = shlex.join(["prefline", *sys.argv[1:]])
         _fail(f"interrupted; nothing is lost: run `{command}` again to continue")
+    except BrokenPipeError:
+        # Whoever read our stdout, as in `prefline show ... | head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
@@ -71,12 +75,13 @@ def run_cli() -> None:
             f"{error.filename or 'output'}: {error.strerror}; free it or choose another --run-dir"
         )
     except Exception as error:
-        # Typer's own usage errors carry their exit code and know how to show themselves.
-        show = getattr(error, "show", None)
-        if show is None:
+        # Typer's own usage errors: they have their sentence ready, and may know the command.
+        sentence = getattr(error, "format_message", None)
+        if sentence is None:
             raise
-        show()
-        raise SystemExit(2) from None
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "prefline"
+        _fail(f"{sentence().rstrip('.')}; see `{command} --help`")
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -90,7 +95,7 @@ def _fail(message: str) -> None:
 
 def _resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
     shipped = Path(__file__).parent / "recipes" / f"{recipe}.toml"
-    named = not recipe.suffix and len(recipe.parts) == 1 and not recipe.exists()
+    named = not recipe.exists() and len(recipe.parts) == 1 and shipped.exists()
     return load_recipe(shipped if named else recipe, overrides or [])
 
 
@@ -141,6 +146,7 @@ def run(
     if until is not None and until not in BY_NAME:
         raise ConfigError(f"--until {until}: no such stage; one of {', '.join(BY_NAME)}")
     opened = _open_run(_resolve(recipe, overrides), run_dir)
+    opened.refuse_missing_files()
     progress = make_progress()
     with run_lock(opened.directory, whole=True):
         for stage in STAGES:
@@ -167,7 +173,9 @@ def status(
 
     loaded = _resolve(recipe, overrides)
     directory = run_dir or Path("runs") / loaded.name
-    statuses = Run(directory, loaded).statuses()
+    opened = Run(directory, loaded)
+    opened.refuse_foreign()
+    statuses = opened.statuses()
     if as_json:
         typer.echo(json.dumps(status_json(statuses)))
     else:

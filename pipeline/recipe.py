@@ -5,11 +5,11 @@ It is checked whole before any stage runs, and every mistake is reported at once
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -49,8 +49,14 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             f"{path}: no such recipe; the shipped ones are {', '.join(shipped)} "
             "(in pipeline/recipes)"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give a recipe file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8"
+        ) from error
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -131,45 +137,63 @@ def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S 
 
 def _describe(section: str, config: type[Config], error: ValidationError) -> Iterator[str]:
     for item in error.errors():
-        where = ".".join([section, *(str(part) for part in item["loc"])])
+        keys, model = _walk(config, item["loc"])
+        where = ".".join([section, *keys])
         kind = item["type"]
         if kind == "extra_forbidden":
-            known = _keys_beside(error, config, item["loc"])
-            yield f"{where}: unknown key{_suggest(str(item['loc'][-1]), known)}"
+            yield f"{where}: unknown key{_suggest(keys[-1], _fields(model))}"
         elif kind == "union_tag_invalid":
             context = item.get("ctx", {})
             yield f"{where}: unknown kind {context['tag']!r}: one of {context['expected_tags']}"
+        elif kind == "union_tag_not_found":
+            kinds = ", ".join(_kinds(model))
+            yield f"{where}: kind is missing: one of {kinds}"
         elif kind == "missing":
             yield f"{where}: missing"
+        elif kind in ("model_type", "model_attributes_type", "dict_type"):
+            yield f"{where}: must be a section with keys of its own (got {item['input']!r})"
         else:
             yield f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
 
 
-def _keys_beside(
-    error: ValidationError, config: type[Config], location: tuple[int | str, ...]
-) -> list[str]:
-    """The legal keys where an unknown one stands, as far as the models can tell."""
+def _walk(config: type[Config], location: Sequence[int | str]) -> tuple[list[str], Any]:
+    """The keys a person writes to get to a location, and the model or annotation around it.
+
+    Pydantic's locations also hold the kinds of the unions on the way; those are no keys.
+    """
+    keys: list[str] = []
     model: Any = config
-    for part in location[:-1]:
-        model = _descend(model, part)
-        if model is None:
-            return []
-    return list(getattr(model, "model_fields", {}))
+    around: Any = config
+    for part in location:
+        member = _kinds(model).get(part) if isinstance(part, str) else None
+        if member is not None:
+            model = member
+            continue
+        keys.append(str(part))
+        around, model = model, _inside(model, part)
+    return keys, model if _kinds(model) else around
 
 
-def _descend(model: Any, part: int | str) -> Any:
+def _inside(model: Any, part: int | str) -> Any:
+    """What stands under a key of a model, or at an index of a list, without its `None`."""
     if isinstance(part, int):
-        return next(iter(get_args(model)), None)
-    if part in getattr(model, "model_fields", {}):
-        return _unwrap(model.model_fields[part].annotation)
-    for member in get_args(_unwrap(model)):
-        fields = getattr(member, "model_fields", {})
-        if "kind" in fields and fields["kind"].default == part:
-            return member
-        found = _descend(member, part) if get_args(member) else None
-        if found is not None:
-            return found
-    return None
+        inner = get_args(model)[:1]
+    else:
+        field = _fields(model).get(part)
+        inner = (field.annotation,) if field else ()
+    return _unwrap(inner[0]) if inner else None
+
+
+def _fields(model: Any) -> Mapping[str, Any]:
+    return getattr(model, "model_fields", {})
+
+
+def _kinds(annotation: Any) -> dict[str, Any]:
+    """The members of a union told apart by `kind`, also where it is `Annotated`."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    members = {_fields(a)["kind"].default: a for a in get_args(annotation) if "kind" in _fields(a)}
+    return members if get_origin(annotation) in (Union, UnionType) else {}
 
 
 def _unwrap(annotation: Any) -> Any:
@@ -179,7 +203,8 @@ def _unwrap(annotation: Any) -> Any:
     return members[0] if has_none and len(members) == 1 else annotation
 
 
-def _suggest(key: str, known: Sequence[str]) -> str:
+def _suggest(key: str, known: Iterable[str]) -> str:
+    known = list(known)
     close = difflib.get_close_matches(key, known, n=1)
     if close:
         return f"; did you mean {close[0]}?"

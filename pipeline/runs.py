@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pipeline.chain import STAGES
+from pipeline.chain import BY_NAME, STAGES
 from pipeline.fingerprint import differences, fingerprint, payload_of
 from pipeline.locks import stage_lock
 from pipeline.provenance import Stopwatch
@@ -70,22 +70,44 @@ class Run:
         Raises:
             ConfigError: it is another recipe's, or cannot be written.
         """
-        record = self.directory / "run.json"
+        self.refuse_foreign()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if record.exists():
-                owner = json.loads(record.read_text())["recipe"]
-                if owner != self.recipe.name:
-                    raise ConfigError(
-                        f"{self.directory}: this run belongs to the recipe {owner!r}, not "
-                        f"{self.recipe.name!r}; choose another --run-dir"
-                    )
-            else:
-                record.write_text(json.dumps({"recipe": self.recipe.name}) + "\n")
+            if not self._record.exists():
+                _write_synced(self._record, json.dumps({"recipe": self.recipe.name}))
         except OSError as error:
             raise ConfigError(
                 f"{self.directory}: cannot be written ({error.strerror}); choose another --run-dir"
             ) from error
+
+    def refuse_foreign(self) -> None:
+        """Raises ConfigError where the directory is another recipe's, or no run directory."""
+        try:
+            owner = json.loads(self._record.read_text())["recipe"]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self._record}: does not say whose run this is ({error}); "
+                "choose another --run-dir, or delete that file"
+            ) from error
+        if owner != self.recipe.name:
+            raise ConfigError(
+                f"{self.directory}: this run belongs to the recipe {owner!r}, not "
+                f"{self.recipe.name!r}; choose another --run-dir"
+            )
+
+    def refuse_missing_files(self) -> None:
+        """Raises MissingInputError where a file that any stage reads from outside is not there.
+
+        So a run that would fail in an hour fails now.
+        """
+        for name, config in self.recipe.stages.items():
+            BY_NAME[name].files(config)
+
+    @property
+    def _record(self) -> Path:
+        return self.directory / "run.json"
 
     def statuses(self) -> dict[str, StageStatus]:
         """How every stage stands to the recipe and to its upstream, in the order of a run."""
