@@ -65,6 +65,19 @@ def policy_difference(
     )
 
 
+def differences_json(
+    first: Mapping[str, float], others: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, Any]]:
+    """One policy against several others, by name, as JSON values; `p_holm` counts them all.
+
+    An other without a common prompt is left out.
+    """
+    found = {name: policy_difference(first, scores) for name, scores in others.items()}
+    known = {name: difference for name, difference in found.items() if difference is not None}
+    adjusted = holm({name: difference.p_value for name, difference in known.items()})
+    return {name: d.to_json() | {"p_holm": adjusted[name]} for name, d in known.items()}
+
+
 def sign_flip_p(differences: Sequence[float], *, flips: int = FLIPS, seed: int = 0) -> float:
     """Two-sided p that differences are symmetric about 0: how often random signs give as much.
 

@@ -106,9 +106,8 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
     if len(judges) != 1:
         raise ValueError(f"a win rate is of one judge's verdicts; got {len(judges)} judges")
     soft = [*prompt_scores(listed).values()]
-    hard = [*prompt_scores(listed, hard=True).values()]
-    wins, losses = sum(s > 0.5 for s in hard), sum(s < 0.5 for s in hard)
-    ties = len(hard) - wins - losses
+    hard = [*discrete_scores(listed).values()]
+    wins, ties, losses = (hard.count(outcome) for outcome in (1.0, 0.5, 0.0))
     rate = mean(soft) if soft else None
     error = standard_error(soft)
     low, high = _interval(rate, error, len(soft))
@@ -120,7 +119,7 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
         standard_error=error,
         ci_low=low,
         ci_high=high,
-        discrete_win_rate=(wins + ties / 2) / len(hard) if hard else None,
+        discrete_win_rate=mean(hard) if hard else None,
         n_wins=wins,
         n_losses=losses,
         n_ties=ties,
@@ -173,6 +172,12 @@ def prompt_scores(
     for (prompt, _), scores in by_comparison.items():
         by_prompt[prompt].append(mean(scores))
     return {prompt: mean(by_prompt[prompt]) for prompt in sorted(by_prompt)}
+
+
+def discrete_scores(rows: Iterable[VerdictRow]) -> dict[str, float]:
+    """1 for a prompt won, 0 for one lost, 0.5 for a tie, by its hard verdicts; by prompt_id."""
+    means = prompt_scores(rows, hard=True)
+    return {prompt: float(score > 0.5) + (score == 0.5) / 2 for prompt, score in means.items()}
 
 
 def mean(values: Sequence[float]) -> float:

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shlex
 import signal
 import sys
@@ -19,9 +18,12 @@ from pipeline.progress import make_progress
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runs import Run
 from pipeline.settings_help import settings_help
+from pipeline.win_rate_command import win_rate
 from schemas.errors import ConfigError, PipelineError
 from schemas.stage import Stage
 
+# What Typer returns instead of letting a KeyboardInterrupt through.
+_INTERRUPTED = 130
 # What the operating system says when a disk or folder will not take a file.
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
@@ -57,17 +59,15 @@ def run_cli() -> None:
     """Run the command line and exit: 0 done, 2 something the user can fix, 1 a bug."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as leave:
-        raise SystemExit(leave.exit_code) from None
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        raise SystemExit(code)
     except PipelineError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         command = shlex.join(["prefline", *sys.argv[1:]])
         _fail(f"interrupted; nothing is lost: run `{command}` again to continue")
-    except BrokenPipeError:
-        # Whoever read our stdout, as in `prefline show ... | head`, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
@@ -233,6 +233,9 @@ def trace(
         typer.echo(json.dumps(steps, ensure_ascii=False))
     else:
         show_trace(steps)
+
+
+app.command("win-rate", rich_help_panel="Data")(win_rate)
 
 
 def _say(message: str) -> None:

@@ -1,13 +1,10 @@
-"""Win rates: hand arithmetic, symmetries, failures, coverage, AlpacaEval's published numbers."""
+"""Win rates: hand arithmetic, symmetries, failures, coverage."""
 
 import json
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,40 +244,3 @@ def test_prompt_scores_match_numpy() -> None:
     assert scores == pytest.approx(values.tolist())
     assert mean(scores) == pytest.approx(values.mean())
     assert standard_error(scores) == pytest.approx(values.std(ddof=1) / math.sqrt(50))
-
-
-def _alpaca_eval_rows(annotations: list[Row]) -> list[Row]:
-    """AlpacaEval's preferences (1 = baseline, 2 = model, 0 = tie) as verdicts, model = A."""
-    rows = []
-    for a in annotations:
-        p_a = (1.5 if a["preference"] == 0 else a["preference"]) - 1
-        order = "ba" if a["baseline_shown_first"] else "ab"
-        rows.append(scored(str(a["instruction_id"]), order, p_a, 1 - p_a))
-    return rows
-
-
-def test_alpaca_eval_leaderboard_is_reproduced() -> None:
-    root = os.environ.get("PREFLINE_REAL_DATA", str(Path(__file__).parents[3] / "shared" / "data"))
-    folder = Path(root) / "alpacaeval2"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there; set PREFLINE_REAL_DATA")
-    annotations = pq.read_table(folder / "annotations.parquet").to_pylist()
-    published = pq.read_table(folder / "leaderboard.parquet").to_pylist()
-    assert len(published) == 12
-    for expected in published:
-        mine = [a for a in annotations if a["model"] == expected["model"]]
-        result = win_rate(_alpaca_eval_rows(mine))
-        assert result.win_rate is not None
-        assert result.standard_error is not None
-        assert result.discrete_win_rate is not None
-        assert result.n == expected["n_total"]
-        assert 100 * result.win_rate == pytest.approx(expected["win_rate"], abs=1e-6)
-        assert 100 * result.standard_error == pytest.approx(expected["standard_error"], abs=1e-6)
-        assert 100 * result.discrete_win_rate == pytest.approx(
-            expected["discrete_win_rate"], abs=1e-6
-        )
-        assert (result.n_wins, result.n_losses, result.n_ties) == (
-            expected["n_wins"],
-            expected["n_wins_base"],
-            expected["n_draws"],
-        )
