@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from evals.length_control import LengthControlled
 from evals.measures import estimate_mean
 from evals.win_rate import (
     Conclusion,
+    Measure,
     VerdictRow,
     conclusion,
     detectable_effect,
@@ -15,8 +16,6 @@ from evals.win_rate import (
     prompt_scores,
     prompts_to_settle,
 )
-
-Measure = Literal["win_rate", "length_controlled", "discrete"]
 
 _NAMES: dict[Measure, str] = {
     "win_rate": "win rate",

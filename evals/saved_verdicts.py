@@ -1,6 +1,7 @@
 """Verdicts from a file, whoever saved them: our tables, or AlpacaEval's annotations."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ def read_judged(
 
 
 def judged_comparisons(
-    verdicts: list[Row],
-    comparisons: list[Row],
-    completions: dict[str, list[Row]],
+    verdicts: Sequence[Row],
+    comparisons: Sequence[Row],
+    completions: Mapping[Any, Sequence[Row]],
     *,
     judge_model: str = "",
     policy_model: str = "",

@@ -21,6 +21,8 @@ IDENTICAL = "identical completions"
 """The raw reply of a tie that needed no judge: both completions are the same text."""
 
 Conclusion = Literal["better", "worse", "cannot tell"]
+Measure = Literal["win_rate", "length_controlled", "discrete"]
+"""What may decide; which one does is declared before anyone has seen the verdicts."""
 
 # Two-sided 5% test with 80% power: z(0.975) + z(0.8).
 _POWER_Z = 1.959964 + 0.841621

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from evals import detectors
-from evals.headline import Headline, Measure, headline
+from evals.headline import Headline, headline
 from evals.length_control import Calibration, LengthControlled, length_controlled
 from evals.lengths import LIKE_LENGTH, LengthMatched, LengthSample, length_matched
-from evals.win_rate import VerdictRow, mean, prompt_scores, win_rate
+from evals.win_rate import Measure, VerdictRow, mean, prompt_scores, win_rate
 
 SIDES = ("policy", "baseline")
 

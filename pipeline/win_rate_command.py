@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from evals.win_rate import Measure
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -32,7 +34,7 @@ def win_rate(
         str | None, typer.Option(help="Which judge, where verdicts are of several.")
     ] = None,
     headline: Annotated[
-        Literal["win_rate", "length_controlled", "discrete"],
+        Measure,
         typer.Option(help="The measure that decides, declared beforehand."),
     ] = "win_rate",
     instructions: Annotated[

@@ -8,6 +8,7 @@ from pydantic import Field
 from evals.judges import JudgeKind
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import AutoSampler, SamplerConfig, SamplingSettings
+from evals.win_rate import Measure
 from schemas.stage import Stage, StageContext
 
 
@@ -29,6 +30,11 @@ class EvaluateConfig(SamplingSettings):
     )
     truth: JudgeKind | None = Field(
         None, description="a second judge that is right by definition, such as a rule"
+    )
+    headline: Measure = Field(
+        "win_rate",
+        description="the measure that decides, declared before any verdict: win_rate, "
+        "length_controlled or discrete",
     )
     tasks: tuple[str, ...] = Field(
         (), description="inspect tasks: food_preference, or any installed (inspect_evals/ifeval)"

@@ -1,11 +1,12 @@
 """Policy against baseline: comparisons, verdicts in both orders, win rates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from evals.judges import Judge
 from evals.judges.orders import judge_both_orders
-from evals.win_rate import IDENTICAL, win_rate, win_rates_by_category
+from evals.win_rate import IDENTICAL, Measure, win_rates_by_category
+from evals.win_rate_report import JudgedComparisons, win_rate_report
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
 from schemas.parquet import ShardedTable
@@ -75,16 +76,13 @@ def judge_rows(
         verdicts.append(added)
 
 
-def win_rate_json(
-    judge: Judge, verdicts: Sequence[Row], categories: Mapping[str, str | None]
-) -> dict[str, Any]:
-    """The win rate by one judge, with who judged and the win rate of each category."""
-    rows = [row for row in verdicts if row["judge"] == judge.name]
-    by_category = win_rates_by_category(rows, categories)
+def win_rate_json(judge: Judge, judged: JudgedComparisons, measure: Measure) -> dict[str, Any]:
+    """The report on one judge's verdicts, with who judged and the win rate of each category."""
+    by_category = win_rates_by_category(judged.verdicts, judged.categories)
     return {
         "judge": judge.name,
         "judge_fingerprint": judge.fingerprint,
-        **win_rate(rows).to_json(),
+        **win_rate_report(judged, measure),
         "categories": {name: rate.to_json() for name, rate in by_category.items()},
     }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from evals.judges import Judge, open_judge
 from evals.models.samplers import open_sampler
+from evals.saved_verdicts import judged_comparisons
 from schemas.errors import ConfigError, DataError
 from schemas.parquet import ShardedTable, write_table
 from schemas.stage import StageContext
@@ -12,7 +13,13 @@ from schemas.tables import COMPARISONS, REJECTS, VERDICTS
 from stages.evaluate import EvaluateConfig
 from stages.evaluate.benchmarks import Benchmarks, write_json
 from stages.evaluate.comparing import comparison_rows, judge_rows, win_rate_json
-from stages.evaluate.models import Contender, contenders
+from stages.evaluate.models import (
+    Contender,
+    Role,
+    contenders,
+    judge_model_name,
+    policy_model_name,
+)
 from stages.evaluate.sampling import Completions, read_test_prompts
 
 Row = dict[str, Any]
@@ -31,9 +38,10 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     sampled = {role: Completions(role, prompts, config, context) for role in models}
     for role, contender in models.items():
         _write(contender, sampled[role], benchmarks, config, context)
-    comparisons = comparison_rows(sampled["policy"].rows(), sampled["baseline"].rows())
+    completions = {role: sampled[role].rows() for role in models}
+    comparisons = comparison_rows(completions["policy"], completions["baseline"])
     verdicts = ShardedTable(context.output, VERDICTS)
-    rates = _judge(comparisons, verdicts, config, context)
+    rates = _judge(comparisons, completions, verdicts, config, context)
     rejects = [reject for role in models for reject in sampled[role].rejects]
     unscored = sum(row["verdict"] is None for row in verdicts.rows())
     # Nothing below takes time: until here a killed run has kept all its shards.
@@ -74,6 +82,7 @@ def _write(
 
 def _judge(
     comparisons: Sequence[Row],
+    completions: Mapping[Role, Sequence[Row]],
     verdicts: ShardedTable,
     config: EvaluateConfig,
     context: StageContext,
@@ -84,7 +93,6 @@ def _judge(
             "evaluate: no prompt was answered by both models; lower evaluate.max_tokens, or "
             "choose models with a longer context"
         )
-    categories = {row["prompt_id"]: row["category"] for row in comparisons}
     rates: dict[str, Any] = {}
     for name in ("judge", "truth"):
         judge = _open(name, config, context)
@@ -92,8 +100,23 @@ def _judge(
             continue
         _refuse_namesake(judge, rates)
         judge_rows(judge, comparisons, verdicts, context.progress, f"verdicts by {judge.name}")
-        rates[name] = win_rate_json(judge, verdicts.rows(), categories)
+        judged = judged_comparisons(
+            [row for row in verdicts.rows() if row["judge"] == judge.name],
+            comparisons,
+            completions,
+            judge_model=judge_model_name(context) if name == "judge" else "",
+            policy_model=policy_model_name(config, context),
+        )
+        rates[name] = win_rate_json(judge, judged, config.headline)
+    _warn(rates, context)
     return rates
+
+
+def _warn(rates: Mapping[str, Any], context: StageContext) -> None:
+    """Say once what the detectors found, by whichever judge."""
+    found = [finding for rate in rates.values() for finding in rate["detectors"]]
+    for message in dict.fromkeys(f"{f['name']}: {f['detail']}" for f in found):
+        context.progress.warn(message)
 
 
 def _open(name: str, config: EvaluateConfig, context: StageContext) -> Judge | None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from evals.models.checkpoints import ModelSource, model_fingerprint
 from schemas.errors import ConfigError
@@ -41,8 +42,7 @@ def _contender(role: Role, source: ModelSource) -> Contender:
 
 def _start(context: StageContext) -> ModelSource:
     """What training started from: the model [train] names, else what [sft] has made."""
-    manifest = read_manifest(context.inputs["train"]) if context.has("train") else None
-    named = manifest.payload.get("config", {}).get("model") if manifest else None
+    named = _declared(context, "train", "model")
     return ModelSource(**named) if named else _trained(context, "sft", "baseline")
 
 
@@ -50,3 +50,27 @@ def _trained(context: StageContext, stage: str, role: Role) -> ModelSource:
     if not context.has(stage):
         raise ConfigError(f"evaluate.{role}: the recipe has no [{stage}]; name the model there")
     return ModelSource(path=str(context.input(stage, "model")))
+
+
+def policy_model_name(config: EvaluateConfig, context: StageContext) -> str:
+    """The name under which the policy's first ancestor is known; "" where it was made here."""
+    if config.policy is not None:
+        return Path(config.policy.path).name
+    return _name(_declared(context, "train", "model")) or _name(_declared(context, "sft", "model"))
+
+
+def judge_model_name(context: StageContext) -> str:
+    """The name of the model that the judge is, or was trained from; "" where it is no model."""
+    judge = _declared(context, "judge", "judge")
+    if not isinstance(judge, dict) or "model" not in judge:
+        return ""
+    return _name(judge["model"]) or _name(_declared(context, "sft", "model"))
+
+
+def _declared(context: StageContext, stage: str, setting: str) -> Any:
+    manifest = read_manifest(context.inputs[stage]) if context.has(stage) else None
+    return manifest.payload.get("config", {}).get(setting) if manifest else None
+
+
+def _name(model: Any) -> str:
+    return Path(model["path"]).name if isinstance(model, dict) and model.get("path") else ""

@@ -12,7 +12,9 @@ from evals import food_world
 from evals.judges import LengthJudge, RuleJudge, save_judge
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import SampleRequest, TransformersSampler, Unsampled
+from evals.saved_verdicts import read_judged
 from evals.win_rate import IDENTICAL
+from evals.win_rate_report import win_rate_report
 from schemas.errors import ConfigError, DataError
 from schemas.ids import prompt_id, seed_from
 from schemas.labels import Verdict
@@ -148,6 +150,38 @@ def test_the_better_policy_wins_by_the_truth(world: World) -> None:
     ]
     assert [role for role, _ in world.opened] == ["policy", "baseline"]
     assert all(sampler.closed for _, sampler in world.opened)
+
+
+def test_saved_verdicts_give_the_same_report_bit_for_bit(world: World) -> None:
+    context = world.context()
+    STAGE.run(TRUTH, context)
+    reported = rates(context.output)["truth"]
+    again = win_rate_report(read_judged(context.output / "verdicts.parquet"))
+    assert json.dumps(again) == json.dumps({name: reported[name] for name in again})
+
+
+def test_a_policy_of_one_answer_is_warned_of_once(world: World) -> None:
+    """Both judges' reports name it; the warning comes once."""
+    folder = world.root / "runs" / "judge"
+    folder.mkdir()
+    save_judge(folder, LengthJudge(), Runtime())
+    context = world.context()
+    STAGE.run(TRUTH, context)
+    found = rates(context.output)["truth"]["detectors"]
+    assert ("constant_outputs", "policy") in {(f["name"], f["numbers"].get("side")) for f in found}
+    assert isinstance(context.progress, SilentProgress)
+    assert sum("constant_outputs" in w for w in context.progress.warnings) == 1
+
+
+def test_the_declared_measure_decides(world: World) -> None:
+    context = world.context()
+    STAGE.run(TRUTH.model_copy(update={"headline": "length_controlled"}), context)
+    truth = rates(context.output)["truth"]
+    controlled = truth["length_controlled"]
+    assert controlled["win_rate"] is None
+    assert controlled["reason"] in truth["statement"]
+    assert (truth["headline"]["measure"], truth["verdict"]) == ("length_controlled", "cannot tell")
+    assert truth["length_matched"]["n"] == 24  # foods are short words
 
 
 def test_exchanging_the_models_mirrors_the_win_rate(world: World) -> None:
@@ -417,8 +451,9 @@ def test_tasks_run_on_real_models_and_a_failing_one_is_a_warning(tmp_path: Path)
         ("baseline", 0, None),
     ]
     assert counts["benchmarks_failed"] == 2
-    assert len(progress.warnings) == 2
-    assert all("needs_hub" in w and "Couldn't reach 'some/data'" in w for w in progress.warnings)
+    about_tasks = [w for w in progress.warnings if "task " in w]
+    assert len(about_tasks) == 2
+    assert all("needs_hub" in w and "Couldn't reach 'some/data'" in w for w in about_tasks)
     assert {(p["scorer"], p["n"]) for p in found["paired"]} == {
         ("preferred", 6),
         ("well_formed", 6),
