@@ -24,21 +24,39 @@ def estimate(found: Mapping[str, Any] | None, key: str = "value") -> Json | None
 
 
 def win_rates(sources: Sources) -> Json:
-    """Every win rate that evaluate wrote, by judge, with `value` beside the statistics' own keys.
+    """Every win rate that evaluate wrote, by judge: the statistics' own keys, and what is shown.
 
-    A judge of whose verdicts none was scored has value None: nothing is known, which is not 0.5.
+    `value`, `ci_low`, `ci_high` are of the declared measure, which `measure` names; `soft` is the
+    plain win rate. A value that could not be taken is None: nothing is known, which is not 0.5.
     """
-    found: Json = {}
-    for name, rate in sources.json("evaluate", "win_rates.json").items():
-        if isinstance(rate, dict) and "win_rate" in rate:
-            found[name] = {"value": rate["win_rate"], **rate, "verdict": conclusion(rate)}
-    return found
+    return {
+        name: _shown(rate)
+        for name, rate in sources.json("evaluate", "win_rates.json").items()
+        if isinstance(rate, dict) and "win_rate" in rate
+    }
+
+
+def _shown(rate: Json) -> Json:
+    soft = {key: rate.get(key) for key in ("win_rate", "ci_low", "ci_high", "n")}
+    declared = rate.get("headline") or {"measure": "win_rate", **soft, "value": rate["win_rate"]}
+    decides = {key: declared[key] for key in ("value", "ci_low", "ci_high")}
+    shown = {**rate, **decides, "soft": soft, "measure": _MEASURES[declared["measure"]]}
+    return {**shown, "verdict": conclusion(shown)}
+
+
+_MEASURES = {
+    "win_rate": "win rate",
+    "length_controlled": "length-controlled win rate",
+    "discrete": "discrete win rate",
+}
 
 
 def conclusion(rate: Mapping[str, Any] | None) -> Conclusion:
-    """What a win rate's interval says against one half."""
+    """What the declared measure's interval says against one half."""
     if not rate or not is_number(rate.get("win_rate")):
         return "not_measured"
+    if not is_number(rate["value"]):
+        return "cannot_tell"
     if rate["ci_low"] > CHANCE:
         return "better"
     return "worse" if rate["ci_high"] < CHANCE else "cannot_tell"

@@ -82,6 +82,8 @@ def test_the_answer_comes_first(run: FakeRun) -> None:
     [
         ({"judge": win_rate("j", 0.3, 0.2, 0.4, 50)}, "The policy is worse than its baseline"),
         ({"judge": win_rate("j", 0.5, 0.4, 0.6, 50)}, "Cannot tell whether the policy beats"),
+        ({"judge": win_rate("j", 0.5, 0.4, 0.6, 50)}, "Said of 50 prompts."),
+        ({"judge": win_rate("j", 0.5, 0.4, 0.6, 50)}, "the scores are separable"),
         ({"judge": win_rate("j", None, 0.0, 1.0, 0)}, "that is not a tie"),
         ({}, "Evaluate compared nothing"),
         (

@@ -99,6 +99,27 @@ def test_the_interval_decides(
     assert found["win_rate"]["judge"]["value"] == value
 
 
+def test_the_declared_measure_is_the_one_that_is_shown(run: FakeRun) -> None:
+    rate = win_rate("j", 0.8, 0.7, 0.9, 90)
+    declared = {"measure": "length_controlled", "value": 0.4, "ci_low": 0.35, "ci_high": 0.45}
+    write_evaluation(run, [("hi", "a", "b")], {"judge": rate | {"headline": declared}})
+    found = summary_of(run)
+    assert found["verdict"]["conclusion"] == "worse"
+    shown = found["win_rate"]["judge"]
+    assert (shown["value"], shown["ci_high"]) == (0.4, 0.45)
+    assert shown["measure"] == "length-controlled win rate"
+    assert (shown["soft"]["win_rate"], shown["soft"]["ci_low"]) == (0.8, 0.7)
+
+
+def test_a_declared_measure_that_could_not_be_taken_leaves_it_open(run: FakeRun) -> None:
+    rate = win_rate("j", 0.8, 0.7, 0.9, 90)
+    declared = {"measure": "length_controlled", "value": None, "ci_low": None, "ci_high": None}
+    write_evaluation(run, [("hi", "a", "b")], {"judge": rate | {"headline": declared}})
+    found = summary_of(run)
+    assert found["verdict"]["conclusion"] == "cannot_tell"
+    assert found["win_rate"]["judge"]["value"] is None
+
+
 def test_a_judge_that_contradicts_the_truth_is_found_out(run: FakeRun) -> None:
     rates = {"judge": win_rate("j", 0.8, 0.7, 0.9, 90), "truth": win_rate("r", 0.2, 0.1, 0.3, 90)}
     write_evaluation(run, [("hi", "a", "b")], rates)
