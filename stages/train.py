@@ -133,6 +133,7 @@ def _reference(
     pairs: _Pairs,
 ) -> "ReferencePass":
     """The reference's log-probabilities of all pairs, from disk or from one pass."""
+    from stages.training.engines import open_engine
     from stages.training.reference import ReferencePass, open_reference, reference_fingerprint
 
     training = config.training
@@ -143,8 +144,8 @@ def _reference(
         model = start
         if config.reference:
             model = open_reference(config.reference, tokenizer, start.device)
-        batch_size = training.micro_batch_size or training.batch_size
-        reference.compute(model, batch_size, training, context.progress)
+        engine = open_engine(model, training, context.progress)
+        reference.compute(model, engine, training, context.progress)
     return reference
 
 
@@ -158,14 +159,16 @@ def _optimise(
 ) -> "tuple[PreTrainedModel, list[Row]]":
     from stages.training.adapters import add_lora
     from stages.training.dpo import PreferenceObjective
+    from stages.training.engines import open_engine
     from stages.training.loop import TrainingRun, train
 
     if config.training.lora:
         model = add_lora(model, config.training.lora, config.training.seed)
+    engine = open_engine(model, config.training, context.progress)
     rows = train(
         TrainingRun(
             model,
-            PreferenceObjective(config.loss, config.training.dtype),
+            PreferenceObjective(config.loss, engine),
             reference.attach(pairs.train),
             reference.attach(pairs.held_out),
             config.training,

@@ -34,6 +34,16 @@ class TrainingConfig(Config):
     micro_batch_size: int | None = Field(
         None, ge=1, description="items per forward pass; null takes the whole batch at once"
     )
+    packing: bool = Field(
+        True,
+        description="pack items without padding and compute a shared prompt once, where the model "
+        "can; false: padded batches",
+    )
+    tokens_per_micro_batch: int = Field(
+        2048,
+        ge=1,
+        description="token budget of a packed forward pass; an item above it goes alone",
+    )
     max_length: int | None = Field(
         None,
         ge=2,

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evals.models.checkpoints import Dtype
-from evals.models.logps import completion_logps
-from evals.models.rendering import RenderedCompletion
+from stages.training.engines import Engine, Scores, Terms
 from stages.training.losses import PairLogps, PairLoss, rpo_term
-from stages.training.objective import Columns, PerItemObjective, Terms
+from stages.training.objective import Columns, TreeObjective
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,52 +25,44 @@ class PairExample:
     reference_rejected: float = 0.0
 
     @property
-    def num_tokens(self) -> int:
-        """Distinct tokens: the prompt counts once."""
-        return len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
-
-    @property
-    def sequences(self) -> tuple[RenderedCompletion, RenderedCompletion]:
-        """Chosen and rejected, each behind the prompt."""
-        return (
-            RenderedCompletion(self.prompt_ids, self.chosen_ids),
-            RenderedCompletion(self.prompt_ids, self.rejected_ids),
-        )
+    def branches(self) -> tuple[list[int], list[int]]:
+        """Chosen and rejected, both behind the one prompt."""
+        return self.chosen_ids, self.rejected_ids
 
 
-def pair_logps(model: "PreTrainedModel", pairs: Sequence[PairExample]) -> "tuple[Tensor, Tensor]":
-    """Summed log-probabilities of the chosen and of the rejected completions, float64 (n,) each."""
-    both = [pair.sequences for pair in pairs]
-    logps = completion_logps(model, [c for c, _ in both] + [r for _, r in both])
-    return logps[: len(pairs)], logps[len(pairs) :]
+def pair_logps(
+    model: "PreTrainedModel", engine: Engine, pairs: Sequence[PairExample]
+) -> "tuple[Tensor, Tensor]":
+    """Summed log-probabilities of chosen and of rejected completions, float64 (n,) each."""
+    columns = engine.measure(model, pairs, _as_scored)
+    return columns["chosen"], columns["rejected"]
 
 
-class PreferenceObjective(PerItemObjective[PairExample]):
+def _as_scored(pairs: Sequence[PairExample], scores: Scores) -> Terms:
+    chosen, rejected = scores.logps.unbind(dim=1)
+    return Terms(rejected - chosen, {"chosen": chosen, "rejected": rejected})
+
+
+class PreferenceObjective(TreeObjective[PairExample]):
     """Mean over a step's pairs of a preference loss against a reference policy."""
 
     unit = "pair"
 
-    def __init__(self, loss: PairLoss, dtype: Dtype = "float32") -> None:
-        super().__init__(dtype)
+    def __init__(self, loss: PairLoss, engine: Engine | None = None) -> None:
+        super().__init__(engine)
         self.loss = loss
 
     def key(self, item: PairExample) -> str:
         """The pair's id."""
         return item.key
 
-    def num_tokens(self, item: PairExample) -> int:
-        """Prompt once, and both completions."""
-        return item.num_tokens
-
     def denominator(self, items: Sequence[PairExample]) -> float:
         """Pairs of the step."""
         return len(items)
 
-    def forward(
-        self, model: "PreTrainedModel", items: Sequence[PairExample], *, training: bool
-    ) -> Terms:
-        """Losses of a micro-batch of pairs, both completions in one batch."""
-        chosen, rejected = pair_logps(model, items)
+    def terms(self, items: Sequence[PairExample], scores: Scores) -> Terms:
+        """Losses of pairs, and what `summarise` reports."""
+        chosen, rejected = scores.logps.unbind(dim=1)
         logps = PairLogps(
             chosen,
             rejected,

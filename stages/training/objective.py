@@ -1,17 +1,15 @@
 """The seam between the loop and what it minimises.
 
-The loop knows items and steps; an objective knows how items become micro-batches, how those go
-through the model, and what the measured columns mean. A faster forward (packing, a shared prompt,
-a fused head) is another `micro_batches` and `accumulate`, and no change to the loop.
+The loop knows items and steps; an objective knows what log-probabilities are worth and what the
+measured columns mean; its engine knows how items go through the model.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from evals.models.checkpoints import Dtype
-from stages.training.precision import autocast
+from stages.training.engines import Engine, PaddedEngine, Scores, Terms, TreeItem
+from stages.training.packing import tree_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,44 +49,33 @@ class Objective(Protocol[Item]):
         """Metrics of all items of a step or of a held-out set, from their joined columns."""
 
 
-@dataclass(frozen=True)
-class Terms:
-    """Of n items: the differentiable loss (n,), and detached columns (n,) to report."""
+class TreeObjective(ABC, Generic[TreeItem]):
+    """An objective over prompts with completions, given by what scores mean; an engine runs it."""
 
-    loss: "Tensor"
-    columns: Columns
+    counts_correct = False
 
-
-class PerItemObjective(ABC, Generic[Item]):
-    """An objective given by a forward pass: one loss per item, gradients by autograd."""
-
-    def __init__(self, dtype: Dtype = "float32") -> None:
-        self.dtype = dtype
+    def __init__(self, engine: Engine | None = None) -> None:
+        """Without an engine: padded batches in float32."""
+        self.engine = engine or PaddedEngine()
 
     @abstractmethod
-    def forward(self, model: "PreTrainedModel", items: Sequence[Item], *, training: bool) -> Terms:
-        """Losses and columns of a micro-batch."""
+    def terms(self, items: Sequence[TreeItem], scores: Scores) -> Terms:
+        """Losses and columns of items from the log-probabilities of their completions."""
 
-    @abstractmethod
-    def num_tokens(self, item: Item) -> int:
-        """Distinct tokens of the item."""
-
-    def micro_batches(self, items: Sequence[Item], size: int) -> list[list[Item]]:
-        """Groups of at most `size` items of similar length, longest first."""
-        ordered = sorted(items, key=self.num_tokens, reverse=True)
-        return [ordered[i : i + size] for i in range(0, len(ordered), size)]
-
-    def accumulate(self, model: "PreTrainedModel", items: Sequence[Item], scale: float) -> Columns:
+    def num_tokens(self, item: TreeItem) -> int:
         """See `Objective`."""
-        with autocast(self.dtype, model.device):
-            terms = self.forward(model, items, training=True)
-        (terms.loss.sum() * scale).backward()  # type: ignore[no-untyped-call]
-        return {"loss": terms.loss.detach(), **terms.columns}
+        return tree_size(item)
 
-    def measure(self, model: "PreTrainedModel", items: Sequence[Item]) -> Columns:
+    def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
         """See `Objective`."""
-        import torch
+        return self.engine.micro_batches(items, size)
 
-        with torch.no_grad(), autocast(self.dtype, model.device):
-            terms = self.forward(model, items, training=False)
-        return {"loss": terms.loss, **terms.columns}
+    def accumulate(
+        self, model: "PreTrainedModel", items: Sequence[TreeItem], scale: float
+    ) -> Columns:
+        """See `Objective`."""
+        return self.engine.accumulate(model, items, self.terms, scale)
+
+    def measure(self, model: "PreTrainedModel", items: Sequence[TreeItem]) -> Columns:
+        """See `Objective`."""
+        return self.engine.measure(model, items, self.terms, count_correct=self.counts_correct)

@@ -23,7 +23,8 @@ from schemas.tables import Table
 from stages.training.adapters import fold_adapter
 from stages.training.config import TrainingConfig
 from stages.training.dpo import PairExample, pair_logps
-from stages.training.precision import autocast, matmul_precision
+from stages.training.engines import Engine
+from stages.training.precision import matmul_precision
 
 if TYPE_CHECKING:
     import torch
@@ -101,11 +102,12 @@ class ReferencePass:
     def compute(
         self,
         model: "PreTrainedModel",
-        batch_size: int,
+        engine: Engine,
         config: TrainingConfig,
         progress: Progress,
     ) -> None:
         """Run the reference over the pairs that no finished shard holds, and write the table."""
+        batch_size = config.micro_batch_size or config.batch_size
         table = ShardedTable(self._folder, REFERENCE_LOGPS)
         self._refuse_other({value for (value,) in table.done("reference")})
         shards = [
@@ -115,7 +117,7 @@ class ReferencePass:
             for number, shard in enumerate(shards):
                 if number >= len(table.shards()):
                     with matmul_precision(config.matmul_precision):
-                        table.append(list(self._rows(model, shard, batch_size, config.dtype)))
+                        table.append(list(self._rows(model, engine, shard, batch_size)))
                 task.advance(len(shard))
         table.merge(["pair_id"])
 
@@ -136,17 +138,12 @@ class ReferencePass:
     def _rows(
         self,
         model: "PreTrainedModel",
+        engine: Engine,
         pairs: Sequence[PairExample],
         batch_size: int,
-        dtype: Dtype,
     ) -> Iterator[dict[str, object]]:
-        import torch
-
-        ordered = sorted(pairs, key=lambda pair: pair.num_tokens, reverse=True)
-        for start in range(0, len(ordered), batch_size):
-            batch = ordered[start : start + batch_size]
-            with torch.no_grad(), autocast(dtype, model.device):
-                chosen, rejected = pair_logps(model, batch)
+        for batch in engine.micro_batches(pairs, batch_size):
+            chosen, rejected = pair_logps(model, engine, batch)
             for pair, c, r in zip(batch, chosen.tolist(), rejected.tolist(), strict=True):
                 yield {
                     "pair_id": pair.key,

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evals.models.logps import completion_scores
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
+from stages.training.engines import Scores, Terms, open_engine
 from stages.training.loop import TrainingRun, train
 from stages.training.metrics import PERFORMANCE
-from stages.training.objective import Columns, PerItemObjective, Terms
+from stages.training.objective import Columns, TreeObjective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,6 +23,11 @@ class TokenExample:
     prompt_ids: Sequence[int]
     completion_ids: Sequence[int]
 
+    @property
+    def branches(self) -> tuple[Sequence[int]]:
+        """The one completion."""
+        return (self.completion_ids,)
+
 
 @dataclass(frozen=True)
 class SupervisedResult:
@@ -32,33 +37,27 @@ class SupervisedResult:
     metrics: Mapping[str, float]
 
 
-class CompletionLikelihood(PerItemObjective[TokenExample]):
+class CompletionLikelihood(TreeObjective[TokenExample]):
     """Mean over a step's completion tokens of -log p(token)."""
 
     unit = "example"
+    counts_correct = True
 
     def key(self, item: TokenExample) -> str:
         """The example's key."""
         return item.key
 
-    def num_tokens(self, item: TokenExample) -> int:
-        """Prompt and completion."""
-        return len(item.prompt_ids) + len(item.completion_ids)
-
     def denominator(self, items: Sequence[TokenExample]) -> float:
         """Completion tokens of the step."""
         return sum(len(item.completion_ids) for item in items)
 
-    def forward(
-        self, model: "PreTrainedModel", items: Sequence[TokenExample], *, training: bool
-    ) -> Terms:
+    def terms(self, items: Sequence[TokenExample], scores: Scores) -> Terms:
         """Summed NLL per example; when measuring also the tokens that greedy decoding gets."""
-        scores = completion_scores(model, items, count_correct=not training)
-        tokens = scores.logps.new_tensor([len(item.completion_ids) for item in items])
-        columns = {"tokens": tokens}
+        logps = scores.logps.squeeze(1)
+        columns = {"tokens": logps.new_tensor([len(item.completion_ids) for item in items])}
         if scores.correct is not None:
-            columns["correct"] = scores.correct
-        return Terms(-scores.logps, columns)
+            columns["correct"] = scores.correct.squeeze(1)
+        return Terms(-logps, columns)
 
     def summarise(self, columns: Columns) -> dict[str, float]:
         """`loss` per token; measured: `token_accuracy`, and `exact_match` of whole completions."""
@@ -91,7 +90,7 @@ def train_supervised(
         BackendError: the loss is not finite; names the step and the examples.
     """
     measured = held_out[: config.max_held_out]
-    objective = CompletionLikelihood(config.dtype)
+    objective = CompletionLikelihood(open_engine(model, config, context.progress))
     rows = train(TrainingRun(model, objective, examples, measured, config, context, title=title))
     counts = {
         "train": len(examples),

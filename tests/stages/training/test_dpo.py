@@ -15,6 +15,7 @@ from schemas.stage import SilentProgress, StageContext
 from stages.training.adapters import add_lora, fold_adapter
 from stages.training.config import LoraConfig, TrainingConfig
 from stages.training.dpo import PairExample, PreferenceObjective, pair_logps
+from stages.training.engines import PaddedEngine
 from stages.training.guard import ChosenGuard
 from stages.training.loop import TrainingRun, train
 from stages.training.losses import SigmoidLoss
@@ -27,7 +28,7 @@ NewModel = Callable[[], Any]
 def referenced(start_model: Any, pairs: list[PairExample]) -> list[PairExample]:
     """The pairs with the start model as the reference."""
     with torch.no_grad():
-        chosen, rejected = pair_logps(start_model, pairs)
+        chosen, rejected = pair_logps(start_model, PaddedEngine(), pairs)
     return [
         replace(pair, reference_chosen=c, reference_rejected=r)
         for pair, c, r in zip(pairs, chosen.tolist(), rejected.tolist(), strict=True)
@@ -120,7 +121,7 @@ def test_reference_pass_is_computed_once_and_joined_by_id(
 ) -> None:
     first = ReferencePass(tmp_path, "one", pairs)
     assert not first.is_finished
-    first.compute(start_model, 4, config, SilentProgress())
+    first.compute(start_model, PaddedEngine(), config, SilentProgress())
     again = ReferencePass(tmp_path, "one", list(reversed(pairs)))
     assert again.is_finished
     attached = again.attach(list(reversed(pairs)))
@@ -141,7 +142,9 @@ def test_interrupted_reference_pass_ends_with_the_same_bytes(
 ) -> None:
     monkeypatch.setattr("stages.training.reference._SHARD_PAIRS", 5)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    ReferencePass(whole, "one", pairs).compute(start_model, 2, config, SilentProgress())
+    ReferencePass(whole, "one", pairs).compute(
+        start_model, PaddedEngine(), config, SilentProgress()
+    )
     rows_of = ReferencePass._rows
     calls = 0
 
@@ -155,8 +158,10 @@ def test_interrupted_reference_pass_ends_with_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(ReferencePass, "_rows", dies_in_the_third)
         with pytest.raises(KeyboardInterrupt):
-            ReferencePass(cut, "one", pairs).compute(start_model, 2, config, SilentProgress())
-    ReferencePass(cut, "one", pairs).compute(start_model, 2, config, SilentProgress())
+            ReferencePass(cut, "one", pairs).compute(
+                start_model, PaddedEngine(), config, SilentProgress()
+            )
+    ReferencePass(cut, "one", pairs).compute(start_model, PaddedEngine(), config, SilentProgress())
     name = REFERENCE_LOGPS.file_name
     assert (cut / name).read_bytes() == (whole / name).read_bytes()
     assert [p.name for p in cut.iterdir()] == [name]
@@ -196,11 +201,11 @@ def test_lora_trains_the_adapter_only_and_off_is_the_start(
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert rows[-1]["loss"] < rows[0]["loss"]
     with torch.no_grad():
-        trained = pair_logps(model, referenced)[0]
+        trained = pair_logps(model, PaddedEngine(), referenced)[0]
         with model.disable_adapter():
-            switched_off = pair_logps(model, referenced)[0]
-        before = pair_logps(start_model, referenced)[0]
-        folded = pair_logps(fold_adapter(model), referenced)[0]
+            switched_off = pair_logps(model, PaddedEngine(), referenced)[0]
+        before = pair_logps(start_model, PaddedEngine(), referenced)[0]
+        folded = pair_logps(fold_adapter(model), PaddedEngine(), referenced)[0]
     assert torch.equal(switched_off, before)
     assert not torch.allclose(trained, before, atol=1e-2)
     assert torch.allclose(folded, trained, atol=1e-4)

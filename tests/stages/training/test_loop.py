@@ -14,6 +14,7 @@ from schemas.errors import BackendError, DataError, StaleInputError
 from schemas.stage import StageContext
 from stages.training.checkpoints import CHECKPOINTS, remove_checkpoints
 from stages.training.config import TrainingConfig
+from stages.training.engines import PaddedEngine
 from stages.training.loop import TrainingRun, train
 from stages.training.metrics import PERFORMANCE, Row
 from stages.training.plan import StepPlan
@@ -213,7 +214,9 @@ def test_random_state_of_the_caller_is_left_alone(run: TrainingRun[TokenExample]
 
 def test_bfloat16_keeps_float32_weights_and_learns(run: TrainingRun[TokenExample]) -> None:
     config = run.config.model_copy(update={"dtype": "bfloat16"})
-    rows = train(replace(run, objective=CompletionLikelihood("bfloat16"), config=config))
+    rows = train(
+        replace(run, objective=CompletionLikelihood(PaddedEngine("bfloat16")), config=config)
+    )
     assert all(p.dtype == torch.float32 for p in run.model.parameters())
     assert rows[-1]["loss"] < rows[1]["loss"]
 
