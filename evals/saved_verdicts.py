@@ -8,7 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evals.alpaca_eval import PARQUET_COLUMNS, Join, read_annotations
+from evals.alpaca_eval.annotations import PARQUET_COLUMNS
+from evals.alpaca_eval.regression import Join
+from evals.alpaca_eval.verdicts import read_annotations
 from evals.foreign_files import choose
 from evals.judges.layout import text_of
 from evals.win_rate_report import SIDES, JudgedComparisons

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from evals.alpaca_eval import Join, preference_from_logprobs
+from evals.alpaca_eval.orders import preference_from_logprobs
+from evals.alpaca_eval.regression import Join
 from evals.saved_verdicts import read_judged
 from evals.win_rate import discrete_scores
 from evals.win_rate_report import win_rate_report

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evals.alpaca_eval import hashed_order, preference_from_logprobs
+from evals.alpaca_eval.orders import hashed_order, preference_from_logprobs
 from evals.saved_verdicts import read_judged
 from evals.win_rate import IDENTICAL
 from evals.win_rate_report import win_rate_report
