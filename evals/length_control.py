@@ -10,6 +10,7 @@ length term at 0; where all lengths are equal it is the win rate. Fitted by Newt
 a penalty. Lengths are in characters.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -118,7 +119,7 @@ def _estimate(
     if not sample.shortfall.any():
         scores = sample.scores.tolist()
         return mean(scores), standard_error(scores), None
-    rate = float(_rates(sample, calibration, np.ones((1, sample.n)))[0])
+    rate = float(_rates(sample, calibration, [np.ones(sample.n)])[0])
     if not np.isfinite(rate):
         return None, None, "the regression has no finite optimum: the scores are separable"
     redrawn = _rates(sample, calibration, _redraws(sample.n, draws, seed))
@@ -136,42 +137,41 @@ def _unfit(sample: LengthSample) -> str | None:
     return None
 
 
-def _redraws(n: int, draws: int, seed: int) -> Array:
-    """How often each prompt is in each bootstrap sample: (draws, n)."""
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
-    return counts.astype(np.float64)
+def _redraws(n: int, draws: int, seed: int) -> Iterator[Array]:
+    """How often each prompt is in a bootstrap sample, (n,), once per draw."""
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield generator.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
 
 
-def _rates(sample: LengthSample, calibration: Calibration | None, counts: Array) -> Array:
-    """The length-controlled rate of each weighting of the prompts, (draws, n) -> (draws,).
+def _rates(
+    sample: LengthSample, calibration: Calibration | None, weightings: Iterable[Array]
+) -> Array:
+    """The length-controlled rate of each weighting of the prompts, each (n,).
 
     NaN where a regression has no finite optimum.
     """
-    others = [np.ones(sample.n)] if sample.difficulty is None else [sample.difficulty]
-    if sample.difficulty is not None:
-        others.append(np.ones(sample.n))
-    fixed = np.stack(others)
-    found = np.empty(len(counts))
-    # One draw at a time keeps the matrices in the cache and does not depend on how many there are.
-    for index, (weights, lengths) in enumerate(
-        zip(counts, _length_feature(sample, counts), strict=True)
-    ):
-        coefficients = _fit(np.vstack([lengths, fixed]), sample.scores, weights, calibration)
-        if coefficients is None:
-            found[index] = np.nan
-        else:
-            found[index] = weights @ _sigmoid(coefficients[1:] @ fixed) / weights.sum()
-    return found
+    bias = np.ones(sample.n)
+    fixed = np.stack([bias] if sample.difficulty is None else [sample.difficulty, bias])
+    return np.array([_rate(sample, calibration, fixed, weights) for weights in weightings])
 
 
-def _length_feature(sample: LengthSample, counts: Array) -> Array:
-    """tanh((len_baseline - len_policy) / std), std with ddof 1 of each weighting: (draws, n)."""
-    delta = sample.shortfall
-    size = counts.sum(axis=1, keepdims=True)
-    mean = counts @ delta[:, None] / size
-    square = (counts * (delta - mean) ** 2).sum(axis=1, keepdims=True)
-    std = np.sqrt(square / np.maximum(size - 1, 1))
-    feature: Array = np.tanh(np.divide(delta, std, where=std > 0, out=np.zeros_like(counts)))
+def _rate(
+    sample: LengthSample, calibration: Calibration | None, fixed: Array, weights: Array
+) -> float:
+    features = np.vstack([_length_feature(sample, weights), fixed])
+    coefficients = _fit(features, sample.scores, weights, calibration)
+    if coefficients is None:
+        return np.nan
+    return float(weights @ _sigmoid(coefficients[1:] @ fixed) / weights.sum())
+
+
+def _length_feature(sample: LengthSample, weights: Array) -> Array:
+    """tanh((len_baseline - len_policy) / std), std with ddof 1 of the weighted prompts: (n,)."""
+    size = weights.sum()
+    center = weights @ sample.shortfall / size
+    std = np.sqrt(weights @ (sample.shortfall - center) ** 2 / max(size - 1, 1))
+    feature: Array = np.tanh(sample.shortfall / std) if std > 0 else np.zeros(sample.n)
     return feature
 
 
