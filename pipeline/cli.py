@@ -79,6 +79,8 @@ def run_cli() -> None:
         sentence = getattr(error, "format_message", None)
         if sentence is None:
             raise
+        if not sentence():  # a bare `prefline` has shown its help already
+            raise SystemExit(2) from None
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "prefline"
         _fail(f"{sentence().rstrip('.')}; see `{command} --help`")

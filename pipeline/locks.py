@@ -38,13 +38,25 @@ def _lock(run_dir: Path, name: str, mode: int) -> Iterator[None]:
         try:
             fcntl.flock(file, mode | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
             what = run_dir if name == "run" else run_dir / name
             raise RunLockedError(
-                f"{what}: {holder} is working here; wait for it, or use another --run-dir"
+                f"{what}: {_holder(folder, name)} is working here; wait for it, or use another "
+                "--run-dir"
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
+        if mode == fcntl.LOCK_EX:
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
         yield
+
+
+def _holder(folder: Path, name: str) -> str:
+    """Who holds a lock alone: the one asked for or, where that is shared, any of the stages'."""
+    others = sorted(path.name for path in folder.iterdir() if path.name != name)
+    for candidate in [name, *others]:
+        with (folder / candidate).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+    return "another process"

@@ -7,6 +7,7 @@ is continued, any other is thrown away.
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -213,7 +214,8 @@ class Run:
         for name in stage.inputs:
             status = statuses[name]
             directory = self.directory / name
-            command = f"prefline {name} --recipe {self.recipe.path} --run-dir {self.directory}"
+            words = (name, "--recipe", self.recipe.path, "--run-dir", self.directory)
+            command = shlex.join(["prefline", *map(str, words)])
             if status.state is State.SKIPPED and status.manifest is None:
                 continue
             if status.state in (State.MISSING, State.PARTIAL):

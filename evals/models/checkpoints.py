@@ -28,7 +28,12 @@ class ModelSource(Config):
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
     def files(self) -> list[Path]:
-        """The files of a local folder, whose content belongs into a fingerprint."""
+        """The files of a local folder, whose content belongs into a fingerprint.
+
+        Raises:
+            MissingInputError: the path is a folder's, and there is no model.
+        """
+        _refuse_missing_folder(self)
         folder = Path(self.path)
         return sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
 
@@ -81,7 +86,10 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise BackendError(f"{source.path}: no tokenizer: {_first_line(error)}") from error
+        raise BackendError(
+            f"{source.path}: no tokenizer ({_first_line(error)}); check the name and the network, "
+            "or save one into the folder"
+        ) from error
     if source.chat_template is not None:
         if source.chat_template not in CHAT_TEMPLATES:
             raise ConfigError(
@@ -101,6 +109,7 @@ def load_causal_lm(
         BackendError: the folder or the hub does not give a model.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     _refuse_missing_folder(source)
@@ -119,8 +128,11 @@ def load_causal_lm(
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, source.path)
-    except (OSError, ValueError) as error:
-        raise BackendError(f"{source.path}: cannot be loaded: {_first_line(error)}") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise BackendError(
+            f"{source.path}: cannot be loaded ({_first_line(error)}); check the name and the "
+            "network, or save the folder again"
+        ) from error
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
 
@@ -146,12 +158,15 @@ def _refuse_missing_folder(source: ModelSource) -> None:
     path = Path(source.path)
     looks_local = source.path.startswith((".", "/", "~")) or source.path.count("/") > 1
     if looks_local and not path.is_dir():
-        raise MissingInputError(f"{source.path}: no such model folder")
+        raise MissingInputError(
+            f"{source.path}: no such model folder; correct the model's path in the recipe"
+        )
     if path.is_dir() and not any(
         (path / name).exists() for name in ("config.json", "adapter_config.json")
     ):
         raise MissingInputError(
-            f"{source.path}: not a model folder: neither config.json nor adapter_config.json in it"
+            f"{source.path}: not a model folder: neither config.json nor adapter_config.json in "
+            "it; correct the model's path in the recipe"
         )
 
 

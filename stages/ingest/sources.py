@@ -77,13 +77,10 @@ class FileDataset(Config):
             yield ReadRow(origin, self._outcome(origin), split)
 
     def files(self) -> list[Path]:
-        """The local files that are there now."""
+        """The local files, none for a hub. Raises MissingInputError where there is no such file."""
         if self.path is None:
             return []
-        try:
-            return [path for _, path in local_files(self.path, self.suffixes)]
-        except MissingInputError:
-            return []
+        return [path for _, path in local_files(self.path, self.suffixes)]
 
     def _outcome(self, origin: RawRow) -> Example | RowError:
         if isinstance(origin.value, RowError):

@@ -187,7 +187,8 @@ def test_a_missing_file_is_named(ingest: Ingest, path: str) -> None:
         ingest({"kind": "jsonl", "path": path})
     assert path in str(error.value)
     dataset = {"kind": "jsonl", "path": path}
-    assert STAGE.files(IngestConfig.model_validate({"datasets": [dataset]})) == []
+    with pytest.raises(MissingInputError, match="no such file"):
+        STAGE.files(IngestConfig.model_validate({"datasets": [dataset]}))
 
 
 def test_an_unknown_suffix_and_an_empty_folder_are_refused(ingest: Ingest, tmp_path: Path) -> None:
