@@ -144,6 +144,6 @@ _NO_LENGTHS = LengthControlled(
     uses_difficulty=False,
     uses_calibration=False,
     draws=0,
-    reason="the lengths of the completions are not known",
+    reason="there is no scored prompt whose lengths are known",
 )
 _NONE_MATCHED = LengthMatched(LIKE_LENGTH, 0, None, None, None, None)

@@ -138,7 +138,7 @@ def test_a_run_s_own_table_names_its_judge(tmp_path: Path) -> None:
     found = win_rate_report(read_judged(path))
     assert found["win_rate"] == 0.75
     assert found["length_controlled"]["win_rate"] is None
-    assert "not known" in found["length_controlled"]["reason"]
+    assert "lengths are known" in found["length_controlled"]["reason"]
 
 
 @pytest.mark.parametrize(
