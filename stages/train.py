@@ -33,7 +33,9 @@ class TrainConfig(Config):
     reference: ModelSource | None = Field(
         None, description="the reference policy; null takes the start of the policy"
     )
-    loss: Loss = Field(SigmoidLoss(), description="sigmoid (DPO), ipo or hinge")
+    loss: Loss = Field(
+        SigmoidLoss(), description="sigmoid (DPO), ipo, hinge, length_normalised, simpo or orpo"
+    )
     training: TrainingConfig = Field(TrainingConfig(), description="how to train")
 
 

@@ -42,6 +42,12 @@ class PairLogps:
         """Chosen log-ratio less rejected log-ratio (n,): zero before the first step."""
         return self.chosen_log_ratio - self.rejected_log_ratio
 
+    @property
+    def gap_per_token(self) -> "Tensor":
+        """The gap with each log-ratio divided by its completion's tokens (n,)."""
+        chosen = self.chosen_log_ratio / self.chosen_tokens
+        return chosen - self.rejected_log_ratio / self.rejected_tokens
+
 
 def sigmoid_loss(gap: "Tensor", beta: float) -> "Tensor":
     """-log sigmoid(beta * gap). Rafailov et al. 2023 (DPO, arXiv:2305.18290), eq. 7."""
@@ -79,6 +85,28 @@ def hinge_loss(gap: "Tensor", beta: float) -> "Tensor":
     arXiv:2309.06657), eq. 8.
     """
     return (1 - beta * gap).relu()
+
+
+def simpo_loss(chosen: "Tensor", rejected: "Tensor", beta: float, margin: float) -> "Tensor":
+    """-log sigmoid(beta * (chosen - rejected) - margin), of log-probabilities per token.
+
+    Meng, Xia and Chen 2024 (SimPO, arXiv:2405.14734), eq. 6, margin = gamma.
+    """
+    import torch.nn.functional as F
+
+    return -F.logsigmoid(beta * (chosen - rejected) - margin)
+
+
+def orpo_loss(chosen: "Tensor", rejected: "Tensor", beta: float) -> "Tensor":
+    """-chosen - beta * log sigmoid(log odds(chosen) - log odds(rejected)), per token.
+
+    log odds(l) = l - log(1 - exp(l)); l is bounded by -1e-6, where the odds would be infinite.
+    Hong, Lee and Thorne 2024 (ORPO, arXiv:2403.07691), eq. 6 and 7, beta = lambda.
+    """
+    import torch.nn.functional as F
+
+    odds = [mean - (-mean.clamp(max=-1e-6).expm1()).log() for mean in (chosen, rejected)]
+    return -chosen - beta * F.logsigmoid(odds[0] - odds[1])
 
 
 def rpo_term(chosen: "Tensor", chosen_tokens: "Tensor") -> "Tensor":
@@ -146,4 +174,46 @@ class HingeLoss(PairLoss):
         return hinge_loss(logps.gap, self.beta)
 
 
-Loss = Annotated[SigmoidLoss | IpoLoss | HingeLoss, Field(discriminator="kind")]
+class LengthNormalisedLoss(PairLoss):
+    """DPO on log-ratios per token, so that long completions weigh no more than short ones.
+
+    Lambert et al. 2024 (Tulu 3, arXiv:2411.15124), eq. 6.
+    """
+
+    kind: Literal["length_normalised"] = "length_normalised"
+    beta: float = Field(5.0, gt=0, description="strength of the tie to the reference policy")
+
+    def preference_term(self, logps: PairLogps) -> "Tensor":
+        """See `sigmoid_loss`, with the gap per token."""
+        return sigmoid_loss(logps.gap_per_token, self.beta)
+
+
+class SimpoLoss(PairLoss):
+    """SimPO: mean log-probabilities with a target margin; the reference is only reported."""
+
+    kind: Literal["simpo"] = "simpo"
+    beta: float = Field(2.0, gt=0, description="scale of the mean log-probabilities")
+    margin: float = Field(1.0, ge=0, description="by how much chosen is to be ahead (gamma)")
+
+    def preference_term(self, logps: PairLogps) -> "Tensor":
+        """See `simpo_loss`."""
+        chosen = logps.chosen / logps.chosen_tokens
+        return simpo_loss(chosen, logps.rejected / logps.rejected_tokens, self.beta, self.margin)
+
+
+class OrpoLoss(PairLoss):
+    """ORPO: likelihood of chosen and an odds ratio; the reference is only reported."""
+
+    kind: Literal["orpo"] = "orpo"
+    beta: float = Field(0.1, gt=0, description="weight of the odds ratio (lambda)")
+
+    def preference_term(self, logps: PairLogps) -> "Tensor":
+        """See `orpo_loss`."""
+        chosen = logps.chosen / logps.chosen_tokens
+        return orpo_loss(chosen, logps.rejected / logps.rejected_tokens, self.beta)
+
+
+Loss = Annotated[
+    SigmoidLoss | IpoLoss | HingeLoss | LengthNormalisedLoss | SimpoLoss | OrpoLoss,
+    Field(discriminator="kind"),
+]

@@ -9,10 +9,13 @@ from pydantic import TypeAdapter, ValidationError
 from stages.training.losses import (
     HingeLoss,
     IpoLoss,
+    LengthNormalisedLoss,
     Loss,
+    OrpoLoss,
     PairLogps,
     PairLoss,
     SigmoidLoss,
+    SimpoLoss,
     conservative_sigmoid_loss,
     robust_sigmoid_loss,
     sigmoid_loss,
@@ -108,3 +111,24 @@ def test_kind_picks_the_loss_and_a_wrong_one_names_the_legal_ones() -> None:
     assert adapter.validate_python({"kind": "ipo", "beta": 0.2}) == IpoLoss(beta=0.2)
     with pytest.raises(ValidationError, match="'sigmoid', 'ipo', 'hinge'"):
         adapter.validate_python({"kind": "ppo"})
+
+
+def test_simpo_by_hand() -> None:
+    # Per token: chosen -2 / 4 = -0.5, rejected -3 / 2 = -1.5; 2 * 1 - 1 = 1.
+    loss = SimpoLoss(beta=2.0, margin=1.0)(pairs([-2.0], [-3.0], [0.0], [0.0]))
+    assert float(loss) == pytest.approx(math.log(1 + math.exp(-1)))
+
+
+def test_orpo_by_hand() -> None:
+    # Per token: p(chosen) = 1/2, odds 1; p(rejected) = 1/5, odds 1/4; sigmoid(log 4) = 4/5.
+    logps = pairs([4 * math.log(1 / 2)], [2 * math.log(1 / 5)], [0.0], [0.0])
+    expected = math.log(2) + 0.3 * math.log(5 / 4)
+    assert float(OrpoLoss(beta=0.3)(logps)) == pytest.approx(expected)
+    certain = pairs([0.0], [-2.0], [0.0], [0.0])
+    assert math.isfinite(float(OrpoLoss()(certain)))
+
+
+def test_length_normalised_by_hand() -> None:
+    # Log-ratios per token: chosen 2 / 4, rejected -1 / 2; gap 1.
+    loss = LengthNormalisedLoss(beta=3.0)(pairs([-2.0], [-3.0], [-4.0], [-2.0]))
+    assert float(loss) == pytest.approx(math.log(1 + math.exp(-3)))
