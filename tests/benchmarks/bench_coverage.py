@@ -1,0 +1,203 @@
+"""Do the intervals hold what they promise? Measured on resampled real preferences.
+
+Each model's published preferences stand for a population whose rate is known. Prompts are drawn
+from it with replacement, and it is counted how often the 95% interval holds that rate. Writes
+results/coverage.json beside this file.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from evals.agreement import clustered_standard_error
+from evals.alpaca_eval.regression import read_calibration
+from evals.alpaca_eval.verdicts import read_annotations
+from evals.intervals import wilson_effective
+from evals.length_control import Calibration, length_controlled
+from evals.lengths import LengthSample
+from evals.win_rate import mean, standard_error
+from evals.win_rate_report import length_sample
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("PREFLINE_REAL_DATA", ROOT.parent / "shared" / "data"))
+RESULT = Path(__file__).parent / "results" / "coverage.json"
+
+SIZES = (50, 100, 200, 400, 805)
+REPEATS = 1000
+CONTROLLED_MODELS = ("FuseChat-Gemma-2-9B-Instruct", "claude-2", "OpenHermes-2.5-Mistral-7B")
+CONTROLLED_REPEATS = 150
+LONG_BOOTSTRAP = 4000
+ARENA_HARD_WEIGHTS = {"A>>B": (1.0, 3), "A>B": (1.0, 1), "A=B": (0.5, 1), "B>A": (0.0, 1)}
+ARENA_HARD_WEIGHTS["B>>A"] = (0.0, 3)
+
+Row = dict[str, Any]
+Populations = dict[str, LengthSample]
+
+
+def populations() -> tuple[Populations, Calibration]:
+    """Every model's scores, lengths and difficulties, and the calibration rows."""
+    folder = DATA / "alpacaeval2"
+    annotations = folder / "annotations.parquet"
+    samples: Populations = {}
+    for model in sorted(set(pq.read_table(annotations, columns=["model"])["model"].to_pylist())):
+        judged = read_annotations(annotations, model, folder / "instructions.parquet", folder)
+        sample = length_sample(judged)
+        assert sample is not None
+        samples[model] = sample
+    return samples, read_calibration(folder)
+
+
+def drawn(sample: LengthSample, n: int, generator: np.random.Generator) -> LengthSample:
+    """n prompts of a population, with replacement."""
+    rows = generator.integers(0, sample.n, size=n)
+    assert sample.difficulty is not None
+    return LengthSample(
+        sample.scores[rows],
+        sample.policy_lengths[rows],
+        sample.baseline_lengths[rows],
+        sample.difficulty[rows],
+    )
+
+
+def win_rate_coverage(samples: Populations) -> Iterator[Row]:
+    """Coverage of the win rate's interval, soft scores, for every model and size."""
+    for model, sample in samples.items():
+        truth = float(sample.scores.mean())
+        for n in SIZES:
+            generator = np.random.default_rng([0, n])
+            found = [_interval(drawn(sample, n, generator).scores.tolist()) for _ in range(REPEATS)]
+            yield {"model": model, "n": n, "true_rate": truth} | _coverage(found, truth)
+
+
+def _interval(scores: list[float]) -> tuple[float, float]:
+    return wilson_effective(mean(scores), standard_error(scores) or np.nan, len(scores))
+
+
+def length_controlled_coverage(samples: Populations, calibration: Calibration) -> Iterator[Row]:
+    """Coverage of the length-controlled rate's interval, its regression refitted every time.
+
+    With 200 prompts the calibration rows weigh nearly as much as the prompts and pull the rate away
+    from the one of the whole population: measured, and not promised.
+    """
+    for model in CONTROLLED_MODELS:
+        truth = length_controlled(samples[model], calibration, draws=2).win_rate
+        assert truth is not None
+        for n in (200, 805):
+            generator = np.random.default_rng([1, n])
+            found = []
+            for repeat in range(CONTROLLED_REPEATS):
+                sample = drawn(samples[model], n, generator)
+                fit = length_controlled(sample, calibration, seed=repeat)
+                if fit.ci_low is not None and fit.ci_high is not None:
+                    found.append((fit.ci_low, fit.ci_high))
+            failed = {"unfitted": CONTROLLED_REPEATS - len(found)}
+            yield {"model": model, "n": n, "true_rate": truth} | _coverage(found, truth) | failed
+
+
+def _coverage(found: list[tuple[float, float]], truth: float) -> Row:
+    inside = sum(low <= truth <= high for low, high in found)
+    coverage = inside / len(found)
+    return {
+        "repeats": len(found),
+        "coverage": coverage,
+        "simulation_error": math.sqrt(coverage * (1 - coverage) / len(found)),
+        "mean_width": mean([high - low for low, high in found]),
+    }
+
+
+def bootstrap_errors(samples: Populations, calibration: Calibration) -> Iterator[Row]:
+    """The shipped number of draws against a bootstrap that is ten times as long."""
+    for model, sample in samples.items():
+        short = length_controlled(sample, calibration).standard_error
+        long = length_controlled(sample, calibration, draws=LONG_BOOTSTRAP, seed=1).standard_error
+        assert short is not None
+        assert long is not None
+        yield {"model": model, "short": short, "long": long, "ratio": short / long}
+
+
+def clustering() -> Iterator[Row]:
+    """Arena-Hard's score rows, each order and weight a row: naive error against that by prompt."""
+    rows = pq.read_table(DATA / "judging" / "judgebench_judgments.parquet").to_pylist()
+    for judge in ("o1-mini-2024-09-12", "claude-3-haiku-20240307"):
+        scores: list[float] = []
+        clusters: list[str] = []
+        for row in rows:
+            if row["judge"] != judge or row["verdict_last"] is None:
+                continue
+            score, weight = ARENA_HARD_WEIGHTS[row["verdict_last"]]
+            scores += [1 - score if row["shown_A_is"] == "B" else score] * weight
+            clusters += [row["pair_id"]] * weight
+        naive, clustered = standard_error(scores), clustered_standard_error(scores, clusters)
+        assert naive is not None
+        yield {
+            "judge": judge,
+            "score_rows": len(scores),
+            "prompts": len(set(clusters)),
+            "naive": naive,
+            "clustered": clustered,
+            "ratio": clustered / naive,
+        }
+
+
+def verdicts(result: dict[str, list[Row]]) -> dict[str, bool]:
+    """The promises, and whether they are kept."""
+    within = [r for r in result["win_rate"] if r["n"] >= 200 and r["true_rate"] >= 0.09]
+    return {
+        "win_rate_coverage_93_to_97_from_200_prompts_and_9_percent": all(
+            0.93 <= r["coverage"] <= 0.97 for r in within
+        ),
+        "length_controlled_coverage_93_to_97_at_805_prompts_by_two_simulation_errors": all(
+            0.93 - 2 * r["simulation_error"] <= r["coverage"] <= 0.97 + 2 * r["simulation_error"]
+            for r in result["length_controlled"]
+            if r["n"] == 805
+        ),
+        "bootstrap_error_within_15_percent": all(
+            abs(r["ratio"] - 1) <= 0.15 for r in result["bootstrap"]
+        ),
+        "clustered_error_above_1_4_times_naive": all(
+            r["ratio"] > 1.4 for r in result["clustering"]
+        ),
+    }
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to five digits, so that the file can be read."""
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
+def main() -> int:
+    """Measure, write, and say what holds; 1 where a promise is broken."""
+    if not DATA.is_dir():
+        sys.stderr.write(f"error: no real data at {DATA}; set PREFLINE_REAL_DATA\n")
+        return 2
+    start = time.monotonic()
+    samples, calibration = populations()
+    result = {
+        "win_rate": list(win_rate_coverage(samples)),
+        "length_controlled": list(length_controlled_coverage(samples, calibration)),
+        "bootstrap": list(bootstrap_errors(samples, calibration)),
+        "clustering": list(clustering()),
+    }
+    kept = verdicts(result)
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(rounded({"kept": kept, **result}), indent=1) + "\n")
+    for promise, holds in kept.items():
+        sys.stdout.write(f"{'holds ' if holds else 'BROKEN'} {promise.replace('_', ' ')}\n")
+    sys.stdout.write(f"{RESULT.relative_to(ROOT)} in {time.monotonic() - start:.0f} s\n")
+    return 0 if all(kept.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
