@@ -18,6 +18,7 @@ from pipeline.progress import make_progress
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runs import Run
 from pipeline.settings_help import settings_help
+from pipeline.stats_command import stats
 from pipeline.win_rate_command import win_rate
 from schemas.errors import ConfigError, PipelineError
 from schemas.stage import Stage
@@ -237,6 +238,7 @@ def trace(
         show_trace(steps)
 
 
+app.command(rich_help_panel="Data")(stats)
 app.command("win-rate", rich_help_panel="Data")(win_rate)
 
 

@@ -1,0 +1,121 @@
+"""What a table holds, in numbers: the data card, computed column by column with polars."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Card = dict[str, Any]
+
+# Columns whose values are few and worth counting.
+_COUNTED = (
+    "source",
+    "split",
+    "label",
+    "label_source",
+    "category",
+    "judge",
+    "verdict",
+    "unscored_reason",
+    "finish_reason",
+    "reason",
+)
+_MOST = 20  # values listed of one column; the rest are added up
+# The two sides of a row, and how it says which one was preferred.
+_PAIR = {"chosen", "rejected"}
+_COMPARED = {"completion_a", "completion_b", "label"}
+
+
+def data_card(path: Path) -> Card:
+    """The card of one Parquet table.
+
+    `counts` are rows by value, `numbers` the spread of every float column, `characters` the
+    length of every conversation in characters (code points, all turns together), and
+    `prompts_repeated` the rows beyond the first of their prompt. `chosen_longer` is the share of
+    preferred answers that are the longer one, equal lengths counted half, ties left out.
+
+    Raises:
+        DataError: the file is not Parquet or cannot be read.
+    """
+    import polars as pl
+
+    try:
+        frame = pl.scan_parquet(path, glob=False)
+        schema = frame.collect_schema()
+        card: Card = {"rows": _one(frame.select(pl.len())), "counts": {}}
+        for name in (n for n in _COUNTED if n in schema):
+            card["counts"][name] = _value_counts(frame, name)
+        if "prompt_id" in schema and card["rows"]:
+            card["prompts_repeated"] = card["rows"] - _one(
+                frame.select("prompt_id").unique().count()
+            )
+        floats = [n for n, kind in schema.items() if kind.is_float()]
+        card["numbers"] = {n: _spread(frame, pl.col(n)) for n in floats}
+        talks = [n for n, kind in schema.items() if _is_conversation(kind)]
+        card["characters"] = {n: _spread(frame, _characters(n)) for n in talks}
+        if set(schema) >= _COMPARED or set(schema) >= _PAIR:
+            card["chosen_longer"] = _chosen_longer(frame, compared=set(schema) >= _COMPARED)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}"
+        ) from error
+    return card
+
+
+def _one(frame: "pl.LazyFrame") -> int:
+    return int(frame.collect().item())
+
+
+def _value_counts(frame: "pl.LazyFrame", name: str) -> dict[str, int]:
+    import polars as pl
+
+    counted = frame.group_by(pl.col(name).fill_null("(none)")).len()
+    rows = counted.sort(["len", name], descending=[True, False]).collect().rows()
+    rest = sum(count for _, count in rows[_MOST:])
+    return dict(rows[:_MOST]) | ({f"({len(rows) - _MOST} more)": rest} if rest else {})
+
+
+def _spread(frame: "pl.LazyFrame", values: "pl.Expr") -> dict[str, float | int | None]:
+    """Mean, quantiles and range of what is not null; quantiles are values that occur."""
+    row = frame.select(
+        values.count().alias("count"),
+        values.mean().alias("mean"),
+        values.min().alias("min"),
+        values.quantile(0.5, "nearest").alias("p50"),
+        values.quantile(0.95, "nearest").alias("p95"),
+        values.max().alias("max"),
+    )
+    return row.collect().row(0, named=True)
+
+
+def _is_conversation(kind: "pl.DataType") -> bool:
+    import polars as pl
+
+    inner = kind.inner if isinstance(kind, pl.List) else None
+    return isinstance(inner, pl.Struct) and {f.name for f in inner.fields} == {"role", "content"}
+
+
+def _characters(name: str) -> "pl.Expr":
+    import polars as pl
+
+    lengths = pl.element().struct.field("content").str.len_chars()
+    return pl.col(name).list.eval(lengths).list.sum()
+
+
+def _chosen_longer(frame: "pl.LazyFrame", *, compared: bool) -> float | None:
+    import polars as pl
+
+    if compared:
+        first, second = _characters("completion_a"), _characters("completion_b")
+        frame = frame.filter(pl.col("label").is_in(["A", "B"]))
+        is_first = pl.col("label") == "A"
+        chosen = pl.when(is_first).then(first).otherwise(second)
+        rejected = pl.when(is_first).then(second).otherwise(first)
+    else:
+        chosen, rejected = _characters("chosen"), _characters("rejected")
+    longer = (chosen > rejected).cast(pl.Float64) + (chosen == rejected).cast(pl.Float64) / 2
+    share: float | None = frame.select(longer.mean()).collect().item()
+    return share
