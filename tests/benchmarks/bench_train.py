@@ -140,7 +140,7 @@ def train_trl(
     """CPU and wall seconds of one epoch of TRL, without what it does before the first step."""
     import trl.trainer.utils as trl_internals
     from datasets import Dataset
-    from transformers import TrainerCallback
+    from transformers import LlamaForCausalLM, TrainerCallback
     from trl.trainer.dpo_config import DPOConfig
     from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -158,7 +158,7 @@ def train_trl(
         setattr(trl_internals, "_use_triton", lambda device: True)  # noqa: B010
         settings |= {"precompute_ref_log_probs": True, "gradient_checkpointing": False}
     trainer = DPOTrainer(
-        model=make_model(),
+        model=LlamaForCausalLM.from_pretrained(tokenizer.name_or_path),
         args=DPOConfig(
             output_dir=str(folder),
             per_device_train_batch_size=PAIRS_PER_STEP,
@@ -247,6 +247,7 @@ def main() -> None:
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
         make_tokenizer(Path(folder))
+        make_model().save_pretrained(folder)
         for dtype in ("float32", "bfloat16"):
             for configuration in CONFIGURATIONS:
                 command = [sys.executable, __file__, "--pairs", str(options.pairs)]
