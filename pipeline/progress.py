@@ -6,8 +6,9 @@ All of it goes to stderr; stdout is for data.
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -26,7 +27,8 @@ from schemas.stage import Progress, Task
 
 _ROWS_SHOWN = 8
 _PLAIN_SECONDS = 5.0
-# The columns of the live table, in this order, as far as a stage reports them.
+_NUMBER_WIDTH = 8  # of what show_number writes, but for huge counts
+# The columns of the live table, in this order, as far as a stage reports them and they fit.
 _COLUMNS = (
     "step",
     "loss",
@@ -58,6 +60,12 @@ def show_number(value: float | int | str) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 
+def fitting_columns(columns: Sequence[str], width: int) -> list[str]:
+    """The first columns that fit side by side into `width` characters, one at least."""
+    ends = accumulate(max(len(column), _NUMBER_WIDTH) + 2 for column in columns)
+    return [c for c, end in zip(columns, ends, strict=True) if end <= width] or [*columns[:1]]
+
+
 class _LiveTask:
     """A bar, and below it the newest rows of numbers."""
 
@@ -73,6 +81,7 @@ class _LiveTask:
             console=console,
         )
         self._id = self._bars.add_task(title, total=total)
+        self._width = console.width
         self._rows: deque[Mapping[str, float | int | str]] = deque(maxlen=_ROWS_SHOWN)
 
     def advance(self, units: int = 1) -> None:
@@ -87,7 +96,7 @@ class _LiveTask:
     def _table(self) -> Table:
         present = {key for row in self._rows for key in row}
         known = [c for c in _COLUMNS if c in present]
-        columns = known or sorted(present)[:8]
+        columns = fitting_columns(known or sorted(present), self._width)
         table = Table(box=None, padding=(0, 1), header_style="dim")
         for column in columns:
             table.add_column(column, justify="right")

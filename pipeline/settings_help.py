@@ -1,6 +1,6 @@
 """The settings of a stage as help text, read off its config models."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -18,14 +18,40 @@ def settings_help(stage: Stage[Any]) -> str:
 
 def _lines(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
+        if name == "kind":  # said once, by the union around it
+            continue
+        members = {m.model_fields["kind"].default: m for m in _kinds(field)}
+        if members:
+            yield _line(f"{prefix}{name}.kind", f" = {' | '.join(members)}", field)
+            yield from _union_lines(members, f"{prefix}{name}.")
+            continue
         inner = _models(field.annotation)
-        default = "" if inner else _default(field)
-        described = f": {_escape(field.description)}" if field.description else ""
-        yield f"[cyan]{prefix}{name}[/cyan]{default}{described}"
-        for member in inner:
-            kind = member.model_fields.get("kind")
-            label = f"{prefix}{name}.({kind.default})." if kind else f"{prefix}{name}."
-            yield from _lines(member, label)
+        yield _line(f"{prefix}{name}", "" if inner else _default(field), field)
+        for part in inner:
+            yield from _lines(part, f"{prefix}{name}.")
+
+
+def _union_lines(members: Mapping[str, type[BaseModel]], prefix: str) -> Iterator[str]:
+    """The settings of all kinds, each once, with the kinds that have it where not all do."""
+    kinds_of: dict[str, list[str]] = {}
+    for kind, member in members.items():
+        for line in _lines(member, prefix):
+            kinds_of.setdefault(line, []).append(kind)
+    for line, kinds in kinds_of.items():
+        others = [kind for kind in members if kind not in kinds]
+        few = "only" if len(kinds) <= len(others) else "not"
+        named = ", ".join(kinds if few == "only" else others)
+        yield f"{line} [dim]({few} {named})[/dim]" if others else line
+
+
+def _line(name: str, value: str, field: FieldInfo) -> str:
+    described = f": {_escape(field.description)}" if field.description else ""
+    return f"[cyan]{name}[/cyan]{value}{described}"
+
+
+def _kinds(field: FieldInfo) -> list[type[BaseModel]]:
+    """The members of a union told apart by `kind`; empty for any other field."""
+    return [m for m in _models(field.annotation) if "kind" in m.model_fields]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
