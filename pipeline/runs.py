@@ -1,15 +1,11 @@
 """Run directories: which stage is up to date, what a stage reads, how its output appears.
 
-A stage writes into `<stage>.partial/`, its manifest last, and the folder is renamed into place.
-A manifest that exists means the stage is finished; a partial folder with the same fingerprint
-is continued, any other is thrown away.
+A manifest that exists means the stage is finished.
 """
 
 import json
-import os
 import shlex
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,13 +15,19 @@ from pipeline.chain import BY_NAME, STAGES
 from pipeline.fingerprint import differences, fingerprint, payload_of
 from pipeline.locks import stage_lock
 from pipeline.provenance import Stopwatch
+from pipeline.publishing import (
+    PARTIAL_RECORD,
+    damage_of,
+    finish_publishing,
+    open_partial,
+    outputs_of,
+    publish,
+    write_synced,
+)
 from pipeline.recipe import Recipe
 from schemas.errors import ConfigError, DataError, MissingInputError, StaleInputError
-from schemas.ids import file_sha256
-from schemas.manifest import MANIFEST_NAME, Manifest, OutputFile, read_manifest
+from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
 from schemas.stage import Config, Progress, Stage, StageContext
-
-_PARTIAL_RECORD = ".fingerprint"
 
 
 class Outcome(StrEnum):
@@ -57,13 +59,37 @@ class StageStatus:
     manifest: Manifest | None
 
 
-class Run:
-    """A run directory under one recipe."""
+@dataclass(frozen=True)
+class Link:
+    """A stage of a run, as something that another stage reads."""
 
-    def __init__(self, directory: Path, recipe: Recipe) -> None:
-        """Raises ConfigError where the directory belongs to another recipe or cannot be written."""
+    run: "Run"
+    stage: str
+
+    @property
+    def directory(self) -> Path:
+        """Where that stage publishes."""
+        return self.run.directory / self.stage
+
+
+class Run:
+    """A run directory under one recipe.
+
+    A stage reads its inputs from the same directory, unless `links` says otherwise: by stage, then
+    by the name under which it reads. `options` are what a command needs to mean this run.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        recipe: Recipe,
+        links: Mapping[str, Mapping[str, Link]] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.directory = directory
         self.recipe = recipe
+        self._links = links or {}
+        self._options = options or ("--run-dir", str(directory))
 
     def claim(self) -> None:
         """Make the directory, and write down whose it is.
@@ -75,7 +101,7 @@ class Run:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if not self._record.exists():
-                _write_synced(self._record, json.dumps({"recipe": self.recipe.name}))
+                write_synced(self._record, json.dumps({"recipe": self.recipe.name}))
         except OSError as error:
             raise ConfigError(
                 f"{self.directory}: cannot be written ({error.strerror}); choose another --run-dir"
@@ -113,9 +139,19 @@ class Run:
     def statuses(self) -> dict[str, StageStatus]:
         """How every stage stands to the recipe and to its upstream, in the order of a run."""
         found: dict[str, StageStatus] = {}
+        elsewhere: dict[Run, Mapping[str, StageStatus]] = {self: found}
         for stage in STAGES:
-            found[stage.name] = self._status(stage, found)
+            above = {
+                name: _statuses_of(link.run, elsewhere)[link.stage]
+                for name, link in self.inputs(stage).items()
+            }
+            found[stage.name] = self._status(stage, above)
         return found
+
+    def inputs(self, stage: Stage[Any]) -> dict[str, Link]:
+        """What a stage reads, by the name under which it reads it."""
+        own = {name: Link(self, name) for name in stage.inputs}
+        return own | dict(self._links.get(stage.name, {}))
 
     def _status(self, stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
         directory = self.directory / stage.name
@@ -126,12 +162,12 @@ class Run:
         if manifest is None:
             state = State.PARTIAL if self._partial(stage).exists() else State.MISSING
             return StageStatus(stage.name, state, "", None)
-        damage = _damage(directory, manifest)
+        damage = damage_of(directory, manifest)
         if damage:
             return StageStatus(stage.name, State.DAMAGED, damage, manifest)
-        for name in stage.inputs:
-            if above[name].state not in (State.FRESH, State.SKIPPED):
-                why = f"{name} is {above[name].state}"
+        for name, status in above.items():
+            if status.state not in (State.FRESH, State.SKIPPED):
+                why = f"{name} is {status.state}"
                 return StageStatus(stage.name, State.STALE, why, manifest)
         try:
             payload = payload_of(stage, config, _present(self._upstream(stage)))
@@ -150,7 +186,7 @@ class Run:
             RunLockedError: another process is at this stage.
         """
         with stage_lock(self.directory, stage.name):
-            _finish_publishing(self.directory / stage.name)
+            finish_publishing(self.directory / stage.name)
             self._refuse_unfit_upstream(stage)
             upstream = _present(self._upstream(stage))
             config = self.recipe.stages.get(stage.name)
@@ -160,7 +196,7 @@ class Run:
             if (
                 manifest
                 and manifest.fingerprint == fingerprint(payload)
-                and not _damage(directory, manifest)
+                and not damage_of(directory, manifest)
             ):
                 (directory / MANIFEST_NAME).touch()
                 return (Outcome.UP_TO_DATE if config else Outcome.SKIPPED), manifest
@@ -176,46 +212,53 @@ class Run:
         progress: Progress,
     ) -> Manifest:
         partial = self._partial(stage)
-        resumed = _open_partial(partial, fingerprint(payload))
+        resumed = open_partial(partial, fingerprint(payload))
         watch = Stopwatch()
         if resumed:
             progress.note(f"{stage.name}: continuing where it was interrupted")
         recorder = _WarningRecorder(progress)
         context = StageContext(
-            inputs={n: self.directory / n for n, m in upstream.items() if not m.skipped},
+            inputs={
+                name: link.directory
+                for name, link in self.inputs(stage).items()
+                if name in upstream and not upstream[name].skipped
+            },
             output=partial,
             runtime=self.recipe.runtime,
             progress=recorder,
         )
         counts = stage.run(config, context) if config else {}
-        (partial / _PARTIAL_RECORD).unlink()
+        (partial / PARTIAL_RECORD).unlink()
         manifest = Manifest(
             stage=stage.name,
             fingerprint=fingerprint(payload),
             payload=payload,
             counts=dict(counts),
             warnings=recorder.warnings,
-            outputs=_outputs(partial),
+            outputs=outputs_of(partial),
             provenance=watch.provenance(resumed),
             skipped=config is None,
         )
-        _write_synced(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
-        _publish(partial, self.directory / stage.name)
+        write_synced(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
+        publish(partial, self.directory / stage.name)
         return manifest
 
     def _partial(self, stage: Stage[Any]) -> Path:
         return self.directory / f"{stage.name}.partial"
 
     def _upstream(self, stage: Stage[Any]) -> dict[str, Manifest | None]:
-        return {name: read_manifest(self.directory / name) for name in stage.inputs}
+        return {name: read_manifest(link.directory) for name, link in self.inputs(stage).items()}
+
+    def command(self, stage: str) -> str:
+        """What a person types to bring a stage up to date."""
+        return shlex.join(["prefline", stage, "--recipe", str(self.recipe.path), *self._options])
 
     def _refuse_unfit_upstream(self, stage: Stage[Any]) -> None:
-        statuses = self.statuses()
-        for name in stage.inputs:
-            status = statuses[name]
-            directory = self.directory / name
-            words = (name, "--recipe", self.recipe.path, "--run-dir", self.directory)
-            command = shlex.join(["prefline", *map(str, words)])
+        statuses: dict[Run, Mapping[str, StageStatus]] = {}
+        for link in self.inputs(stage).values():
+            status = _statuses_of(link.run, statuses)[link.stage]
+            directory = link.directory
+            command = link.run.command(link.stage)
             if status.state is State.SKIPPED and status.manifest is None:
                 continue
             if status.state in (State.MISSING, State.PARTIAL):
@@ -226,6 +269,14 @@ class Run:
                 raise StaleInputError(
                     f"{directory}: made with other settings: {status.why}; run `{command}`"
                 )
+
+
+def _statuses_of(
+    run: Run, known: dict[Run, Mapping[str, StageStatus]]
+) -> Mapping[str, StageStatus]:
+    if run not in known:
+        known[run] = run.statuses()
+    return known[run]
 
 
 def _present(manifests: Mapping[str, Manifest | None]) -> dict[str, Manifest]:
@@ -244,65 +295,3 @@ class _WarningRecorder:
     def warn(self, message: str) -> None:
         self.warnings.append(message)
         self._warn(message)
-
-
-def _open_partial(partial: Path, wanted: str) -> bool:
-    """Keep a partial folder of the same fingerprint, replace any other; whether it was kept."""
-    record = partial / _PARTIAL_RECORD
-    if record.exists() and record.read_text() == wanted:
-        return True
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    record.write_text(wanted)
-    return False
-
-
-def _outputs(directory: Path) -> dict[str, OutputFile]:
-    return {
-        str(path.relative_to(directory)): OutputFile(
-            size_bytes=path.stat().st_size, sha256=file_sha256(path)
-        )
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _damage(directory: Path, manifest: Manifest) -> str:
-    """What is wrong with a finished stage's files; empty where nothing is."""
-    for name, output in manifest.outputs.items():
-        path = directory / name
-        if not path.exists():
-            return f"{name} is missing"
-        if path.stat().st_size != output.size_bytes:
-            return f"{name} has {path.stat().st_size} bytes instead of {output.size_bytes}"
-    return ""
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _publish(partial: Path, directory: Path) -> None:
-    """Put a finished folder in the stage's place; `_finish_publishing` repairs a kill in here."""
-    old = directory.with_name(directory.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
-    if directory.exists():
-        os.rename(directory, old)
-    os.rename(partial, directory)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def _finish_publishing(directory: Path) -> None:
-    """Complete a publish that was killed between its two renames."""
-    partial = directory.with_name(directory.name + ".partial")
-    if (partial / MANIFEST_NAME).exists():
-        _publish(partial, directory)
-    old = directory.with_name(directory.name + ".old")
-    if old.exists() and directory.exists():
-        shutil.rmtree(old)
