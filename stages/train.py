@@ -177,7 +177,7 @@ def _optimise(
             context,
             title="train",
             identity={"reference": reference.fingerprint},
-            on_row=guard.observe,
+            observers=[guard],
         )
     )
     return model, rows

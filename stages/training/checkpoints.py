@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS = "resume"
 
 Identity = Mapping[str, str]
 
@@ -25,7 +25,7 @@ def save_training_state(
     optimizer: "torch.optim.Optimizer",
     identity: Identity,
 ) -> None:
-    """Write `checkpoints/step-N` atomically, then remove older ones.
+    """Write `resume/step-N` atomically, then remove older ones.
 
     Holds the trainable weights (safetensors), the optimizer's state, the random state, the step
     and `identity`: what the training is defined by beside its config, as the reference policy.

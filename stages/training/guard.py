@@ -1,11 +1,17 @@
 """Speaks up when the policy forgets what it is trained to prefer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from schemas.stage import Progress
+from stages.training.metrics import Row
+from stages.training.observers import Observer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-class ChosenGuard:
+class ChosenGuard(Observer):
     """Watches mean log p(chosen) against the reference's, on held-out pairs where there are any.
 
     A preference loss only asks that chosen stays ahead of rejected; it goes to zero as well when
@@ -19,8 +25,16 @@ class ChosenGuard:
         self._prefix = "eval_" if held_out else ""
         self.first_step: int | None = None
 
-    def observe(self, row: Mapping[str, float]) -> None:
-        """Look at a row of the record; warns the first time the fall is visible."""
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Look again at what a resumed training has seen: the warnings belong to the whole."""
+        for row in rows:
+            self._look(row)
+
+    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+        """Look at the row of a step; warns the first time the fall is visible."""
+        self._look(row)
+
+    def _look(self, row: Mapping[str, float]) -> None:
         reward = row.get(f"{self._prefix}rewards/chosen")
         if reward is None or self.first_step is not None:
             return

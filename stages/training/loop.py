@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -13,6 +13,7 @@ from stages.training.checkpoints import restore_training_state, save_training_st
 from stages.training.config import TrainingConfig
 from stages.training.metrics import MetricsLog, Row
 from stages.training.objective import Columns, Objective
+from stages.training.observers import Observer
 from stages.training.plan import StepPlan
 from stages.training.precision import matmul_precision
 
@@ -31,7 +32,7 @@ class TrainingRun(Generic[Item]):
     """A training: what is trained, on what, how, and where it is recorded.
 
     `identity` is what defines the training beside its config (the reference policy); a checkpoint
-    with another identity is refused. `on_row` sees every row, on resume the earlier ones too.
+    with another identity is refused. `observers` look on.
     """
 
     model: "PreTrainedModel"
@@ -42,7 +43,7 @@ class TrainingRun(Generic[Item]):
     context: StageContext
     title: str
     identity: Mapping[str, str] = field(default_factory=dict)
-    on_row: Callable[[Row], None] = lambda row: None
+    observers: Sequence[Observer] = ()
 
 
 def train(run: TrainingRun[Item]) -> list[Row]:
@@ -81,14 +82,16 @@ class _Trainer(Generic[Item]):
             run.context.output, run.model, self.optimizer, run.identity
         )
         log = MetricsLog(run.context.output, resumed)
-        for row in log.rows:
-            run.on_row(row)
         try:
+            for observer in run.observers:
+                observer.begin(log.rows)
             with run.context.progress.task(run.title, self.plan.total_steps, "step") as task:
                 task.advance(resumed or 0)
                 self._run_from(resumed, log, task)
         finally:
             log.close()
+            for observer in run.observers:
+                observer.close()
         log.write_parquet()
         run.model.eval()
         return log.rows
@@ -100,19 +103,21 @@ class _Trainer(Generic[Item]):
             row = self._row(step)
             if row:
                 log.append(row)
-                self.run.on_row(row)
+                for observer in self.run.observers:
+                    observer.observe(row, self.run.model)
             if self.plan.saves_at(step):
                 self._save(step)
             task.advance(1 if step else 0)
-            if time.monotonic() - shown > _SHOW_EVERY_SECONDS or step == self.plan.total_steps:
+            due = time.monotonic() - shown > _SHOW_EVERY_SECONDS or step == self.plan.total_steps
+            if due or self.plan.evaluates_at(step):
                 task.metrics(row)
                 shown = time.monotonic()
 
     def _row(self, step: int) -> Row:
         """Metrics of step `step`, trained on its items; step 0 only evaluates."""
         metrics: Row = self._train_step(step) if step else {}
-        if self.run.held_out and self.plan.evaluates_at(step):
-            metrics |= self._evaluate()
+        if self.plan.evaluates_at(step):
+            metrics |= self._evaluate(step)
         if not metrics:
             return {}
         return {"step": step, "epoch": self.plan.epoch_at(step), **metrics}
@@ -153,9 +158,15 @@ class _Trainer(Generic[Item]):
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.run.config.max_grad_norm)
         return float(norm), _joined(parts)
 
-    def _evaluate(self) -> Row:
+    def _evaluate(self, step: int) -> Row:
+        self.run.model.eval()
+        found = self._measure_held_out() if self.run.held_out else {}
+        for observer in self.run.observers:
+            found |= observer.measure(step, self.run.model)
+        return found
+
+    def _measure_held_out(self) -> Row:
         run = self.run
-        run.model.eval()
         groups = run.objective.micro_batches(run.held_out, self.micro_batch_size)
         columns = _joined([run.objective.measure(run.model, group) for group in groups])
         return {f"eval_{k}": v for k, v in run.objective.summarise(columns).items()}
@@ -163,6 +174,8 @@ class _Trainer(Generic[Item]):
     def _save(self, step: int) -> None:
         run = self.run
         save_training_state(run.context.output, step, run.model, self.optimizer, run.identity)
+        for observer in run.observers:
+            observer.saved(step)
 
 
 def _joined(parts: Sequence[Columns]) -> "dict[str, Tensor]":

@@ -77,7 +77,7 @@ def train_supervised(
     context: StageContext,
     title: str,
 ) -> SupervisedResult:
-    """Train `model` in place; resumes from `context.output / "checkpoints"` where there is one.
+    """Train `model` in place; resumes from `context.output / "resume"` where there is one.
 
     Writes metrics.jsonl and metrics.parquet into `context.output`. The checkpoints stay until the
     caller has published the model and calls `remove_checkpoints(context.output)`

@@ -170,7 +170,7 @@ def test_label_killed_and_run_again_gives_the_same_tables(run_dir: Path, finishe
 
 def test_train_killed_and_run_again_gives_the_same_curve(run_dir: Path, finished: Path) -> None:
     forget_from(run_dir, "train")
-    checkpoint = run_dir / "train.partial" / "checkpoints" / "step-4"
+    checkpoint = run_dir / "train.partial" / "resume" / "step-4"
     interrupt(on(run_dir, "train"), checkpoint.exists, signal.SIGKILL)
     assert not (run_dir / "train").exists()
     done = prefline(*on(run_dir, "train"))
@@ -192,7 +192,7 @@ def test_interrupted_sample_says_so_and_continues(run_dir: Path, finished: Path)
 
 def test_terminated_train_says_so_and_keeps_its_checkpoint(run_dir: Path) -> None:
     forget_from(run_dir, "train")
-    checkpoints = run_dir / "train.partial" / "checkpoints"
+    checkpoints = run_dir / "train.partial" / "resume"
     moment = (checkpoints / "step-2").exists
     said = refusal(interrupt(on(run_dir, "train"), moment, signal.SIGTERM))
     assert said.startswith("error: interrupted; nothing is lost: run `prefline train --recipe")

@@ -215,7 +215,7 @@ def test_kill_9_and_the_same_command_again_give_the_undisturbed_run(
         [sys.executable, "-c", _RUN, str(tmp_path / "killed"), config.model_dump_json()], cwd=ROOT
     )
     deadline = time.monotonic() + 60
-    while not any(killed.output.glob("checkpoints/step-*5")) and time.monotonic() < deadline:
+    while not any(killed.output.glob("resume/step-*5")) and time.monotonic() < deadline:
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

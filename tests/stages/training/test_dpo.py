@@ -173,8 +173,8 @@ def test_guard_speaks_once_when_chosen_falls_visibly() -> None:
     guard = ChosenGuard(0.1, progress, held_out=True)
     for step, fall in enumerate([0.0, 0.9, 1.9, 2.1, 9.0]):
         row = {"step": step, "eval_rewards/chosen": -0.1 * fall, "eval_logps/chosen": -20 - fall}
-        guard.observe(row)
-        guard.observe({"step": step, "rewards/chosen": -9.0, "logps/chosen": -99.0})
+        guard.begin([row])
+        guard.begin([{"step": step, "rewards/chosen": -9.0, "logps/chosen": -99.0}])
     assert guard.first_step == 3  # a tenth of 20 nats
     assert len(progress.warnings) == 1
     assert "step 3" in progress.warnings[0]
