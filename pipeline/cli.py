@@ -16,12 +16,13 @@ from pipeline.chain import BY_NAME, STAGES
 from pipeline.locks import run_lock
 from pipeline.progress import make_progress
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.rounds import held_out, pick_round, rounds_of, stages_of
 from pipeline.runs import Run
 from pipeline.settings_help import settings_help
 from pipeline.stats_command import stats
 from pipeline.win_rate_command import win_rate
 from schemas.errors import ConfigError, PipelineError
-from schemas.stage import Stage
+from schemas.stage import Progress, Stage
 
 # What Typer returns instead of letting a KeyboardInterrupt through.
 _INTERRUPTED = 130
@@ -49,6 +50,9 @@ RunDirOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="Override a setting: section.key=value. May be repeated."),
+]
+RoundOption = Annotated[
+    int, typer.Option("--round", help="Which round of iterative training, from 1.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 ExistingRunOption = Annotated[
@@ -108,15 +112,25 @@ def _open_run(recipe: Recipe, run_dir: Path | None) -> Run:
     return run
 
 
+def _open_round(first: Run, stage: Stage[Any], number: int) -> Run:
+    if stage not in stages_of(number):
+        raise ConfigError(f"{stage.name}: is the same in every round; leave --round out")
+    run = pick_round(first, number)
+    run.claim()
+    return run
+
+
 def _stage_command(stage: Stage[Any]) -> Callable[..., None]:
     def command(
         recipe: RecipeOption,
         run_dir: RunDirOption = None,
         overrides: SetOption = None,
+        number: RoundOption = 1,
         as_json: JsonOption = False,
     ) -> None:
-        run = _open_run(_resolve(recipe, overrides), run_dir)
-        with run_lock(run.directory, whole=False):
+        first = _open_run(_resolve(recipe, overrides), run_dir)
+        run = _open_round(first, stage, number)
+        with run_lock(first.directory, whole=False):
             outcome, manifest = run.execute(stage, make_progress())
         _say(f"{stage.name}: {outcome}")
         if as_json:
@@ -152,16 +166,41 @@ def run(
     opened.refuse_missing_files()
     progress = make_progress()
     with run_lock(opened.directory, whole=True):
-        for stage in STAGES:
-            outcome, _ = opened.execute(stage, progress)
-            _say(f"{stage.name}: {outcome}")
-            if stage.name == until:
-                return
-    summary = read_summary(opened.directory)
+        last = _run_rounds(opened, until, progress)
+    summary = read_summary(last.directory)
+    if until is not None:
+        return
     if as_json:
         typer.echo(json.dumps(summary))
     elif summary:
-        outcome_table(opened.directory, summary)
+        outcome_table(last.directory, summary)
+
+
+def _run_rounds(first: Run, until: str | None, progress: Progress) -> Run:
+    """Bring all rounds up to date, the last one until a stage; returns the last that was run."""
+    runs = rounds_of(first)
+    for number, run in enumerate(runs, 1):
+        if number > 1:
+            _say(f"round {number} of {len(runs)}")
+            run.claim()
+        for stage in stages_of(number):
+            outcome, _ = run.execute(stage, progress)
+            _say(f"{stage.name}: {outcome}")
+            if stage.name == until and run is runs[-1]:
+                return run
+        if number > 1 and _has_fallen(runs[number - 2], run):
+            return run
+    return runs[-1]
+
+
+def _has_fallen(before: Run, after: Run) -> bool:
+    """Whether the recipe wants to stop here, since this round is worse on held-out prompts."""
+    by = after.recipe.rounds.stop_when_falls
+    was, now = (held_out(run, by) if by else None for run in (before, after))
+    if was is None or now is None or now >= was:
+        return False
+    _say(f"the win rate by {by} fell from {was:.3f} to {now:.3f}: no further round")
+    return True
 
 
 @app.command(rich_help_panel="Runs")
@@ -172,17 +211,17 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show which stages are fresh, stale, interrupted or missing, and why."""
-    from pipeline.status import status_json, status_table
+    from pipeline.status import status_json, status_tables
 
     loaded = _resolve(recipe, overrides)
     directory = run_dir or Path("runs") / loaded.name
     opened = Run(directory, loaded)
     opened.refuse_foreign()
-    statuses = opened.statuses()
+    runs = rounds_of(opened)
     if as_json:
-        typer.echo(json.dumps(status_json(statuses)))
+        typer.echo(json.dumps(status_json(runs)))
     else:
-        status_table(directory, statuses)
+        status_tables(runs)
 
 
 @app.command(rich_help_panel="Runs")

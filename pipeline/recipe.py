@@ -6,12 +6,12 @@ It is checked whole before any stage runs, and every mistake is reported at once
 import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.chain import BY_NAME, STAGES
 from schemas.errors import ConfigError, MissingInputError
@@ -20,6 +20,25 @@ from schemas.stage import Config, Runtime
 S = TypeVar("S", bound=Config)
 
 _HEADER = ("name", "description", "hardware")
+_NO_STAGES = ("runtime", "rounds")
+
+
+class Rounds(Config):
+    """Iterative training: the policy of one round is sampled, judged and trained in the next."""
+
+    n: int = Field(1, ge=1, le=99, description="rounds in all")
+    reference: Literal["previous", "first"] = Field(
+        "previous",
+        description="what a later round is held to: the policy it starts from, or the start of all",
+    )
+    mix_earlier_pairs: bool = Field(
+        False, description="train on the pairs of the earlier rounds too"
+    )
+    stop_when_falls: Literal["judge", "truth"] | None = Field(
+        None,
+        description="end after a round whose held-out win rate, by this judge of [evaluate], is "
+        "below the round's before it",
+    )
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class Recipe:
     runtime: Runtime
     stages: Mapping[str, Config]
     path: Path
+    rounds: Rounds = field(default_factory=Rounds)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -104,12 +124,13 @@ def _index(node: list[Any], name: str, override: str) -> int:
 def _check(tree: dict[str, Any], path: Path) -> Recipe:
     problems: list[str] = []
     for key in tree:
-        if key not in _HEADER and key != "runtime" and key not in BY_NAME:
-            problems.append(f"{key}: unknown{_suggest(key, [*_HEADER, 'runtime', *BY_NAME])}")
+        if key not in (*_HEADER, *_NO_STAGES, *BY_NAME):
+            problems.append(f"{key}: unknown{_suggest(key, [*_HEADER, *_NO_STAGES, *BY_NAME])}")
     for key in _HEADER:
         if not isinstance(tree.get(key), str):
             problems.append(f"{key}: missing; every recipe says it in words")
     runtime = _section(Runtime, "runtime", tree.get("runtime", {}), problems)
+    rounds = _section(Rounds, "rounds", tree.get("rounds", {}), problems)
     configs: dict[str, Config] = {}
     for stage in STAGES:
         if stage.name in tree:
@@ -117,11 +138,14 @@ def _check(tree: dict[str, Any], path: Path) -> Recipe:
             if config is not None:
                 configs[stage.name] = config
     problems += _chain_problems(set(tree) & set(BY_NAME), configs)
-    if problems or runtime is None:
+    problems += _round_problems(rounds, configs)
+    if problems or runtime is None or rounds is None:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         separator = "\n  " if len(problems) > 1 else " "
         raise ConfigError(separator.join([f"{path}: {count}:", *problems]))
-    return Recipe(tree["name"], tree["description"], tree["hardware"], runtime, configs, path)
+    return Recipe(
+        tree["name"], tree["description"], tree["hardware"], runtime, configs, path, rounds
+    )
 
 
 def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S | None:
@@ -222,6 +246,16 @@ def _chain_problems(present: set[str], configs: Mapping[str, Config]) -> Iterato
     for name in ("sample", "train"):
         if name in present and "sft" not in present and _model(configs, name, "model"):
             yield f"{name}: needs [sft], or {name}.model"
+
+
+def _round_problems(rounds: Rounds | None, configs: Mapping[str, Config]) -> Iterator[str]:
+    if rounds is None or rounds.n == 1:
+        return
+    missing = [name for name in ("sample", "label", "train") if name not in configs]
+    if missing:
+        yield f"rounds: a round samples, labels and trains; [{missing[0]}] is missing"
+    if rounds.stop_when_falls and "evaluate" not in configs:
+        yield "rounds.stop_when_falls: needs [evaluate], which measures the held-out win rate"
 
 
 def _model(configs: Mapping[str, Config], stage: str, key: str) -> bool:

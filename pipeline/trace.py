@@ -1,6 +1,7 @@
 """The way of a pair back to the raw file: pair, verdicts, completions, prompt, line."""
 
 import gzip
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def trace_back(row_id: str, run_dir: Path) -> list[Step]:
     Raises:
         MissingInputError: no table of the run has such an id.
     """
+    if re.fullmatch(r"round-\d+", run_dir.name):
+        run_dir = run_dir.parent
     start = _find(row_id, run_dir)
     steps = [start]
     row = start["row"]
@@ -50,7 +53,7 @@ def trace_back(row_id: str, run_dir: Path) -> list[Step]:
     ids = {row.get(k) for k in ("chosen_id", "rejected_id", "completion_a_id", "completion_b_id")}
     for completion in sorted(i for i in ids if i):
         steps += _rows(run_dir, "completion_id", completion)
-    if "prompt_id" in row and start["table"] != "ingest/prompts.parquet":
+    if "prompt_id" in row and not start["table"].endswith("ingest/prompts.parquet"):
         steps += _rows(run_dir, "prompt_id", row["prompt_id"])
     last = steps[-1]["row"]
     return [*steps, {"raw": last["file"], "line": last["row"], "text": _raw(last)}]
@@ -70,8 +73,17 @@ def show_trace(steps: list[Step]) -> None:
             console.print(Text.assemble((f"  {key}: ", "dim"), visible(_short(value))))
 
 
+def _folders(run_dir: Path) -> list[str]:
+    """Where tables lie in a run directory: in itself, and in the folders of its later rounds."""
+    return ["", *sorted(f"{path.name}/" for path in run_dir.glob("round-*"))]
+
+
+def _homes(run_dir: Path) -> list[tuple[str, str]]:
+    return [(folder + home, key) for folder in _folders(run_dir) for home, key in _HOMES]
+
+
 def _find(row_id: str, run_dir: Path) -> Step:
-    for home, column in _HOMES:
+    for home, column in _homes(run_dir):
         for row in _matching(run_dir / home, column, row_id):
             return {"table": home, "row": row}
     raise MissingInputError(
@@ -81,7 +93,7 @@ def _find(row_id: str, run_dir: Path) -> Step:
 
 def _rows(run_dir: Path, column: str, value: str) -> list[Step]:
     """The first table that holds the id as its own key."""
-    for home, key in _HOMES:
+    for home, key in _homes(run_dir):
         if key == column:
             found = [{"table": home, "row": r} for r in _matching(run_dir / home, column, value)]
             if found:
@@ -92,7 +104,8 @@ def _rows(run_dir: Path, column: str, value: str) -> list[Step]:
 def _verdicts(run_dir: Path, comparison_id: str) -> list[Step]:
     return [
         {"table": home, "row": row}
-        for home in _VERDICTS
+        for folder in _folders(run_dir)
+        for home in (folder + name for name in _VERDICTS)
         for row in _matching(run_dir / home, "comparison_id", comparison_id)
     ]
 

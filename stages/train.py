@@ -139,16 +139,24 @@ def _reference(
     from stages.training.reference import ReferencePass, open_reference, reference_fingerprint
 
     training = config.training
-    fingerprint = reference_fingerprint(config.reference or source, tokenizer, training.dtype)
+    other = config.reference or _reference_of_rounds(context)
+    fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
     everything = [*pairs.train, *pairs.held_out]
     reference = ReferencePass(context.output, fingerprint, everything)
     if not reference.is_finished:
         model = start
-        if config.reference:
-            model = open_reference(config.reference, tokenizer, start.device)
+        if other:
+            model = open_reference(other, tokenizer, start.device)
         engine = open_engine(model, training, context.progress)
         reference.compute(model, engine, training, context.progress)
     return reference
+
+
+def _reference_of_rounds(context: StageContext) -> ModelSource | None:
+    """The start of all rounds, in a later round that is held to it."""
+    if not context.has("reference"):
+        return None
+    return ModelSource(path=str(context.input("reference", "model")))
 
 
 def _optimise(

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from schemas.stage import StageContext
 from stages.report import ReportConfig, charts, figures, text
 from stages.report.markup import FILTERS, finalize
+from stages.report.rounds import rounds_figure
 from stages.report.sources import STAGE_ORDER, Json
 from stages.report.summary import summarize
 from stages.report.wording import JUDGE_NAMES, STAGE_WORDS, card_rows, model_words
@@ -60,6 +61,7 @@ def render_page(summary: Json) -> str:
         order=STAGE_ORDER,
         charts=charts,
         figures=figures,
+        rounds_figure=rounds_figure,
         card_rows=card_rows(summary["judge"] or {}),
         judge_names=JUDGE_NAMES,
         stage_words=STAGE_WORDS,

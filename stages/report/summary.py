@@ -12,6 +12,7 @@ from stages.report import (
     examples,
     flow,
     results,
+    rounds,
     training,
 )
 from stages.report.sources import Json, Sources
@@ -39,6 +40,7 @@ def summarize(config: ReportConfig, context: StageContext) -> Json:
             "title": config.title,
             "verdict": verdict,
             "win_rate": rates,
+            "rounds": rounds.rounds(context.inputs),
             "world": results.world(sources, config.world),
             "benchmarks": results.benchmarks(sources),
             "judge": card,

@@ -19,8 +19,10 @@ Row = Mapping[str, Any]
 
 
 def labelled_pairs(context: StageContext) -> list[Row]:
-    """The pairs that the label stage has written."""
-    return list(read_rows(context.input("label", PREFERENCE_PAIRS.file_name), PREFERENCE_PAIRS))
+    """The pairs that the label stage has written, in this round and in those mixed in."""
+    names = ["label", *(name for name in context.inputs if name.startswith("label@"))]
+    tables = [context.input(name, PREFERENCE_PAIRS.file_name) for name in names]
+    return [row for table in tables for row in read_rows(table, PREFERENCE_PAIRS)]
 
 
 def human_pairs(context: StageContext, split: str | None = None) -> list[Row]:
