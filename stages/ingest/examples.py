@@ -34,7 +34,7 @@ class ComparisonExample:
     """Two answers to a prompt, each one assistant turn, and the stated preference.
 
     `chosen_first` marks sources that always list the better answer first; their sides carry no
-    information and are dealt anew.
+    information and are dealt anew. `language` is the source's own tag, for filters.
     """
 
     prompt: Sequence[Message]
@@ -46,6 +46,7 @@ class ComparisonExample:
     category: str | None = None
     label_source: str = "human"
     chosen_first: bool = False
+    language: str | None = None
 
     table = "comparisons"
 
@@ -57,6 +58,7 @@ class DemonstrationExample:
     prompt: Sequence[Message]
     completion: Sequence[Message]
     category: str | None = None
+    language: str | None = None
 
     table = "demonstrations"
 
@@ -67,6 +69,7 @@ class PromptExample:
 
     prompt: Sequence[Message]
     category: str | None = None
+    language: str | None = None
 
     table = "prompts"
 

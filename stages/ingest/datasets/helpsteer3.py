@@ -41,6 +41,7 @@ class HelpSteer3Dataset(FileDataset):
             strength=abs(score),
             annotations=_annotations(row),
             category=optional_text(row, "domain"),
+            language=optional_text(row, "language"),
         )
         return check_comparison(example, "response1", "response2")
 

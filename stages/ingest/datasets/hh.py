@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from schemas.errors import DataError
 from schemas.labels import Message, Preference
 from stages.ingest.examples import (
     ComparisonExample,
@@ -19,6 +21,7 @@ from stages.ingest.sources import FileDataset
 # Only a marker after a blank line begins a turn: "Human:" inside an answer is text.
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+_RED_TEAM = re.compile(r"red[-_]team[-_]attempts")
 
 
 class HHDataset(FileDataset):
@@ -28,6 +31,17 @@ class HHDataset(FileDataset):
 
     columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
 
+    def files(self) -> list[Path]:
+        """The local files. Raises DataError where one holds the red-team attempts."""
+        found = super().files()
+        for path in found:
+            if _RED_TEAM.search(path.as_posix()):
+                raise DataError(
+                    f"{path}: red-team attempts are no preferences (one transcript a row, nothing "
+                    "to compare it with); set path to the four parts, such as '*-*/train.jsonl.gz'"
+                )
+        return found
+
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""
         return parse_hh(row)
@@ -35,6 +49,8 @@ class HHDataset(FileDataset):
 
 def parse_hh(row: Mapping[str, Any]) -> ComparisonExample:
     """Read both transcripts; the prompt is all they share, up to the last turn. Raises RowError."""
+    if "transcript" in row and "chosen" not in row:
+        raise RowError("red_team_attempt", "a transcript alone: there is nothing to compare it to")
     chosen = transcript(text_field(row, "chosen"), "chosen")
     rejected = transcript(text_field(row, "rejected"), "rejected")
     prompt, completion_a, completion_b = split_history(chosen, rejected)

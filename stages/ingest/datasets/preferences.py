@@ -1,7 +1,9 @@
 """People's own files, in the formats TRL and the Tinker cookbook read.
 
 Preferences: TRL's `prompt, chosen, rejected` or `chosen, rejected` with the prompt in both, as
-text or as messages; the cookbook's `{"comparison": {...}, "label": "A" | "B" | "Tie"}`.
+text or as messages; the cookbook's `{"comparison": {...}, "label": "A" | "B" | "Tie"}`; and rows
+of our own comparisons table. What `prefline export` adds beside the format's own columns is read
+again: `chosen_side`, `strength`, `label_source`, `category`.
 Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages.
 """
 
@@ -11,8 +13,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from schemas.labels import Message, Preference
+from schemas.labels import Message
 from stages.ingest.datasets.hh import parse_hh
+from stages.ingest.datasets.sided import beside, on_its_side, parse_cookbook, parse_own
 from stages.ingest.datasets.ultrafeedback import scored_label
 from stages.ingest.examples import (
     ComparisonExample,
@@ -40,7 +43,11 @@ class _OwnFiles(FileDataset):
     )
 
     _COLUMNS: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "comparisons": (("chosen", "rejected"), ("comparison", "label")),
+        "comparisons": (
+            ("chosen", "rejected"),
+            ("comparison", "label"),
+            ("completion_a", "completion_b", "label"),
+        ),
         "demonstrations": (("prompt", "completion"),),
         "prompts": (("prompt",),),
     }
@@ -79,49 +86,36 @@ class ParquetDataset(_OwnFiles):
 def parse_preference(row: Mapping[str, Any]) -> ComparisonExample:
     """A preference in any of the formats. Raises RowError."""
     if "comparison" in row:
-        return _parse_tinker(row)
+        return parse_cookbook(row)
+    if "completion_a" in row:
+        return parse_own(row)
     if row.get("prompt") is None and _is_transcript(row.get("chosen")):
         return parse_hh(row)
     label, strength = scored_label(row, required=False)
     prompt, chosen, rejected = _explicit(row) if row.get("prompt") is not None else _implicit(row)
     example = ComparisonExample(
-        prompt,
-        chosen,
-        rejected,
-        label,
-        strength,
-        category=optional_text(row, "category"),
-        chosen_first=True,
+        prompt, chosen, rejected, label, strength, chosen_first=True, **beside(row)
     )
-    return check_comparison(example, "chosen", "rejected")
+    return on_its_side(check_comparison(example, "chosen", "rejected"), row)
 
 
 def parse_demonstration(row: Mapping[str, Any]) -> DemonstrationExample:
     """A prompt and its completion. Raises RowError."""
     completion = _turns(row, "completion", "assistant")
     check_completion(completion, "completion")
-    return DemonstrationExample(_prompt(row), completion, optional_text(row, "category"))
+    return DemonstrationExample(
+        _prompt(row),
+        completion,
+        optional_text(row, "category"),
+        optional_text(row, "language"),
+    )
 
 
 def parse_prompt(row: Mapping[str, Any]) -> PromptExample:
     """A prompt alone. Raises RowError."""
-    return PromptExample(_prompt(row), optional_text(row, "category"))
-
-
-def _parse_tinker(row: Mapping[str, Any]) -> ComparisonExample:
-    comparison = field(row, "comparison")
-    if not isinstance(comparison, Mapping):
-        raise RowError("wrong_type", "comparison must be an object")
-    label = text_field(row, "label")
-    if label not in set(Preference):
-        raise RowError("unknown_label", f"label is {label!r}, must be A, B or Tie")
-    example = ComparisonExample(
-        messages_field(comparison, "prompt_conversation"),
-        messages_field(comparison, "completion_A"),
-        messages_field(comparison, "completion_B"),
-        Preference(label),
+    return PromptExample(
+        _prompt(row), optional_text(row, "category"), optional_text(row, "language")
     )
-    return check_comparison(example, "completion_a", "completion_b")
 
 
 Turns = list[Message]

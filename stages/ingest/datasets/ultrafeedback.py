@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from schemas.labels import Message, Preference
+from stages.ingest.datasets.contamination import TruthfulQA, refuse_truthful_qa
 from stages.ingest.examples import (
     ComparisonExample,
     RowError,
@@ -37,11 +38,15 @@ class UltraFeedbackDataset(FileDataset):
     kind: Literal["ultrafeedback"] = Field(
         "ultrafeedback", description="UltraFeedback binarized (H4, trl-lib or argilla columns)"
     )
+    truthful_qa: TruthfulQA = Field(
+        "reject", description="prompts taken from TruthfulQA, an evaluation set: reject or keep"
+    )
 
     columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"), _ARGILLA)
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""
+        refuse_truthful_qa(row, self.truthful_qa)
         label, strength = scored_label(row, required=True)
         prompt, chosen, rejected = _plain(row) if "instruction" in row else _conversations(row)
         example = ComparisonExample(
@@ -51,6 +56,7 @@ class UltraFeedbackDataset(FileDataset):
             label,
             strength,
             category=optional_text(row, "source"),
+            label_source="model",
             chosen_first=True,
         )
         return check_comparison(example, "chosen", "rejected")
@@ -59,14 +65,17 @@ class UltraFeedbackDataset(FileDataset):
 def scored_label(row: Mapping[str, Any], *, required: bool) -> tuple[Preference, float | None]:
     """Label and strength by the scores of chosen and rejected; equal scores are a Tie.
 
+    Where scores are not `required`, none at all means that chosen is better by nobody knows how
+    much.
+
     Raises:
         RowError: a score is no number, the rejected answer's is higher, or none is there.
     """
     names = next((pair for pair in SCORES if pair[0] in row or pair[1] in row), None)
-    if names is None:
-        if required:
-            raise RowError("missing_field", "score_chosen is not there")
+    if not required and (names is None or all(row.get(name) is None for name in names)):
         return Preference.A, None
+    if names is None:
+        raise RowError("missing_field", "score_chosen is not there")
     chosen, rejected = (number_field(row, name) for name in names)
     if chosen < rejected:
         raise RowError("scores_contradict", f"{names[0]} {chosen:g} < {names[1]} {rejected:g}")

@@ -1,0 +1,118 @@
+"""Data sets in the layout their authors published, made here and read offline."""
+
+import gzip
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import DataError
+from stages.ingest import STAGE, IngestConfig
+from stages.ingest.datasets.ultrafeedback import UltraFeedbackDataset
+from stages.ingest.examples import RowError
+from tests.fixtures.ingest import Ingest
+
+PARTS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    return [{"content": text, "role": ("user", "assistant")[i % 2]} for i, text in enumerate(texts)]
+
+
+@pytest.fixture
+def hh_folder(tmp_path: Path) -> Path:
+    """All parts of HH, two rows a file."""
+    for part in PARTS:
+        for split in ("train", "test"):
+            folder = tmp_path / "hh-rlhf" / part
+            folder.mkdir(parents=True, exist_ok=True)
+            with gzip.open(folder / f"{split}.jsonl.gz", "wt") as file:
+                for i in range(2):
+                    start = f"\n\nHuman: {part} {split} {i}\n\nAssistant: "
+                    row = {"chosen": start + "yes", "rejected": start + "no"}
+                    file.write(json.dumps(row) + "\n")
+    return tmp_path / "hh-rlhf"
+
+
+def test_hh_is_read_from_its_folder_with_its_own_splits(ingest: Ingest, hh_folder: Path) -> None:
+    result = ingest({"kind": "hh", "path": str(hh_folder), "keep_source_split": True})
+    rows = result.table("comparisons")
+    assert len(rows) == 16
+    assert all(f"/{row['split']}.jsonl.gz" in row["file"] for row in rows)
+    assert {Path(row["file"]).parent.name for row in rows} == set(PARTS)
+    assert all(
+        row["prompt"][0]["content"].startswith(Path(row["file"]).parent.name) for row in rows
+    )
+
+
+def test_red_team_attempts_are_refused_by_name(hh_folder: Path) -> None:
+    (hh_folder / "red-team-attempts").mkdir()
+    (hh_folder / "red-team-attempts" / "red_team_attempts.jsonl.gz").write_bytes(b"")
+    dataset = {"kind": "hh", "path": str(hh_folder)}
+    with pytest.raises(DataError, match=r"red_team_attempts.*no preferences.*four parts"):
+        STAGE.files(IngestConfig.model_validate({"datasets": [dataset]}))
+    parts = {"kind": "hh", "path": f"{hh_folder}/h*/*.jsonl.gz"}
+    assert len(STAGE.files(IngestConfig.model_validate({"datasets": [parts]}))) == 8
+
+
+def test_red_team_attempts_are_refused_by_content(ingest: Ingest, jsonl: Any) -> None:
+    row = {"transcript": "\n\nHuman: x\n\nAssistant: y", "rating": 1.0, "num_params": "52B"}
+    with pytest.raises(DataError, match=r"red_team_attempt 2.*nothing to compare it to"):
+        ingest({"kind": "hh", "path": jsonl([row, row])})
+
+
+UF = {
+    "prompt": "Hi",
+    "prompt_id": "not the sha256 of the prompt",
+    "chosen": turns("Hi", "yes"),
+    "rejected": turns("Hi", "no"),
+    "messages": turns("something", "else"),
+    "score_chosen": 8.0,
+    "score_rejected": 5.5,
+}
+
+
+def test_h4_parquet_keeps_its_splits(ingest: Ingest, tmp_path: Path) -> None:
+    for split in ("train_prefs", "test_prefs"):
+        row = UF | {"prompt": split} | {k: turns(split, k) for k in ("chosen", "rejected")}
+        path = tmp_path / "data" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    pattern = str(tmp_path / "data" / "*_prefs-*.parquet")
+    result = ingest({"kind": "ultrafeedback", "path": pattern, "keep_source_split": True})
+    rows = result.table("comparisons")
+    assert {(r["prompt"][0]["content"], r["split"]) for r in rows} == {
+        ("train_prefs", "train"),
+        ("test_prefs", "test"),
+    }
+    assert {(r["label_source"], r["strength"]) for r in rows} == {("model", 2.5)}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"score_chosen": math.nan}, "non_finite_number"),
+        ({"source": "truthful_qa"}, "eval_contamination"),
+        ({"chosen": turns("Hi", "a", "So?", "yes")}, "prompts_differ"),
+        ({"prompt": "Ho"}, "prompt_mismatch"),
+    ],
+)
+def test_ultrafeedback_rows_that_cannot_be_used(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowError) as error:
+        UltraFeedbackDataset(path="x").parse({**UF, **change})
+    assert error.value.reason == reason
+
+
+def test_several_turns_are_one_prompt() -> None:
+    long = {k: turns("Hi", "Yes?", "So?", k) for k in ("chosen", "rejected")}
+    example = UltraFeedbackDataset(path="x").parse({**UF, **long, "prompt": "Hi"})
+    assert [turn["content"] for turn in example.prompt] == ["Hi", "Yes?", "So?"]
+
+
+def test_truthful_qa_is_kept_on_demand() -> None:
+    row = UF | {"source": "truthful_qa"}
+    assert UltraFeedbackDataset(path="x", truthful_qa="keep").parse(row).category == "truthful_qa"
