@@ -21,6 +21,7 @@ from stages.ingest.sources import FileDataset
 # Only a marker after a blank line begins a turn: "Human:" inside an answer is text.
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+# The folder and file of that part in the published layout.
 _RED_TEAM = re.compile(r"red[-_]team[-_]attempts")
 
 
@@ -35,7 +36,7 @@ class HHDataset(FileDataset):
         """The local files. Raises DataError where one holds the red-team attempts."""
         found = super().files()
         for path in found:
-            if _RED_TEAM.search(path.as_posix()):
+            if _RED_TEAM.search(f"{path.parent.name}/{path.name}"):
                 raise DataError(
                     f"{path}: red-team attempts are no preferences (one transcript a row, nothing "
                     "to compare it with); set path to the four parts, such as '*-*/train.jsonl.gz'"
