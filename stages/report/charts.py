@@ -73,7 +73,8 @@ def line_chart(
         return Markup("")
     xs = [x for s in drawn for x, _ in s.points]
     ys = [y for s in drawn for _, y in s.points] + [r.value for r in references]
-    x, y = _x_scale(min(xs), max(xs)), _y_scale(*(limits or (min(ys), max(ys))))
+    # Steps and rounds are whole: no tick stands between them.
+    x, y = _x_scale(min(xs), max(xs), whole=True), _y_scale(*(limits or (min(ys), max(ys))))
     marks = [_y_axis(y), _x_axis(x, x_label)]
     inside = [r for r in references if y.low <= r.value <= y.high]
     marks += [_segment("reference", LEFT, y(r.value), WIDTH - RIGHT, y(r.value)) for r in inside]
@@ -148,8 +149,10 @@ def _svg(title: str, description: str, marks: Sequence[str]) -> Markup:
     )
 
 
-def _x_scale(low: float, high: float) -> _Scale:
-    return _Scale(low, high, LEFT, WIDTH - RIGHT, nice_ticks(low, high, 5))
+def _x_scale(low: float, high: float, *, whole: bool = False) -> _Scale:
+    ticks = nice_ticks(low, high, 5)
+    kept = [tick for tick in ticks if not whole or tick == int(tick)]
+    return _Scale(low, high, LEFT, WIDTH - RIGHT, kept)
 
 
 def _y_scale(low: float, high: float) -> _Scale:
