@@ -106,8 +106,15 @@ def _resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
     return load_recipe(shipped if named else recipe, overrides or [])
 
 
-def _open_run(recipe: Recipe, run_dir: Path | None) -> Run:
+def _look_at(recipe: Recipe, run_dir: Path | None) -> Run:
+    """The run of a recipe, which need not have begun. Raises ConfigError where it is another's."""
     run = Run(run_dir or Path("runs") / recipe.name, recipe)
+    run.refuse_foreign()
+    return run
+
+
+def _open_run(recipe: Recipe, run_dir: Path | None) -> Run:
+    run = _look_at(recipe, run_dir)
     run.claim()
     return run
 
@@ -155,6 +162,9 @@ def run(
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, why, and what it takes.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run every stage of a recipe that is not up to date, and say what came out."""
@@ -162,7 +172,10 @@ def run(
 
     if until is not None and until not in BY_NAME:
         raise ConfigError(f"--until {until}: no such stage; one of {', '.join(BY_NAME)}")
-    opened = _open_run(_resolve(recipe, overrides), run_dir)
+    loaded = _resolve(recipe, overrides)
+    if dry_run:
+        return _show_plan(loaded, run_dir, as_json)
+    opened = _open_run(loaded, run_dir)
     opened.refuse_missing_files()
     progress = make_progress()
     with run_lock(opened.directory, whole=True):
@@ -174,6 +187,16 @@ def run(
         typer.echo(json.dumps(summary))
     elif summary:
         outcome_table(last.directory, summary)
+
+
+def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:
+    from pipeline.plan import plan, plan_json, plan_table
+
+    planned = plan(rounds_of(_look_at(loaded, run_dir)))
+    if as_json:
+        typer.echo(json.dumps(plan_json(planned)))
+    else:
+        plan_table(planned)
 
 
 def _run_rounds(first: Run, until: str | None, progress: Progress) -> Run:
@@ -213,11 +236,7 @@ def status(
     """Show which stages are fresh, stale, interrupted or missing, and why."""
     from pipeline.status import status_json, status_tables
 
-    loaded = _resolve(recipe, overrides)
-    directory = run_dir or Path("runs") / loaded.name
-    opened = Run(directory, loaded)
-    opened.refuse_foreign()
-    runs = rounds_of(opened)
+    runs = rounds_of(_look_at(_resolve(recipe, overrides), run_dir))
     if as_json:
         typer.echo(json.dumps(status_json(runs)))
     else:

@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import MissingInputError
+from schemas.work import Known, Work
 
 
 class Config(BaseModel):
@@ -122,12 +123,17 @@ def _no_files(config: Any) -> Sequence[Path]:
     return ()
 
 
+def _nobody_knows(config: Any, known: Known) -> Work | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Stage(Generic[C]):
     """A function from (config, input directories) to an output directory, and its declaration.
 
     `run` returns counts for the manifest. `files` names the raw files a config reads from outside
-    the run directory: their content is part of the fingerprint.
+    the run directory: their content is part of the fingerprint. `work` says beforehand how much
+    there will be to do.
     """
 
     name: str
@@ -137,3 +143,4 @@ class Stage(Generic[C]):
     run: Callable[[C, StageContext], Mapping[str, int]]
     version: int = 1
     files: Callable[[C], Sequence[Path]] = _no_files
+    work: Callable[[C, Known], Work | None] = _nobody_knows

@@ -23,6 +23,7 @@ from evals.models.samplers import (
 from evals.models.samplers.rows import completion_row, request_for
 from schemas.errors import ConfigError, DataError
 from schemas.stage import Stage, StageContext
+from schemas.work import Known, Work, at_most
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,6 +215,17 @@ def _reject_row(
     }
 
 
+def _work(config: SampleConfig, known: Known) -> Work:
+    prompts = known.get("ingest", {}).get("prompts")
+    if config.max_prompts is not None and config.max_test_prompts is not None:
+        prompts = at_most(prompts, config.max_prompts + config.max_test_prompts)
+    if prompts is None:
+        return Work("completions")
+    completions = prompts * config.n
+    counts = {"prompts": prompts, "completions": completions}
+    return Work("completions", completions, completions * config.max_tokens, counts)
+
+
 STAGE = Stage(
     name="sample",
     summary="Sample completions of the policy",
@@ -221,4 +233,5 @@ STAGE = Stage(
     inputs=("ingest", "sft"),
     run=run,
     files=lambda config: config.model.files() if config.model else (),
+    work=_work,
 )

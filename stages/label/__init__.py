@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.stage import Config, Stage, StageContext
+from schemas.work import Known, Work
 
 Truncated = Literal["rejected_only", "drop", "keep"]
 
@@ -37,10 +38,22 @@ def _run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
     return run(config, context)
 
 
+def _work(config: LabelConfig, known: Known) -> Work:
+    sampled = known.get("sample", {})
+    prompts, completions = sampled.get("prompts"), sampled.get("completions")
+    if not prompts or not completions:
+        return Work("verdicts")
+    each = completions / prompts
+    comparisons = round(prompts * each * (each - 1) / 2)
+    pairs = prompts if config.pairs == "best_vs_worst" else comparisons
+    return Work("verdicts", 2 * comparisons, counts={"pairs": pairs})
+
+
 STAGE = Stage(
     name="label",
     summary="pair sampled completions by the judge's verdicts in both orders",
     config=LabelConfig,
     inputs=("sample", "judge"),
     run=_run,
+    work=_work,
 )

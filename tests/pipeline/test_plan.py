@@ -1,0 +1,76 @@
+"""What `run --dry-run` says, before anything is spent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from schemas.manifest import read_manifest
+from tests.fixtures.command_line import hashes, on, prefline
+
+
+def plan(run_dir: Path, *settings: str) -> dict[str, Any]:
+    done = prefline(*on(run_dir, "run", *settings), "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def of(found: dict[str, Any], stage: str, number: int = 1) -> dict[str, Any]:
+    one: dict[str, Any] = next(
+        s for s in found["stages"] if (s["stage"], s["round"]) == (stage, number)
+    )
+    return one
+
+
+def test_a_finished_run_has_nothing_to_do(finished: Path) -> None:
+    found = plan(finished)
+    assert found["total"] == {"stages": 0, "tokens": 0, "seconds": 0}
+    assert not any(stage["runs"] for stage in found["stages"])
+    shown = prefline(*on(finished, "run"), "--dry-run").stdout
+    assert "nothing would run" in shown
+
+
+def test_a_changed_setting_is_priced_at_the_rate_measured_before(finished: Path) -> None:
+    found = plan(finished, "sample.n=8")
+    assert not of(found, "judge")["runs"]
+    sample, label = of(found, "sample"), of(found, "label")
+    assert sample["why"] == "config.n: 4 -> 8"
+    assert sample["units"] == 16 * 8
+    assert sample["tokens"] == 16 * 8 * 8
+    before = read_manifest(finished / "sample")
+    assert before is not None
+    rate = before.provenance.wall_seconds / before.counts["completions"]
+    assert sample["seconds"] == round(128 * rate, 1)
+    assert label["units"] == 2 * 16 * (8 * 7 // 2)
+
+
+def test_more_rounds_are_planned_from_the_first(finished: Path) -> None:
+    found = plan(finished, "rounds.n=2")
+    assert not of(found, "train")["runs"]
+    second = of(found, "sample", 2)
+    assert second["state"] == "missing"
+    assert second["units"] == 64
+    assert second["seconds"] is not None
+    assert of(found, "label", 2)["units"] == 2 * 16 * 6
+
+
+def test_an_estimate_holds_what_then_happens(finished: Path) -> None:
+    for stage in ("sample", "label"):
+        made = read_manifest(finished / stage)
+        assert made is not None
+        planned = of(plan(finished, "sample.seed=99"), stage)
+        assert made.counts[planned["unit"]] <= planned["units"]
+
+
+def test_a_dry_run_leaves_no_trace(finished: Path, tmp_path: Path) -> None:
+    before = hashes(finished, "*")
+    plan(finished, "sample.n=8")
+    assert hashes(finished, "*") == before
+    found = plan(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert of(found, "ingest")["state"] == "missing"
+    # The recipe limits how many prompts are sampled, whatever ingest will find.
+    assert of(found, "label")["units"] == 2 * 16 * 6
+    assert of(found, "label")["seconds"] is None
+    shown = prefline(*on(tmp_path / "new", "run"), "--dry-run").stdout
+    assert "nothing in this run tells yet" in " ".join(shown.split())
