@@ -32,6 +32,9 @@ class Runtime(Config):
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="share of GPU memory that vLLM may take"
     )
+    rank_timeout_seconds: float = Field(
+        1800, gt=0, description="under torchrun: how long a rank waits for another, then fails"
+    )
 
 
 class Task(Protocol):
@@ -123,6 +126,10 @@ def _no_files(config: Any) -> Sequence[Path]:
     return ()
 
 
+def _never(config: Any) -> bool:
+    return False
+
+
 def _nobody_knows(config: Any, known: Known) -> Work | None:
     return None
 
@@ -143,4 +150,5 @@ class Stage(Generic[C]):
     run: Callable[[C, StageContext], Mapping[str, int]]
     version: int = 1
     files: Callable[[C], Sequence[Path]] = _no_files
+    trains: Callable[[C], bool] = _never
     work: Callable[[C, Known], Work | None] = _nobody_knows
