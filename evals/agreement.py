@@ -163,6 +163,37 @@ def position_consistency(ab: Labels, ba: Labels, clusters: Clusters | None = Non
     return accuracy(ab, ba, clusters)
 
 
+def flip_rate(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:
+    """Share of comparisons whose two orders name opposite sides; ties contradict nobody."""
+    flips = [
+        float(one is not other and Preference.TIE not in (one, other))
+        for one, other in zip(ab, ba, strict=True)
+    ]
+    return rate(flips, clusters)
+
+
+def position_gap(
+    ab: Sequence[float], ba: Sequence[float], clusters: Clusters | None = None
+) -> Estimate:
+    """Mean soft score of A shown first less that of A shown second, in [-1, 1].
+
+    0 is unbiased, above 0 favours the first place, 1 follows the place alone.
+
+    Args:
+        ab: soft scores of A in order ab, (n,).
+        ba: of the same comparisons in order ba, (n,).
+        clusters: of the comparisons, (n,).
+    """
+    # (d + 1) / 2 is a rate, whose interval cannot leave its range.
+    found = rate(
+        [(1 + min(1.0, max(-1.0, x - y))) / 2 for x, y in zip(ab, ba, strict=True)], clusters
+    )
+    if found.value is None or found.ci_low is None or found.ci_high is None:
+        return found
+    value, low, high = (2 * end - 1 for end in (found.value, found.ci_low, found.ci_high))
+    return Estimate(value, low, high, found.n)
+
+
 def p_first(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:
     """Share of verdicts for the completion shown first, among those that name a side.
 

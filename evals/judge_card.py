@@ -1,5 +1,6 @@
 """The judge card: what a judge is worth, measured on labels it has never seen."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from evals.agreement import (
     cohen_kappa,
     confusion,
     difference,
+    flip_rate,
     hits,
     p_first,
     position_consistency,
+    position_gap,
     rate,
 )
+from evals.annotators import MIN_ANNOTATORS, Annotated, human_ceiling
 from evals.calibration import brier_score, expected_calibration_error, reliability
 from evals.judges.length import longer
 from evals.judges.orders import verdict_of
@@ -47,6 +51,11 @@ class _Units:
     @property
     def predicted(self) -> list[Preference]:
         return [answer.preference for answer in self.answers]
+
+    @property
+    def sides(self) -> list[Preference]:
+        """The side with the higher mean score, however slightly; a tie where neither has."""
+        return [_side(answer.score_a) for answer in self.answers]
 
     @property
     def first(self) -> list[Preference]:
@@ -84,6 +93,9 @@ def build_card(
     Returns:
         The card, ready for JSON. `baselines.longest` and `baselines.first` are the accuracies of
         the longer completion and of always A on the comparisons that were scored.
+        `accuracy_by_side`, where the label is no tie, takes the side that is ahead for the answer:
+        a verdict and a tie are a verdict (JudgeBench's rule). `human_ceiling` is of comparisons
+        that at least two people have labelled.
     """
     by_id = _by_comparison(verdicts)
     judged = [(unit, by_id.get(unit.comparison.comparison_id, {})) for unit in labelled]
@@ -102,6 +114,7 @@ def build_card(
         "n_prompts": len({unit.comparison.prompt_id for unit in labelled}),
         **_agreement(units),
         **_position(scored),
+        "human_ceiling": _human_ceiling(scored),
         "unscored_rate": _unscored([orders for _, orders in judged]),
         **_calibration(units),
     }
@@ -125,6 +138,12 @@ def _units(scored: Sequence[_Judged]) -> _Units:
     )
 
 
+def _side(score: float) -> Preference:
+    if math.isclose(score, 0.5):
+        return Preference.TIE
+    return Preference.A if score > 0.5 else Preference.B
+
+
 def _agreement(units: _Units) -> dict[str, Any]:
     decided = units.only([label is not Preference.TIE for label in units.truth])
     right = hits(units.truth, units.predicted)
@@ -135,6 +154,7 @@ def _agreement(units: _Units) -> dict[str, Any]:
     return {
         "accuracy": accuracy(units.truth, units.predicted, units.prompts).to_json(),
         "accuracy_non_ties": accuracy(decided.truth, decided.predicted, decided.prompts).to_json(),
+        "accuracy_by_side": accuracy(decided.truth, decided.sides, decided.prompts).to_json(),
         "kappa": cohen_kappa(units.truth, units.predicted, units.prompts).to_json(),
         "confusion": confusion(units.truth, units.predicted),
         "baselines": {
@@ -151,10 +171,24 @@ def _position(scored: Sequence[_Judged]) -> dict[str, Any]:
     prompts = [unit.comparison.prompt_id for unit, _ in both]
     ab = [orders[Order.AB].preference for _, orders in both]
     ba = [orders[Order.BA].preference for _, orders in both]
+    soft = {order: [orders[order].score_a for _, orders in both] for order in BOTH_ORDERS}
     return {
         "position_consistency": position_consistency(ab, ba, prompts).to_json(),
+        "flip_rate": flip_rate(ab, ba, prompts).to_json(),
         "p_first": p_first(ab, ba, prompts).to_json(),
+        "position_gap": position_gap(soft[Order.AB], soft[Order.BA], prompts).to_json(),
     }
+
+
+def _human_ceiling(scored: Sequence[_Judged]) -> dict[str, Any]:
+    known = [(u, orders) for u, orders in scored if len(u.annotations) >= MIN_ANNOTATORS]
+    return human_ceiling(
+        Annotated(
+            annotations=[unit.annotations for unit, _ in known],
+            predicted=[mean_of(list(orders.values())).preference for _, orders in known],
+            prompts=[unit.comparison.prompt_id for unit, _ in known],
+        )
+    )
 
 
 def _unscored(judged: Sequence[Mapping[Order, Verdict]]) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.chain import BY_NAME, STAGES
+from pipeline.judge_card_command import judge_card
 from pipeline.locks import run_lock
 from pipeline.progress import make_progress
+from pipeline.ranks import execute_on_ranks, on_several_ranks, refuse_several_ranks, said_once
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.rounds import held_out, pick_round, rounds_of, stages_of
-from pipeline.runs import Run
+from pipeline.runs import Outcome, Run
 from pipeline.settings_help import settings_help
 from pipeline.stats_command import stats
 from pipeline.win_rate_command import win_rate
@@ -298,6 +300,7 @@ def trace(
 
 app.command(rich_help_panel="Data")(stats)
 app.command("win-rate", rich_help_panel="Data")(win_rate)
+app.command("judge-card", rich_help_panel="Data")(judge_card)
 
 
 def _say(message: str) -> None:

@@ -29,6 +29,14 @@ class Runtime(Config):
         64, ge=1, description="prompts per generate call of the transformers sampler"
     )
     judge_batch_size: int = Field(32, ge=1, description="comparisons per forward of a local judge")
+    cache_dir: str | None = Field(
+        None,
+        description="folder of tokens and reference log-probabilities that runs share and may be "
+        "deleted; null: $PREFLINE_CACHE, else prefline/ in the user's cache folder",
+    )
+    cache_max_gb: float = Field(
+        20.0, ge=0, description="size at which the least recently used are dropped from cache_dir"
+    )
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="share of GPU memory that vLLM may take"
     )

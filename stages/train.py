@@ -13,6 +13,7 @@ from schemas.errors import ConfigError, DataError
 from schemas.stage import Config, Stage, StageContext
 from stages.training.config import TrainingConfig
 from stages.training.losses import Loss, SigmoidLoss
+from stages.training.weights import EqualWeights, PairWeights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,6 +36,9 @@ class TrainConfig(Config):
     )
     loss: Loss = Field(
         SigmoidLoss(), description="sigmoid (DPO), ipo, hinge, length_normalised, simpo or orpo"
+    )
+    weights: PairWeights = Field(
+        EqualWeights(), description="how much each pair counts: none, margin or strength"
     )
     training: TrainingConfig = Field(TrainingConfig(), description="how to train")
 
@@ -88,8 +92,11 @@ def _start_model(config: TrainConfig, context: StageContext) -> ModelSource:
 
 @dataclass(frozen=True)
 class _Pairs:
-    train: "list[PairExample]"
-    held_out: "list[PairExample]"
+    """Pairs to train on and to measure on, both together, and counts for the manifest."""
+
+    train: "Sequence[PairExample]"
+    held_out: "Sequence[PairExample]"
+    both: "Sequence[PairExample]"
     counts: Mapping[str, int]
 
 
@@ -100,30 +107,35 @@ def _pairs(
     tokenizer: "PreTrainedTokenizerBase",
     rejects: "Rejects",
 ) -> _Pairs:
-    """The pairs to train on and to measure on.
+    """The pairs to train on and to measure on."""
+    import numpy as np
 
-    Where label has written no held-out pairs, people's comparisons of the test split serve.
-    """
     from evals.models.rendering import ChatRenderer
-    from stages.training.pairs import human_pairs, labelled_pairs, screen_pairs
+    from stages.training.disk_cache import open_cache
+    from stages.training.pairs import open_pairs, pair_sources, view_pairs
     from stages.training.screening import length_limit
 
-    rows = labelled_pairs(context) if context.has("label") else human_pairs(context)
-    if not any(row["split"] == "test" for row in rows) and context.has("ingest"):
-        rows += human_pairs(context, split="test")
     limit = length_limit(config.training.max_length, model_config)
-    usable = screen_pairs(rows, ChatRenderer(tokenizer), limit, rejects)
-    train = [pair for split, pair in usable if split == "train"]
-    test = [pair for split, pair in usable if split == "test"]
+    sources, renderer = pair_sources(context), ChatRenderer(tokenizer)
+    by = config.weights.column
+    table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by)
+    train, test = table.split("train"), table.split("test")
     held_out = test[: config.training.max_held_out]
-    if not train:
+    if not len(train):
         raise DataError(
             "train: no preference pair of the train split can be used "
             f"({rejects.describe() or 'there are none'}); loosen what [label] demands, raise "
             "training.max_length, or ingest more comparisons"
         )
-    counts = {"rows_in": len(rows), "train": len(train), "held_out": len(held_out)}
-    return _Pairs(train, held_out, counts | {"held_out_unused": len(test) - len(held_out)})
+    counts = {
+        "rows_in": len(table) + len(rejects.rows),
+        "train": len(train),
+        "held_out": len(held_out),
+        "held_out_unused": len(test) - len(held_out),
+    }
+    both = view_pairs(table, np.concatenate([train, held_out]))
+    weighed = config.weights.weigh(table, train)
+    return _Pairs(view_pairs(table, train, weighed), both[len(train) :], both, counts)
 
 
 def _reference(
@@ -135,20 +147,27 @@ def _reference(
     pairs: _Pairs,
 ) -> "ReferencePass":
     """The reference's log-probabilities of all pairs, from disk or from one pass."""
-    from stages.training.engines import open_engine
-    from stages.training.reference import ReferencePass, open_reference, reference_fingerprint
+    from stages.training.disk_cache import open_cache
+    from stages.training.reference import (
+        PairScorer,
+        ReferencePass,
+        open_reference,
+        reference_fingerprint,
+    )
+    from stages.training.reference_cache import ReferenceCache
 
-    training = config.training
+    training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
-    everything = [*pairs.train, *pairs.held_out]
-    reference = ReferencePass(context.output, fingerprint, everything)
+    how = (training.matmul_precision, device.type)
+    cache = ReferenceCache(open_cache(context), fingerprint, *how)
+    reference = ReferencePass(context.output, fingerprint, pairs.both, cache)
     if not reference.is_finished:
-        model = start
-        if other:
-            model = open_reference(other, tokenizer, start.device)
-        engine = open_engine(model, training, context.progress)
-        reference.compute(model, engine, training, context.progress)
+
+        def model() -> "PreTrainedModel":
+            return open_reference(other, tokenizer, device) if other else start
+
+        reference.compute(PairScorer(model, training, context.progress), context.progress)
     return reference
 
 
@@ -233,5 +252,6 @@ STAGE = Stage(
     config=TrainConfig,
     inputs=("ingest", "sft", "label"),
     run=run,
+    version=2,
     files=_files,
 )

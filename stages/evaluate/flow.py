@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.judge_floors import refuse_below_floors
 from evals.judges import Judge, open_judge
 from evals.models.samplers import open_sampler
 from evals.saved_verdicts import judged_comparisons
@@ -29,9 +30,12 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     """Run the stage; see `stages.evaluate.run`.
 
     Raises:
-        ConfigError: no model to evaluate or to beat, or two judges of one name.
+        ConfigError: no model to evaluate or to beat, two judges of one name, or a judge below the
+            recipe's floors.
         DataError: no test prompts, or none that both models could answer.
     """
+    if context.has("judge"):
+        refuse_below_floors(context.inputs["judge"], "evaluate")
     prompts = read_test_prompts(context.input("ingest", "prompts.parquet"), config.max_prompts)
     models = contenders(config, context)
     benchmarks = Benchmarks(config, context)

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from evals.judge_floors import JudgeFloors
 from evals.judges import JudgeKind, PreferenceModelJudge
 from evals.models.checkpoints import ModelSource
-from schemas.stage import Config, Stage, StageContext
+from schemas.stage import Stage, StageContext
 from stages.training.config import TrainingConfig
 
 
-class JudgeConfig(Config):
-    """Which judge, how it is trained, and on how many comparisons it is measured."""
+class JudgeConfig(JudgeFloors):
+    """Which judge, how it is trained, on how many comparisons it is measured, and its floors."""
 
     judge: JudgeKind = Field(description="the judge; its kind decides what else it takes")
     training: TrainingConfig | None = Field(
@@ -54,5 +55,6 @@ STAGE = Stage(
     config=JudgeConfig,
     inputs=("ingest", "sft"),
     run=_run,
+    version=2,
     files=_files,
 )

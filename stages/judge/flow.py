@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.judge_floors import CARD_FILE, JudgeFloors, shortfalls
 from evals.judges import PreferenceModelJudge, save_judge
 from evals.judges.orders import judge_to_table
 from schemas.errors import DataError
@@ -14,8 +15,6 @@ from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, REJECTS
 from stages.judge import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
-
-CARD_FILE = "card.json"
 
 
 def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
@@ -78,8 +77,12 @@ def _measure(
     card = build_card(
         units, verdicts, judge=judge.name, kind=config.judge.kind, fingerprint=judge.fingerprint
     )
+    floors = JudgeFloors(**{name: getattr(config, name) for name in JudgeFloors.model_fields})
+    card |= {"floors": floors.model_dump(), "below_floors": shortfalls(card, floors)}
     _write_json(context.output / CARD_FILE, card)
     _say_what_it_is_worth(card, context.progress)
+    for missed in card["below_floors"]:
+        context.progress.warn(f"judge: {missed}: label and evaluate will refuse it")
     return {
         "held_out_comparisons": card["n"],
         "scored_comparisons": card["n_scored"],

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.labels import Comparison, LabeledComparison, Preference
+from evals.labelled_files import labeled_comparison
+from schemas.labels import LabeledComparison
 
 Row = Mapping[str, Any]
 
@@ -26,21 +27,7 @@ def labelled(rows: Sequence[Row], split: str) -> Labelled:
     """
     kept = [r for r in rows if r["split"] == split and r["label"] is not None]
     kept.sort(key=lambda r: str(r["comparison_id"]))
-    return Labelled([_comparison(r) for r in kept], kept)
-
-
-def _comparison(row: Row) -> LabeledComparison:
-    return LabeledComparison(
-        Comparison(
-            comparison_id=row["comparison_id"],
-            prompt_id=row["prompt_id"],
-            prompt=row["prompt"],
-            completion_a=row["completion_a"],
-            completion_b=row["completion_b"],
-        ),
-        label=Preference(row["label"]),
-        strength=row["strength"],
-    )
+    return Labelled([labeled_comparison(r) for r in kept], kept)
 
 
 def reject(row: Row, reason: str, detail: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.judge_floors import refuse_below_floors
 from evals.judges import open_judge
 from evals.judges.orders import judge_to_table, verdict_of
 from schemas.errors import DataError
@@ -24,7 +25,9 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
 
     Raises:
         DataError: no pair of the train split is left; says why, by reason.
+        ConfigError: the judge is below the recipe's floors.
     """
+    refuse_below_floors(context.input("judge", "judge.json").parent, "label")
     completions = read_rows(context.input("sample", COMPLETIONS.file_name), COMPLETIONS)
     prompts = list(by_prompt(completions, config.truncated))
     judge = open_judge(context.input("judge", "judge.json").parent, context.runtime)

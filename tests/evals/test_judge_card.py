@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from evals.judge_card import build_card
 from evals.judges import Judge, LengthJudge
 from evals.judges.orders import judge_in_order
-from schemas.labels import LabeledComparison, Order, Unscored
+from schemas.labels import LabeledComparison, Order, Preference, Unscored
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import FakeJudge, labelled, leaning
 
@@ -61,6 +62,45 @@ def test_a_judge_that_follows_the_position_is_found_out() -> None:
     assert value(card, "p_first", "value") == 1
     # Each order contradicts the other, so every answer comes down to a tie.
     assert value(card, "accuracy", "value") == 0.25
+
+
+def test_position_is_measured_by_flips_and_by_scores() -> None:
+    card = card_of(FakeJudge(lambda a, b: leaning(0.6)), UNITS)
+    # Whatever is shown first gets 0.8, so each comparison names A in one order and B in the other.
+    assert value(card, "flip_rate", "value") == 1
+    assert value(card, "position_gap", "value") == pytest.approx(0.6)
+    assert value(card, "position_gap", "n") == 4
+    fair = card_of(FakeJudge(lambda a, b: leaning(0.4 * ((a > b) - (a < b)))), UNITS)
+    assert value(fair, "flip_rate", "value") == 0
+    assert value(fair, "position_gap", "value") == pytest.approx(0)
+
+
+def test_a_verdict_and_a_tie_lean_to_a_side() -> None:
+    first_or_tie = FakeJudge(lambda a, b: leaning(1.0) if a == "good" else leaning(0.0, tie=1.0))
+    card = card_of(first_or_tie, UNITS)
+    # q1 and q3: A in one order, a tie in the other. q2: "good but longer" is never "good".
+    assert value(card, "accuracy_non_ties", "value") == 0
+    assert value(card, "accuracy_by_side", "value") == pytest.approx(2 / 3)
+
+
+def test_people_are_the_ceiling() -> None:
+    a, b, _ = Preference
+    annotated = [
+        replace(UNITS[0], annotations=(a, a, b)),
+        replace(UNITS[1], annotations=(b, b, b)),
+        replace(UNITS[2], annotations=(a,)),
+    ]
+    card = card_of(
+        FakeJudge(lambda x, y: leaning(float(x == "good") - float(y == "good"))), annotated
+    )
+    # By hand. q1: each A against {A, B} is half a hit, B against {A, A} none: 1/3. q2: all agree.
+    assert value(card, "human_ceiling", "annotator", "value") == pytest.approx((1 / 3 + 1) / 2)
+    # The judge says A of q1: half, half and one; of q2, where neither text is "good", a tie: none.
+    assert value(card, "human_ceiling", "judge", "value") == pytest.approx((2 / 3 + 0) / 2)
+    assert value(card, "human_ceiling", "judge", "n") == 2
+    assert value(card, "human_ceiling", "annotators_per_comparison") == 3
+    alone = card_of(FakeJudge(lambda x, y: leaning(1.0)), UNITS)
+    assert value(alone, "human_ceiling", "annotator", "value") is None
 
 
 def test_unscored_verdicts_are_counted_by_order_and_left_out() -> None:

@@ -67,6 +67,18 @@ def test_a_judge_no_better_than_longest_wins_is_told_apart(tmp_path: Path) -> No
     assert any("longest-wins" in warning for warning in warnings_of(context))
 
 
+def test_a_judge_below_its_floors_is_measured_and_marked(tmp_path: Path) -> None:
+    longest = [labelled(f"q{i}", "longer", "short", "A" if i % 2 else "B") for i in range(20)]
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", [], longest))
+    config = config_of(judge={"kind": "length"}, min_agreement=0.6, max_position_gap=0.1)
+    assert STAGE.run(config, context)["scored_comparisons"] == 20
+    card = json.loads((context.output / "card.json").read_text())
+    assert card["floors"] == {"min_agreement": 0.6, "max_position_gap": 0.1}
+    [missed] = card["below_floors"]
+    assert missed.startswith("agreement 0.500")
+    assert any(missed in warning for warning in warnings_of(context))
+
+
 def test_no_held_out_labels_is_said(tmp_path: Path) -> None:
     context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", TRAIN, []))
     counts = STAGE.run(config_of(judge={"kind": "length"}), context)

@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.judge_floors import JudgeFloors, refuse_below_floors, shortfalls
+from schemas.errors import ConfigError
+
+
+def card(accuracy: float | None, gap: float | None) -> dict[str, Any]:
+    def estimate(value: float | None) -> dict[str, Any]:
+        return {"value": value, "ci_low": -0.2, "ci_high": 0.9, "n": 50}
+
+    return {"accuracy": estimate(accuracy), "position_gap": estimate(gap)}
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "gap", "missed"),
+    [
+        (0.8, 0.05, 0),
+        (0.7, -0.1, 0),
+        (0.69, 0.05, 1),
+        (0.8, -0.2, 1),
+        (0.5, 0.3, 2),
+        (None, None, 2),
+    ],
+)
+def test_each_floor_that_is_missed_is_named(
+    accuracy: float | None, gap: float | None, missed: int
+) -> None:
+    floors = JudgeFloors(min_agreement=0.7, max_position_gap=0.1)
+    assert len(shortfalls(card(accuracy, gap), floors)) == missed
+
+
+def test_without_floors_nothing_is_missed() -> None:
+    assert shortfalls(card(0.1, 1.0), JudgeFloors()) == []
+
+
+def test_a_refusal_holds_the_numbers(tmp_path: Path) -> None:
+    refuse_below_floors(tmp_path, "label")  # no card, no floors
+    floors = JudgeFloors(min_agreement=0.7)
+    record = {"below_floors": shortfalls(card(0.512, 0.0), floors)}
+    (tmp_path / "card.json").write_text(json.dumps(record))
+    with pytest.raises(
+        ConfigError, match=r"label: .*agreement 0\.512 .*on 50 .*min_agreement 0\.7"
+    ):
+        refuse_below_floors(tmp_path, "label")
