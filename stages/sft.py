@@ -1,9 +1,9 @@
 """sft: teaches a model the demonstrations, so that the policy starts in distribution."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
@@ -17,9 +17,8 @@ from stages.training.from_scratch import VLLM_HEAD_SIZES, FromScratch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from stages.training.supervised import TokenExample
-
-Row = Mapping[str, Any]
+    from stages.training.screening import Rejects
+    from stages.training.token_store import TokenItem, TokenTable
 
 
 class SftConfig(Config):
@@ -48,12 +47,13 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     from stages.training.adapters import add_lora, fold_adapter
     from stages.training.checkpoints import remove_checkpoints
     from stages.training.screening import Rejects
-    from stages.training.supervised import train_supervised
+    from stages.training.supervised import train_supervised, view_examples
 
-    rows = _demonstrations(context)
-    model, tokenizer = _start(config, context, rows)
+    path = _demonstrations(context)
+    model, tokenizer = _start(config, context, path)
     rejects = Rejects("demonstrations")
-    train, held_out = _examples(config, model, tokenizer, rows, rejects)
+    table = _examples(config, context, model, tokenizer, path, rejects)
+    train, held_out = (view_examples(table, table.split(name)) for name in ("train", "test"))
     if not train:
         raise DataError(
             f"sft: every demonstration of the train split was rejected ({rejects.describe()}); "
@@ -65,25 +65,26 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     rejects.write(context.output)
     save_checkpoint(fold_adapter(model), tokenizer, context.output / "model")
     remove_checkpoints(context.output)
-    return {"rows_in": len(rows), **result.counts, **rejects.counts()}
+    rows_in = len(table) + len(rejects.rows)
+    return {"rows_in": rows_in, **result.counts, **rejects.counts()}
 
 
-def _demonstrations(context: StageContext) -> list[dict[str, Any]]:
-    from schemas.parquet import read_rows
+def _demonstrations(context: StageContext) -> Path:
+    """The table of demonstrations, some of which are of the train split."""
     from schemas.tables import DEMONSTRATIONS
+    from stages.training.tokens import has_split
 
     path = context.input("ingest", DEMONSTRATIONS.file_name)
-    rows = read_rows(path, DEMONSTRATIONS)
-    if not any(row["split"] == "train" for row in rows):
+    if not has_split(path, DEMONSTRATIONS, "train"):
         raise DataError(
             f"{path}: no demonstrations in the train split; add a dataset that has some to "
             "[ingest], or leave [sft] out and name a start model"
         )
-    return sorted(rows, key=lambda row: str(row["demonstration_id"]))
+    return path
 
 
 def _start(
-    config: SftConfig, context: StageContext, demonstrations: Sequence[Row]
+    config: SftConfig, context: StageContext, demonstrations: Path
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The model to train, in float32 on its device, and its tokenizer."""
     from evals.models.checkpoints import load_causal_lm, load_tokenizer, torch_device
@@ -110,16 +111,17 @@ def _start(
     return initial_model(shape, tokenizer, config.training.seed).to(device), tokenizer
 
 
-def _conversations(context: StageContext, demonstrations: Sequence[Row]) -> Iterator[Messages]:
+def _conversations(context: StageContext, demonstrations: Path) -> Iterator[Messages]:
     """Every conversation of the train split as the policy and as a judge will see it."""
     from evals.judges.layout import comparison_chat
     from schemas.labels import Comparison, Preference
     from schemas.parquet import iter_batches
-    from schemas.tables import COMPARISONS
+    from schemas.tables import COMPARISONS, DEMONSTRATIONS
 
-    for row in demonstrations:
-        if row["split"] == "train":
-            yield [*row["prompt"], *row["completion"]]
+    for batch in iter_batches(demonstrations, DEMONSTRATIONS):
+        for row in batch.to_pylist():
+            if row["split"] == "train":
+                yield [*row["prompt"], *row["completion"]]
     path = context.input("ingest", COMPARISONS.file_name)
     labels = cycle(Preference)
     fields = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
@@ -132,27 +134,35 @@ def _conversations(context: StageContext, demonstrations: Sequence[Row]) -> Iter
 
 def _examples(
     config: SftConfig,
+    context: StageContext,
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    rows: Sequence[Row],
-    rejects: Any,
-) -> "tuple[list[TokenExample], list[TokenExample]]":
-    """Examples of the train and of the test split; rows that cannot be used go to `rejects`."""
+    path: Path,
+    rejects: "Rejects",
+) -> "TokenTable":
+    """All demonstrations that can be used, in tokens; the others go to `rejects`."""
     from evals.models.rendering import ChatRenderer
-    from stages.training.rendering import render_or_reject
+    from schemas.ids import file_sha256
+    from schemas.parquet import iter_batches
+    from schemas.tables import DEMONSTRATIONS
+    from stages.training.disk_cache import open_cache
+    from stages.training.rendering import Candidate, token_items
     from stages.training.screening import length_limit
-    from stages.training.supervised import TokenExample
+    from stages.training.tokens import cached_tokens
 
     renderer = ChatRenderer(tokenizer)
     limit = length_limit(config.training.max_length, model.config)
-    splits: dict[str, list[TokenExample]] = {"train": [], "test": []}
-    for row in rows:
-        tokens = render_or_reject(renderer, row, row["prompt"], row["completion"], limit, rejects)
-        if tokens:
-            splits[row["split"]].append(
-                TokenExample(row["demonstration_id"], tokens.prompt_ids, tokens.completion_ids)
-            )
-    return splits["train"], splits["test"]
+
+    def batches(aside: "Rejects") -> "Iterator[list[TokenItem]]":
+        for batch in iter_batches(path, DEMONSTRATIONS, batch_rows=1024):
+            candidates = [
+                Candidate(row["demonstration_id"], row, (row["completion"],))
+                for row in batch.to_pylist()
+            ]
+            yield list(token_items(renderer, candidates, limit, aside))
+
+    made_of = [renderer.fingerprint, str(limit), file_sha256(path)]
+    return cached_tokens(open_cache(context), made_of, batches, rejects, parts=2)
 
 
 def _files(config: SftConfig) -> list[Path]:
@@ -165,5 +175,6 @@ STAGE = Stage(
     config=SftConfig,
     inputs=("ingest",),
     run=run,
+    version=2,
     files=_files,
 )

@@ -14,6 +14,7 @@ from schemas.stage import Config, Stage, StageContext
 from stages.training.config import TrainingConfig
 from stages.training.losses import Loss, SigmoidLoss
 from stages.training.weights import EqualWeights, PairWeights
+from stages.training.weights import EqualWeights, PairWeights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +37,9 @@ class TrainConfig(Config):
     )
     loss: Loss = Field(
         SigmoidLoss(), description="sigmoid (DPO), ipo, hinge, length_normalised, simpo or orpo"
+    )
+    weights: PairWeights = Field(
+        EqualWeights(), description="how much each pair counts: none, margin or strength"
     )
     weights: PairWeights = Field(
         EqualWeights(), description="how much each pair counts: none, margin or strength"

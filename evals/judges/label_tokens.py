@@ -1,12 +1,13 @@
 """A judge's prompt and the one token it answers with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from evals.judges.layout import comparison_chat
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError
+from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages, Preference
 
 if TYPE_CHECKING:
@@ -33,17 +34,21 @@ class LabelTokens:
         """
         self._renderer = ChatRenderer(tokenizer)
         self._chat = chat
-        spelled = [self._spell(label) for label in Preference]
-        same = takewhile(lambda column: len(set(column)) == 1, zip(*spelled, strict=False))
-        self.shared = [column[0] for column in same]
-        firsts = [ids[len(self.shared)] for ids in spelled if len(ids) > len(self.shared)]
-        if len(set(firsts)) != len(Preference):
+        told_apart = first_differences({label: self._spell(label) for label in Preference})
+        if told_apart is None:
             raise ConfigError(
                 f"{tokenizer.name_or_path}: the labels {', '.join(Preference)} do not begin with "
                 "three different tokens, so one token cannot tell them apart; use a model with "
                 "another tokenizer"
             )
-        self.ids: dict[Preference, int] = dict(zip(Preference, firsts, strict=True))
+        self.shared, self.ids = told_apart
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits of all that tokens depend on, but for how a comparison is shown."""
+        return content_id(
+            "label-tokens", self._renderer.fingerprint, str(self.shared), str(self.ids)
+        )
 
     def prompt_ids(self, comparison: Comparison) -> list[int]:
         """Tokens up to where the label's token follows.
@@ -68,3 +73,16 @@ class LabelTokens:
                 f"{self._renderer.tokenizer.name_or_path}: the chat template refuses a comparison "
                 f"({error}); set judge.section_role to user, or chat_template beside the model"
             ) from error
+
+
+def first_differences(
+    spelled: Mapping[Preference, Sequence[int]],
+) -> tuple[list[int], dict[Preference, int]] | None:
+    """The tokens that all labels begin with, and the first one of each label after these.
+
+    None where the first ones are not all different.
+    """
+    columns = zip(*spelled.values(), strict=False)
+    shared = [column[0] for column in takewhile(lambda c: len(set(c)) == 1, columns)]
+    firsts = {k: ids[len(shared)] for k, ids in spelled.items() if len(ids) > len(shared)}
+    return (shared, firsts) if len(set(firsts.values())) == len(spelled) else None

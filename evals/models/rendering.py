@@ -5,17 +5,25 @@ template by name, and the template is saved with every checkpoint made from it, 
 opens the checkpoint (vLLM, transformers, a chat program) renders the same.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from schemas.errors import ConfigError, DataError
+from schemas.ids import content_id, file_sha256
 from schemas.labels import Message, Messages
 
 if TYPE_CHECKING:
+    from jinja2 import TemplateError
     from transformers import PreTrainedTokenizerBase
+
+# To be raised when the same conversation gives other tokens than before.
+_RULE = "1"
 
 # `eos_token` ends every completion, so that a policy learns to stop and a sampler knows when.
 CHAT_TEMPLATES = {
@@ -42,6 +50,14 @@ class RenderedCompletion:
 
     prompt_ids: list[int]
     completion_ids: list[int]
+
+
+@dataclass(frozen=True)
+class RenderedBranches:
+    """Token ids of a prompt (with the generation header) and of each completion (with its end)."""
+
+    prompt_ids: list[int]
+    completions: list[list[int]]
 
 
 class ChatRenderer:
@@ -105,21 +121,49 @@ class ChatRenderer:
             DataError: the chat template does not continue its own generation prompt, so the two
                 cannot be told apart.
         """
-        prompt, completion = self._clean(prompt), self._clean(completion)
-        head = self._text(prompt, header=True)
-        whole = self._text([*prompt, *completion], header=False)
-        if not whole.startswith(head):
-            raise DataError(
-                "the chat template renders a finished turn differently from a generation prompt; "
-                "use another chat_template"
-            )
-        ids = self._encode(whole[len(head) :])
-        end = self.end_ids[0]
-        while ids and ids[-1] != end and end in ids:
-            ids.pop()
-        if not ids or ids[-1] != end:
-            ids.append(end)
-        return RenderedCompletion(self._encode(head), ids)
+        head, tail = self._texts(prompt, [completion])
+        return RenderedCompletion(self._encode(head), self._ended(self._encode(tail)))
+
+    def render_many(
+        self, items: Sequence[tuple[Messages, Sequence[Messages]]]
+    ) -> "list[RenderedBranches | TemplateError]":
+        """What `render` gives, for many prompts with their completions at once.
+
+        Each prompt is rendered once, and all texts go through the tokenizer together. An item
+        that the chat template refuses has its error in its place.
+
+        Raises:
+            DataError: as `render`.
+        """
+        from jinja2 import TemplateError
+
+        texts: list[str] = []
+        spans: list[TemplateError | range] = []
+        for prompt, completions in items:
+            try:
+                more = self._texts(prompt, completions)
+            except TemplateError as error:
+                spans.append(error)
+                continue
+            spans.append(range(len(texts), len(texts) + len(more)))
+            texts += more
+        ids = self._encode_many(texts)
+        return [
+            span
+            if isinstance(span, TemplateError)
+            else RenderedBranches(ids[span[0]], [self._ended(ids[i]) for i in span[1:]])
+            for span in spans
+        ]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits of all that the tokens of a text depend on: tokenizer and chat template."""
+        tokenizer = self.tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        state = [backend.to_str()] if backend else _saved(tokenizer)
+        template = json.dumps(tokenizer.chat_template, sort_keys=True)
+        special = json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)
+        return content_id("rendering", _RULE, type(tokenizer).__name__, template, special, *state)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of sampled tokens without special tokens, and without the header's space."""
@@ -136,6 +180,30 @@ class ChatRenderer:
     def _clean(self, messages: Messages) -> list[Message]:
         return [{"role": m["role"], "content": self.neutralise(m["content"])} for m in messages]
 
+    def _texts(self, prompt: Messages, completions: Sequence[Messages]) -> list[str]:
+        """The text up to where the assistant writes, and how it goes on with each completion."""
+        prompt = self._clean(prompt)
+        head = self._text(prompt, header=True)
+        texts = [head]
+        for completion in completions:
+            whole = self._text([*prompt, *self._clean(completion)], header=False)
+            if not whole.startswith(head):
+                raise DataError(
+                    "the chat template renders a finished turn differently from a generation "
+                    "prompt; use another chat_template"
+                )
+            texts.append(whole[len(head) :])
+        return texts
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """The completion up to and with the end-of-turn token."""
+        end = self.end_ids[0]
+        while ids and ids[-1] != end and end in ids:
+            ids.pop()
+        if not ids or ids[-1] != end:
+            ids.append(end)
+        return ids
+
     def _text(self, messages: Messages, *, header: bool) -> str:
         text = self.tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=header
@@ -144,3 +212,20 @@ class ChatRenderer:
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _encode_many(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        distinct = list(dict.fromkeys(texts))  # pairs of one prompt stand together
+        encoded = self.tokenizer(
+            distinct, add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        ids = dict(zip(distinct, encoded["input_ids"], strict=True))
+        return [list(ids[text]) for text in texts]
+
+
+def _saved(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """Digests of the files of a tokenizer that is not of the `tokenizers` library."""
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return [f"{p.name}={file_sha256(p)}" for p in sorted(Path(folder).iterdir())]

@@ -1,9 +1,11 @@
 """Training of a preference model: every comparison in both orders, one token each."""
 
+import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.judges.label_scoring import prompt_limit
@@ -17,15 +19,21 @@ from evals.models.checkpoints import (
     torch_device,
 )
 from schemas.errors import ConfigError
+from schemas.ids import content_id
 from schemas.labels import LabeledComparison, Order
 from schemas.stage import StageContext
 from stages.training.adapters import add_lora, fold_adapter
 from stages.training.checkpoints import remove_checkpoints
 from stages.training.config import TrainingConfig
-from stages.training.supervised import TokenExample, train_supervised
+from stages.training.disk_cache import DiskCache, open_cache
+from stages.training.supervised import TokenExample, train_supervised, view_examples
+from stages.training.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_BATCH = 512
+_TOO_LONG = "too_long.json"
 
 
 def start_model(judge: PreferenceModelJudge, context: StageContext) -> ModelSource:
@@ -52,29 +60,60 @@ class Tokenised:
 
 
 def tokenise(
-    labels: LabelTokens, comparisons: Sequence[LabeledComparison], max_tokens: int
+    labels: LabelTokens,
+    comparisons: Sequence[LabeledComparison],
+    max_tokens: int,
+    cache: DiskCache,
+    made_of: Sequence[str],
 ) -> Tokenised:
-    """Two examples per comparison; where either order is too long, none."""
-    examples: list[TokenExample] = []
-    too_long: dict[int, str] = {}
-    for index, unit in enumerate(comparisons):
-        both = examples_of(labels, unit)
-        longest = max(len(e.prompt_ids) + len(e.completion_ids) for e in both)
-        if longest > max_tokens:
-            too_long[index] = f"{longest} tokens; at most {max_tokens} are trained on"
-        else:
-            examples += both
-    return Tokenised(examples, too_long)
+    """Two examples per comparison; where either order is too long, none.
+
+    Tokens are kept in the cache; `made_of` says how `labels` makes them.
+    """
+
+    def write(folder: Path) -> None:
+        too_long: dict[int, str] = {}
+        batches = _batches(labels, comparisons, max_tokens, too_long)
+        write_tokens(folder / TOKENS_FILE, batches, parts=2)
+        (folder / _TOO_LONG).write_text(json.dumps(too_long), encoding="utf-8")
+
+    def read(folder: Path) -> Tokenised:
+        table = TokenTable(folder / TOKENS_FILE)
+        too_long = json.loads((folder / _TOO_LONG).read_text(encoding="utf-8"))
+        examples = view_examples(table, table.split("train"))
+        return Tokenised(examples, {int(index): why for index, why in too_long.items()})
+
+    ids = [f"{unit.comparison.comparison_id}:{unit.label}" for unit in comparisons]
+    key = content_id("judge-tokens", *made_of, str(max_tokens), *ids)
+    return cache.get(f"tokens/{key}", write, read)
 
 
-def examples_of(labels: LabelTokens, unit: LabeledComparison) -> list[TokenExample]:
+def _batches(
+    labels: LabelTokens,
+    comparisons: Sequence[LabeledComparison],
+    max_tokens: int,
+    too_long: dict[int, str],
+) -> Iterator[list[TokenItem]]:
+    for start in range(0, len(comparisons), _BATCH):
+        items: list[TokenItem] = []
+        for index, unit in enumerate(comparisons[start : start + _BATCH], start):
+            both = examples_of(labels, unit)
+            longest = max(sum(map(len, item.parts)) for item in both)
+            if longest > max_tokens:
+                too_long[index] = f"{longest} tokens; at most {max_tokens} are trained on"
+            else:
+                items += both
+        yield items
+
+
+def examples_of(labels: LabelTokens, unit: LabeledComparison) -> list[TokenItem]:
     """The comparison as it stands and exchanged: what scoring reads, and the one right token."""
     shown = {Order.AB: unit, Order.BA: unit.swap()}
     return [
-        TokenExample(
-            key=f"{unit.comparison.comparison_id}:{order}",
-            prompt_ids=labels.prompt_ids(one.comparison),
-            completion_ids=[labels.ids[one.label]],
+        TokenItem(
+            f"{unit.comparison.comparison_id}:{order}",
+            "train",
+            [labels.prompt_ids(one.comparison), [labels.ids[one.label]]],
         )
         for order, one in shown.items()
     ]
@@ -89,6 +128,8 @@ class PreferenceModelTraining:
         """Opens tokenizer and model. Raises what opening them raises."""
         source = start_model(judge, context)
         self._training = training
+        self._layout = f"{judge.layout}:{judge.section_role}"
+        self._cache = open_cache(context)
         self._context = context
         self._tokenizer = load_tokenizer(source)
         self._model = _trainable(load_causal_lm(source, torch_device(context.runtime)))
@@ -98,7 +139,8 @@ class PreferenceModelTraining:
 
     def tokenise(self, comparisons: Sequence[LabeledComparison]) -> Tokenised:
         """Comparisons to examples that the model can take."""
-        return tokenise(self.labels, comparisons, self.max_tokens)
+        made_of = (self._layout, self.labels.fingerprint)
+        return tokenise(self.labels, comparisons, self.max_tokens, self._cache, made_of)
 
     def run(self, train: Sequence[TokenExample], held_out: Sequence[TokenExample]) -> None:
         """Train and publish model/; does nothing where a killed run had come that far."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stages.training.engines import Engine, Scores, Terms
 from stages.training.losses import PairLogps, PairLoss, rpo_term
 from stages.training.objective import Columns, TreeObjective
+from stages.training.weights import effective_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,17 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairExample:
-    """A preference pair in tokens, with the reference's summed log-probabilities (nats)."""
+    """A preference pair in tokens, with the reference's summed log-probabilities (nats).
+
+    `weight` multiplies its loss; None where pairs are not weighed.
+    """
 
     key: str
-    prompt_ids: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
+    prompt_ids: Sequence[int]
+    chosen_ids: Sequence[int]
+    rejected_ids: Sequence[int]
     reference_chosen: float = 0.0
     reference_rejected: float = 0.0
+    weight: float | None = None
 
     @property
-    def branches(self) -> tuple[list[int], list[int]]:
+    def branches(self) -> tuple[Sequence[int], Sequence[int]]:
         """Chosen and rejected, both behind the one prompt."""
         return self.chosen_ids, self.rejected_ids
 
@@ -44,7 +49,11 @@ def _as_scored(pairs: Sequence[PairExample], scores: Scores) -> Terms:
 
 
 class PreferenceObjective(TreeObjective[PairExample]):
-    """Mean over a step's pairs of a preference loss against a reference policy."""
+    """Mean over a step's pairs of a preference loss against a reference policy.
+
+    Weights have mean 1 over all training pairs, so a step is divided by its number of pairs: the
+    mean over an epoch is the weighted mean, whatever the batches are.
+    """
 
     unit = "pair"
 
@@ -78,21 +87,29 @@ class PreferenceObjective(TreeObjective[PairExample]):
             "rejected_log_ratio": logps.rejected_log_ratio.detach(),
             "nll": rpo_term(logps.chosen, logps.chosen_tokens).detach(),
         }
-        return Terms(self.loss(logps), columns)
+        loss = self.loss(logps)
+        if items[0].weight is not None:
+            columns["weight"] = chosen.new_tensor([p.weight for p in items])
+            loss = columns["weight"] * loss
+        return Terms(loss, columns)
 
     def summarise(self, columns: Columns) -> dict[str, float]:
         """Means over pairs.
 
         rewards/* are beta times log-ratios; rewards/accuracies counts a tie as half, and
         rewards/tie_rate says how many there are; log_ratio_gap is the margin without beta, to
-        compare across betas; nll_loss is the chosen completion's, per token.
+        compare across betas; nll_loss is the chosen completion's, per token. Only `loss` is
+        weighted; effective_pairs says how many pairs it is the mean of (see `effective_pairs`).
         """
         beta = self.loss.beta
         gap = columns["chosen_log_ratio"] - columns["rejected_log_ratio"]
         wins, ties = (gap > 0).double(), (gap == 0).double()
         chosen = beta * float(columns["chosen_log_ratio"].mean())
         rejected = beta * float(columns["rejected_log_ratio"].mean())
-        return {
+        metrics = {}
+        if "weight" in columns:
+            metrics["effective_pairs"] = effective_pairs(columns["weight"].numpy())
+        return metrics | {
             "loss": float(columns["loss"].mean()),
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,

@@ -1,10 +1,10 @@
 """Log-probabilities of all pairs under the reference policy: computed once, kept in a table."""
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import pyarrow as pa
 
@@ -17,18 +17,21 @@ from evals.models.checkpoints import (
 )
 from schemas.errors import ConfigError, StaleInputError
 from schemas.ids import content_id
-from schemas.parquet import ShardedTable, read_rows
+from schemas.parquet import read_table, write_table
 from schemas.stage import Progress
 from schemas.tables import Table
 from stages.training.adapters import fold_adapter
 from stages.training.config import TrainingConfig
 from stages.training.dpo import PairExample, pair_logps
-from stages.training.engines import Engine
+from stages.training.engines import Engine, open_engine
 from stages.training.precision import matmul_precision
+from stages.training.reference_cache import ReferenceCache, tokens_digest
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from stages.training.reference_cache import Logps
 
 REFERENCE_LOGPS = Table(
     name="reference_logps",
@@ -47,8 +50,7 @@ REFERENCE_LOGPS = Table(
     key=("pair_id",),
 )
 
-# Pairs per shard. Shards are cut from the whole list, so that a resumed pass forms the batches of
-# an undisturbed one and the numbers are the same to the last bit.
+# Pairs that are lost at most when the process dies.
 _SHARD_PAIRS = 512
 
 
@@ -56,7 +58,22 @@ def reference_fingerprint(
     source: ModelSource, tokenizer: "PreTrainedTokenizerBase", dtype: Dtype
 ) -> str:
     """What reference log-probabilities depend on: weights, layout of the text, and precision."""
-    return content_id("reference", model_fingerprint(source), str(tokenizer.chat_template), dtype)
+    weights = model_fingerprint(source)
+    return content_id(
+        "reference", weights, _hub_commit(source), str(tokenizer.chat_template), dtype
+    )
+
+
+def _hub_commit(source: ModelSource) -> str:
+    """The commit that a hub id stands for now: a branch moves on, and its weights with it."""
+    if source.files():
+        return ""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
+    )
+    return str(getattr(config, "_commit_hash", None) or "")
 
 
 def open_reference(
@@ -76,15 +93,97 @@ def open_reference(
     return model
 
 
-class ReferencePass:
-    """One pass of the reference policy over all pairs, kept in `reference_logps.parquet`."""
+class PairScorer:
+    """Log-probabilities of pairs under a model that is opened when it is first needed.
 
-    def __init__(self, folder: Path, fingerprint: str, pairs: Sequence[PairExample]) -> None:
+    On a CPU each pair goes through the model alone. It costs no more than packing, as no prompt is
+    computed twice, and its numbers are then the same to the last bit whatever else is asked, so
+    they can be kept. A GPU needs packs to be busy; there they are the same up to rounding.
+    """
+
+    def __init__(
+        self, model: "Callable[[], PreTrainedModel]", config: TrainingConfig, progress: Progress
+    ) -> None:
+        """`config` says in which precision, and how large a pack may be."""
+        self._open = model
+        self._config = config
+        self._progress = progress
+
+    def __call__(self, pairs: Sequence[PairExample]) -> "Logps":
+        """Summed log-probabilities of chosen and rejected: float64 (n, 2)."""
+        import numpy as np
+
+        found: dict[str, tuple[float, float]] = {}
+        with matmul_precision(self._config.matmul_precision):
+            for batch in self._batches(pairs):
+                chosen, rejected = pair_logps(self._model, self._engine, batch)
+                both = zip(chosen.tolist(), rejected.tolist(), strict=True)
+                found |= dict(zip([pair.key for pair in batch], both, strict=True))
+        return np.array([found[pair.key] for pair in pairs])
+
+    @cached_property
+    def _model(self) -> "PreTrainedModel":
+        return self._open()
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return open_engine(self._model, self._config, self._progress)
+
+    def _batches(self, pairs: Sequence[PairExample]) -> list[list[PairExample]]:
+        if self._model.device.type == "cpu":
+            return [[pair] for pair in pairs]
+        size = self._config.micro_batch_size or self._config.batch_size
+        return self._engine.micro_batches(pairs, size)
+
+
+class _Attached(Sequence[PairExample]):
+    """Pairs with their reference log-probabilities, each joined when it is asked for."""
+
+    def __init__(
+        self, pairs: Sequence[PairExample], known: Mapping[str, tuple[float, float]]
+    ) -> None:
+        self._pairs = pairs
+        self._known = known
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> PairExample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PairExample]: ...
+    def __getitem__(self, index: int | slice) -> PairExample | Sequence[PairExample]:
+        if isinstance(index, slice):
+            return _Attached(self._pairs[index], self._known)
+        pair = self._pairs[index]
+        chosen, rejected = self._known[pair.key]
+        return replace(pair, reference_chosen=chosen, reference_rejected=rejected)
+
+
+class ReferencePass:
+    """What the reference policy says of all pairs, kept in `reference_logps.parquet`.
+
+    Only what neither that table nor the cache knows goes through the model.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        pairs: Sequence[PairExample],
+        cache: ReferenceCache,
+    ) -> None:
         """`fingerprint` names the reference; `pairs` are all that training will ever ask for."""
-        self._folder = folder
         self._path = folder / REFERENCE_LOGPS.file_name
         self.fingerprint = fingerprint
-        self._pairs = sorted(pairs, key=lambda pair: pair.key)
+        self._pairs = pairs
+        self._cache = cache
+        self._keys = [pair.key for pair in pairs]
+        self._rows = {key: row for row, key in enumerate(self._keys)}
+
+    @cached_property
+    def _digests(self) -> list[bytes]:
+        return [tokens_digest(pair) for pair in self._pairs]
 
     @property
     def is_finished(self) -> bool:
@@ -95,69 +194,52 @@ class ReferencePass:
         """
         if not self._path.exists():
             return False
-        rows = read_rows(self._path, REFERENCE_LOGPS)
-        self._refuse_other({row["reference"] for row in rows})
-        return {row["pair_id"] for row in rows} == {pair.key for pair in self._pairs}
+        table = read_table(self._path, REFERENCE_LOGPS)
+        self._refuse_other(set(table["reference"].unique().to_pylist()))
+        return set(table["pair_id"].to_pylist()) == set(self._keys)
 
     def compute(
-        self,
-        model: "PreTrainedModel",
-        engine: Engine,
-        config: TrainingConfig,
-        progress: Progress,
+        self, score: "Callable[[Sequence[PairExample]], Logps]", progress: Progress
     ) -> None:
-        """Run the reference over the pairs that no finished shard holds, and write the table."""
-        batch_size = config.micro_batch_size or config.batch_size
-        table = ShardedTable(self._folder, REFERENCE_LOGPS)
-        self._refuse_other({value for (value,) in table.done("reference")})
-        shards = [
-            self._pairs[i : i + _SHARD_PAIRS] for i in range(0, len(self._pairs), _SHARD_PAIRS)
-        ]
-        with progress.task("reference", len(self._pairs), "pair") as task:
-            for number, shard in enumerate(shards):
-                if number >= len(table.shards()):
-                    with matmul_precision(config.matmul_precision):
-                        table.append(list(self._rows(model, engine, shard, batch_size)))
+        """Write the table; `score` (see `PairScorer`) is only asked for what is not known yet."""
+        import numpy as np
+
+        logps = self._cache.look_up(self._digests)
+        missing = np.flatnonzero(np.isnan(logps).any(axis=1))
+        if len(missing) < len(logps):
+            progress.note(f"reference: {len(logps) - len(missing)} of {len(logps)} pairs are known")
+        with progress.task("reference", len(missing), "pair") as task:
+            for start in range(0, len(missing), _SHARD_PAIRS):
+                shard = missing[start : start + _SHARD_PAIRS].tolist()
+                logps[shard] = score([self._pairs[row] for row in shard])
+                self._cache.add([self._digests[row] for row in shard], logps[shard])
                 task.advance(len(shard))
-        table.merge(["pair_id"])
+        self._write(logps)
 
-    def attach(self, pairs: Sequence[PairExample]) -> list[PairExample]:
+    def attach(self, pairs: Sequence[PairExample]) -> Sequence[PairExample]:
         """The pairs with the reference's log-probabilities, joined by id."""
-        # A process that died while it joined the shards has left them beside the table.
-        shutil.rmtree(self._folder / f"{REFERENCE_LOGPS.name}.shards", ignore_errors=True)
-        known = {row["pair_id"]: row for row in read_rows(self._path, REFERENCE_LOGPS)}
-        return [
-            replace(
-                pair,
-                reference_chosen=known[pair.key]["chosen_logps"],
-                reference_rejected=known[pair.key]["rejected_logps"],
-            )
-            for pair in pairs
-        ]
+        table = read_table(self._path, REFERENCE_LOGPS)
+        columns = (table["chosen_logps"].to_pylist(), table["rejected_logps"].to_pylist())
+        known = dict(zip(table["pair_id"].to_pylist(), zip(*columns, strict=True), strict=True))
+        return _Attached(pairs, known)
 
-    def _rows(
-        self,
-        model: "PreTrainedModel",
-        engine: Engine,
-        pairs: Sequence[PairExample],
-        batch_size: int,
-    ) -> Iterator[dict[str, object]]:
-        for batch in engine.micro_batches(pairs, batch_size):
-            chosen, rejected = pair_logps(model, engine, batch)
-            for pair, c, r in zip(batch, chosen.tolist(), rejected.tolist(), strict=True):
-                yield {
-                    "pair_id": pair.key,
-                    "reference": self.fingerprint,
-                    "chosen_logps": c,
-                    "rejected_logps": r,
-                    "chosen_tokens": len(pair.chosen_ids),
-                    "rejected_tokens": len(pair.rejected_ids),
-                }
+    def _write(self, logps: "Logps") -> None:
+        lengths = [[len(ids) for ids in pair.branches] for pair in self._pairs]
+        table = pa.table(
+            [
+                self._keys,
+                [self.fingerprint] * len(self._keys),
+                *logps.T,
+                *([row[side] for row in lengths] for side in (0, 1)),
+            ],
+            names=REFERENCE_LOGPS.schema.names,
+        )
+        write_table(self._path, REFERENCE_LOGPS, table.sort_by("pair_id"))
 
     def _refuse_other(self, fingerprints: set[str]) -> None:
         if fingerprints - {self.fingerprint}:
             raise StaleInputError(
                 f"{self._path}: made by another reference policy than the recipe has now "
                 f"({sorted(fingerprints)[0][:12]}, now {self.fingerprint[:12]}); delete "
-                f"{self._folder} and train again"
+                f"{self._path.parent} and train again"
             )

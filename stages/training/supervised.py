@@ -10,9 +10,12 @@ from stages.training.engines import Scores, Terms, open_engine
 from stages.training.loop import TrainingRun, train
 from stages.training.metrics import PERFORMANCE
 from stages.training.objective import Columns, TreeObjective
+from stages.training.token_store import StoredItem, TokenTable, TokenView
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from stages.training.token_store import Rows
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,16 @@ class CompletionLikelihood(TreeObjective[TokenExample]):
         return metrics
 
 
+def view_examples(table: TokenTable, rows: "Rows") -> TokenView[TokenExample]:
+    """Rows of a table of prompts with one completion each as examples."""
+
+    def make(stored: StoredItem) -> TokenExample:
+        prompt, completion = stored.parts
+        return TokenExample(stored.key, prompt, completion)
+
+    return TokenView(table, rows, make)
+
+
 def train_supervised(
     model: "PreTrainedModel",
     examples: Sequence[TokenExample],
@@ -96,6 +109,6 @@ def train_supervised(
         "train": len(examples),
         "held_out": len(measured),
         "steps": int(rows[-1]["step"]),
-        "trained_tokens": sum(len(e.completion_ids) for e in examples),
+        "trained_tokens": sum(len(example.completion_ids) for example in examples),
     }
     return SupervisedResult(counts, {k: v for k, v in rows[-1].items() if k not in PERFORMANCE})

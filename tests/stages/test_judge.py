@@ -101,10 +101,11 @@ def test_examples_are_what_scoring_reads_and_one_token() -> None:
     for unit in (*TRAIN, labelled("q", "x", "y", "Tie")):
         as_given, exchanged = examples_of(labels, unit)
         for example, shown in ((as_given, unit), (exchanged, unit.swap())):
-            tokens = [*example.prompt_ids, *example.completion_ids]
+            prompt, completion = example.parts
+            tokens = [*prompt, *completion]
             assert tokens[:-1] == labels.prompt_ids(shown.comparison)
             assert tokens[-1] == labels.ids[shown.label]
-            assert len(example.completion_ids) == 1
+            assert len(completion) == 1
         assert as_given.key != exchanged.key
 
 

@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from schemas.errors import StaleInputError
-from schemas.parquet import read_rows
 from schemas.stage import SilentProgress, StageContext
 from stages.training.adapters import add_lora, fold_adapter
 from stages.training.config import LoraConfig, TrainingConfig
 from stages.training.dpo import PairExample, PreferenceObjective, pair_logps
 from stages.training.engines import PaddedEngine
-from stages.training.guard import ChosenGuard
+from stages.training.guard import Guard
 from stages.training.loop import TrainingRun, train
 from stages.training.losses import SigmoidLoss
-from stages.training.reference import REFERENCE_LOGPS, ReferencePass
+from stages.training.watch_config import GuardSettings
 
 NewModel = Callable[[], Any]
 
@@ -112,70 +110,14 @@ def test_gradient_equals_two_plain_forwards(
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-4)
 
 
-def test_reference_pass_is_computed_once_and_joined_by_id(
-    start_model: Any,
-    referenced: list[PairExample],
-    pairs: list[PairExample],
-    config: TrainingConfig,
-    tmp_path: Path,
-) -> None:
-    first = ReferencePass(tmp_path, "one", pairs)
-    assert not first.is_finished
-    first.compute(start_model, PaddedEngine(), config, SilentProgress())
-    again = ReferencePass(tmp_path, "one", list(reversed(pairs)))
-    assert again.is_finished
-    attached = again.attach(list(reversed(pairs)))
-    for ours, expected in zip(attached, reversed(referenced), strict=True):
-        assert ours.key == expected.key
-        assert ours.reference_chosen == pytest.approx(expected.reference_chosen, abs=1e-5)
-        assert ours.reference_rejected == pytest.approx(expected.reference_rejected, abs=1e-5)
-    with pytest.raises(StaleInputError, match="another reference policy"):
-        _ = ReferencePass(tmp_path, "two", pairs).is_finished
-
-
-def test_interrupted_reference_pass_ends_with_the_same_bytes(
-    start_model: Any,
-    pairs: list[PairExample],
-    config: TrainingConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("stages.training.reference._SHARD_PAIRS", 5)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    ReferencePass(whole, "one", pairs).compute(
-        start_model, PaddedEngine(), config, SilentProgress()
-    )
-    rows_of = ReferencePass._rows
-    calls = 0
-
-    def dies_in_the_third(self: ReferencePass, *args: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return rows_of(self, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ReferencePass, "_rows", dies_in_the_third)
-        with pytest.raises(KeyboardInterrupt):
-            ReferencePass(cut, "one", pairs).compute(
-                start_model, PaddedEngine(), config, SilentProgress()
-            )
-    ReferencePass(cut, "one", pairs).compute(start_model, PaddedEngine(), config, SilentProgress())
-    name = REFERENCE_LOGPS.file_name
-    assert (cut / name).read_bytes() == (whole / name).read_bytes()
-    assert [p.name for p in cut.iterdir()] == [name]
-    assert len(read_rows(cut / name, REFERENCE_LOGPS)) == len(pairs)
-
-
 def test_guard_speaks_once_when_chosen_falls_visibly() -> None:
     progress = SilentProgress()
-    guard = ChosenGuard(0.1, progress, held_out=True)
+    guard = Guard(GuardSettings(), 0.1, progress, held_out=True)
     for step, fall in enumerate([0.0, 0.9, 1.9, 2.1, 9.0]):
         row = {"step": step, "eval_rewards/chosen": -0.1 * fall, "eval_logps/chosen": -20 - fall}
         guard.begin([row])
         guard.begin([{"step": step, "rewards/chosen": -9.0, "logps/chosen": -99.0}])
-    assert guard.first_step == 3  # a tenth of 20 nats
+    assert guard.first_step("chosen_fell") == 3  # a tenth of 20 nats
     assert len(progress.warnings) == 1
     assert "step 3" in progress.warnings[0]
 
