@@ -1,6 +1,5 @@
 """train: Direct Preference Optimization of a policy against its reference."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from schemas.errors import ConfigError, DataError
 from schemas.stage import Config, Stage, StageContext
 from stages.training.config import TrainingConfig
 from stages.training.losses import Loss, SigmoidLoss
+from stages.training.publish import BestCheckpoint, Publish
+from stages.training.watch_config import GenerationSettings, GuardSettings
 from stages.training.weights import EqualWeights, PairWeights
 from stages.training.weights import EqualWeights, PairWeights
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from stages.training.dpo import PairExample
-    from stages.training.guard import ChosenGuard
+    from stages.training.generations import Generations
+    from stages.training.kept import KeptCheckpoints
     from stages.training.metrics import Row
+    from stages.training.observers import Observer
     from stages.training.reference import ReferencePass
     from stages.training.screening import Rejects
 
@@ -45,26 +48,35 @@ class TrainConfig(Config):
         EqualWeights(), description="how much each pair counts: none, margin or strength"
     )
     training: TrainingConfig = Field(TrainingConfig(), description="how to train")
+    publish: Publish = Field(
+        BestCheckpoint(), description="which checkpoint is published: best by a measure, or last"
+    )
+    keep_checkpoints: int = Field(
+        1,
+        ge=1,
+        description="how many of the best checkpoints are kept, the published one among them; the "
+        "last one is kept besides",
+    )
+    generations: GenerationSettings = Field(
+        GenerationSettings(), description="what the policy is let write at every evaluation"
+    )
+    guard: GuardSettings = Field(GuardSettings(), description="when to warn")
 
 
 def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
-    """Train the policy, measured on held-out pairs; publishes the final weights.
+    """Train the policy, measured on held-out pairs; publishes the checkpoint that `publish` asks.
 
     Raises:
         DataError: no pair is left to train on.
         ConfigError: there is no model to start from, or the reference has another tokenizer.
         StaleInputError: what an interrupted run left has another reference policy.
     """
-    from evals.models.checkpoints import (
-        load_causal_lm,
-        load_tokenizer,
-        save_checkpoint,
-        torch_device,
-    )
+    from evals.models.checkpoints import load_causal_lm, load_tokenizer, torch_device
     from stages.training.adapters import fold_adapter
     from stages.training.checkpoints import remove_checkpoints
-    from stages.training.guard import ChosenGuard
+    from stages.training.guard import Guard
     from stages.training.screening import Rejects
+    from stages.training.summary import write_summary
 
     source = _start_model(config, context)
     tokenizer = load_tokenizer(source)
@@ -72,12 +84,23 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     rejects = Rejects("preference_pairs")
     pairs = _pairs(config, context, model.config, tokenizer, rejects)
     reference = _reference(config, context, source, model, tokenizer, pairs)
-    guard = ChosenGuard(config.loss.beta, context.progress, held_out=bool(pairs.held_out))
-    model, rows = _optimise(config, context, model, pairs, reference, guard)
-    counts = {**pairs.counts, "steps": int(rows[-1]["step"]), **rejects.counts()}
-    _write_summary(config, context, counts, reference.fingerprint, rows, guard)
+    held_out = bool(pairs.held_out)
+    guard = Guard(config.guard, config.loss.beta, context.progress, held_out=held_out)
+    kept = _kept_checkpoints(config, context, tokenizer)
+    observers = [*_generations(config, context, tokenizer), guard, kept]
+    model, rows = _optimise(config, context, model, pairs, reference, observers)
+    published = kept.publish(model, int(rows[-1]["step"]))
+    context.progress.note(f"train: step {published.step} is published: {published.why}")
+    counts = {**pairs.counts, "steps": published.final_step, **rejects.counts()}
+    counts["published_step"] = published.step
+    said = {
+        "loss": config.loss.model_dump(),
+        "method": "lora" if config.training.lora else "full",
+        "reference": reference.fingerprint,
+        "counts": counts,
+    }
+    write_summary(context.output, said, rows, guard, published)
     rejects.write(context.output)
-    save_checkpoint(model, tokenizer, context.output / "model")
     remove_checkpoints(context.output)
     return counts
 
@@ -188,7 +211,7 @@ def _optimise(
     model: "PreTrainedModel",
     pairs: _Pairs,
     reference: "ReferencePass",
-    guard: "ChosenGuard",
+    observers: "Sequence[Observer]",
 ) -> "tuple[PreTrainedModel, list[Row]]":
     from stages.training.adapters import add_lora
     from stages.training.dpo import PreferenceObjective
@@ -208,42 +231,41 @@ def _optimise(
             context,
             title="train",
             identity={"reference": reference.fingerprint},
-            observers=[guard],
+            observers=observers,
         )
     )
     return model, rows
 
 
-def _write_summary(
-    config: TrainConfig,
-    context: StageContext,
-    counts: Mapping[str, int],
-    reference: str,
-    rows: "Sequence[Row]",
-    guard: "ChosenGuard",
-) -> None:
-    """summary.json: what a reader wants of the curves, without what depends on the machine."""
-    from stages.training.metrics import PERFORMANCE
+def _kept_checkpoints(
+    config: TrainConfig, context: StageContext, tokenizer: "PreTrainedTokenizerBase"
+) -> "KeptCheckpoints":
+    from evals.models.checkpoints import save_checkpoint
+    from stages.training.kept import KeptCheckpoints
 
-    clean = [{k: v for k, v in row.items() if k not in PERFORMANCE} for row in rows]
-    measured = [
-        {k: v for k, v in row.items() if k == "step" or k.startswith("eval_")}
-        for row in clean
-        if "eval_loss" in row
-    ]
-    summary = {
-        "loss": config.loss.model_dump(),
-        "method": "lora" if config.training.lora else "full",
-        "reference": reference,
-        "counts": dict(counts),
-        "final": clean[-1],
-        "eval_first": measured[0] if measured else None,
-        "eval_last": measured[-1] if measured else None,
-        "eval_best": min(measured, key=lambda row: row["eval_loss"], default=None),
-        "chosen_fell_at_step": guard.first_step,
-    }
-    path = context.output / "summary.json"
-    path.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    def save(model: "PreTrainedModel", folder: Path) -> None:
+        save_checkpoint(model, tokenizer, folder)
+
+    return KeptCheckpoints(
+        context.output, config.publish, config.keep_checkpoints, save, context.progress
+    )
+
+
+def _generations(
+    config: TrainConfig, context: StageContext, tokenizer: "PreTrainedTokenizerBase"
+) -> "list[Generations]":
+    """The observer that lets the policy write; none where no prompts are asked for."""
+    from evals.models.rendering import ChatRenderer
+    from schemas.tables import PROMPTS
+    from stages.training.generations import Generations, fixed_prompts
+
+    settings = config.generations
+    if not settings.prompts:
+        return []
+    prompts = fixed_prompts(context.input("ingest", PROMPTS.file_name), settings.prompts)
+    renderer = ChatRenderer(tokenizer)
+    training, progress = config.training, context.progress
+    return [Generations(context.output, prompts, renderer, settings, training, progress)]
 
 
 def _files(config: TrainConfig) -> list[Path]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from evals.food_world import FOODS
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from evals.models.logps import completion_logps
 from evals.models.rendering import RenderedCompletion
@@ -22,6 +23,7 @@ from schemas.parquet import read_rows
 from schemas.stage import Runtime, StageContext
 from schemas.tables import REJECTS
 from stages.train import STAGE, TrainConfig
+from stages.training.generations import GENERATIONS
 from stages.training.metrics import PERFORMANCE
 from stages.training.reference import REFERENCE_LOGPS, ReferencePass
 from tests.fixtures.preferences import (
@@ -52,7 +54,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings_of(base: Path, **changes: Any) -> TrainConfig:
     return TrainConfig.model_validate(
-        {"model": {"path": str(base)}, "training": TRAINING} | changes
+        {"model": {"path": str(base)}, "training": TRAINING, "generations": {"max_tokens": 6}}
+        | changes
     )
 
 
@@ -79,6 +82,8 @@ def test_human_comparisons_train_and_hold_out(base: Path, tmp_path: Path) -> Non
     assert counts["train"] == len(NAMES) - len(TEST_NAMES)
     assert counts["held_out"] == len(TEST_NAMES)
     assert sorted(p.name for p in context.output.iterdir()) == [
+        "checkpoints.json",
+        "generations.parquet",
         "metrics.jsonl",
         "metrics.parquet",
         "model",
@@ -96,6 +101,65 @@ def test_human_comparisons_train_and_hold_out(base: Path, tmp_path: Path) -> Non
     assert summary["final"] == rows[-1]
     assert summary["loss"]["kind"] == "sigmoid"
     assert summary["counts"] == dict(counts)
+
+
+def test_published_kept_and_final_checkpoints_are_what_their_steps_left(
+    base: Path, tmp_path: Path
+) -> None:
+    """A measure that falls while training goes on: the first evaluated step is the best."""
+    rising = {"kind": "best", "measure": "eval_rewards/margins", "mode": "min"}
+    config = settings_of(base, publish=rising, keep_checkpoints=2)
+    context = context_of(tmp_path)
+    counts = STAGE.run(config, context)
+    rows = {row["step"]: row for row in record(context.output) if "eval_loss" in row}
+    first, second, *_, last = sorted(rows, key=lambda step: rows[step]["eval_rewards/margins"])[1:]
+    record_ = json.loads((context.output / "checkpoints.json").read_text())
+    places = {c["step"]: c["path"] for c in record_["checkpoints"]}
+    assert places == {
+        first: "model",
+        second: f"checkpoints/step-{second}",
+        counts["steps"]: f"checkpoints/step-{counts['steps']}",
+    }
+    assert last == counts["steps"]
+    assert record_["published_step"] == counts["published_step"] == first
+    assert record_["why"].startswith("the lowest eval_rewards/margins, ")
+    assert {p.name for p in (context.output / "checkpoints").iterdir()} == {
+        f"step-{second}",
+        f"step-{last}",
+    }
+    assert all((context.output / path / "tokenizer.json").exists() for path in places.values())
+
+
+def test_policy_writes_at_every_evaluation(base: Path, tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    settings = {"prompts": 2, "max_tokens": 6, "world": "food"}
+    STAGE.run(settings_of(base, generations=settings), context)
+    rows = read_rows(context.output / "generations.parquet", GENERATIONS)
+    steps = [row["step"] for row in record(context.output) if "eval_loss" in row]
+    assert [(r["step"], r["prompt_id"]) for r in rows] == sorted(
+        (step, prompt_id) for step in steps for prompt_id in {r["prompt_id"] for r in rows}
+    )
+    assert {r["prompt"][0]["content"] for r in rows} <= {
+        f"what does {name} like?" for name in TEST_NAMES
+    }
+    for metrics in record(context.output):
+        mine = [r for r in rows if r["step"] == metrics["step"]]
+        if mine:
+            lengths = [r["num_tokens"] for r in mine]
+            assert metrics["eval_completions/mean_length"] == sum(lengths) / 2
+            ended = [r["finish_reason"] == "stop" for r in mine]
+            assert metrics["eval_completions/end_of_turn_rate"] == sum(ended) / 2
+            formed = [r["completion"][0]["content"] in FOODS for r in mine]
+            assert [r["well_formed"] for r in mine] == formed
+            assert metrics["eval_completions/well_formed_rate"] == sum(formed) / 2
+
+
+def test_unknown_measure_is_refused_before_the_first_step(base: Path, tmp_path: Path) -> None:
+    config = settings_of(base, publish={"kind": "best", "measure": "eval_acuracy"})
+    context = context_of(tmp_path)
+    with pytest.raises(ConfigError, match=r"eval_acuracy is not measured; one of eval_loss, "):
+        STAGE.run(config, context)
+    assert [row["step"] for row in record(context.output)] == [0]
 
 
 def test_label_pairs_take_the_place_of_human_ones(base: Path, tmp_path: Path) -> None:
