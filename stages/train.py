@@ -15,7 +15,6 @@ from stages.training.losses import Loss, SigmoidLoss
 from stages.training.publish import BestCheckpoint, Publish
 from stages.training.watch_config import GenerationSettings, GuardSettings
 from stages.training.weights import EqualWeights, PairWeights
-from stages.training.weights import EqualWeights, PairWeights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,9 +39,6 @@ class TrainConfig(Config):
     )
     loss: Loss = Field(
         SigmoidLoss(), description="sigmoid (DPO), ipo, hinge, length_normalised, simpo or orpo"
-    )
-    weights: PairWeights = Field(
-        EqualWeights(), description="how much each pair counts: none, margin or strength"
     )
     weights: PairWeights = Field(
         EqualWeights(), description="how much each pair counts: none, margin or strength"
