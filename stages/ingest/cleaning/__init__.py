@@ -1,0 +1,1 @@
+"""Cleaning: filters, near-duplicates, overlap with evaluation sets, and mixtures of sources."""

@@ -1,0 +1,149 @@
+"""Each rule on examples that pass and examples that do not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from schemas.errors import DataError
+from schemas.labels import Message, Preference
+from stages.ingest.cleaning.filters import Filter, is_refusal, screen
+from stages.ingest.examples import (
+    ComparisonExample,
+    DemonstrationExample,
+    Example,
+    PromptExample,
+)
+
+
+def turn(role: str, text: str) -> list[Message]:
+    return [{"role": role, "content": text}]
+
+
+def pair(
+    a: str = "yes", b: str = "no", label: str = "A", prompt: str = "Hi", **more: Any
+) -> ComparisonExample:
+    answers = (turn("assistant", a), turn("assistant", b))
+    return ComparisonExample(turn("user", prompt), *answers, Preference(label), **more)
+
+
+SORRY, FINE = "I'm sorry, but I can't help with that.", "Of course: boil it."
+
+
+@pytest.mark.parametrize(
+    ("rule", "example", "detail"),
+    [
+        ({"kind": "length_ratio", "max_ratio": 3}, pair("x" * 9, "yyy"), None),
+        ({"kind": "length_ratio", "max_ratio": 3}, pair("x" * 10, "yyy"), "10 to 3 characters"),
+        ({"kind": "language", "allowed": ["English"]}, pair(language="english"), None),
+        ({"kind": "language", "allowed": ["English"]}, pair(language="de"), "tagged de"),
+        ({"kind": "language", "allowed": ["English"]}, pair(), None),
+        (
+            {"kind": "language", "allowed": ["en"], "untagged": "reject"},
+            pair(),
+            "no language tag",
+        ),
+        ({"kind": "empty"}, pair("5", "日"), None),
+        ({"kind": "empty"}, pair("...", "no"), "completion 1 without a letter or digit"),
+        ({"kind": "empty"}, pair(prompt="?!"), "prompt without a letter or digit"),
+        (
+            {"kind": "identical"},
+            pair("Yes, sir", "yes!  SIR"),
+            "the completions are the same words",
+        ),
+        ({"kind": "identical"}, pair("Yes, sir", "yes, sire"), None),
+        ({"kind": "identical"}, pair("...", "!!!"), None),
+        ({"kind": "refusal_pairs"}, pair(SORRY, "Sorry, I cannot."), "both refused"),
+        ({"kind": "refusal_pairs"}, pair(SORRY, FINE), None),
+        ({"kind": "refusal_pairs", "where": "chosen"}, pair(SORRY, FINE), "chosen refused"),
+        ({"kind": "refusal_pairs", "where": "chosen"}, pair(SORRY, FINE, "B"), None),
+        (
+            {"kind": "refusal_pairs", "where": "rejected"},
+            pair(SORRY, FINE, "B"),
+            "rejected refused",
+        ),
+        ({"kind": "refusal_pairs", "where": "chosen"}, pair(SORRY, FINE, "Tie"), None),
+        ({"kind": "refusal_pairs", "where": "either"}, pair(SORRY, FINE, "Tie"), "either refused"),
+        ({"kind": "min_margin", "min_margin": 2}, pair(strength=2.0), None),
+        ({"kind": "min_margin", "min_margin": 2}, pair(strength=1.5), "strength 1.5 below 2"),
+        ({"kind": "min_margin", "min_margin": 2}, pair(), None),
+        ({"kind": "min_margin", "min_margin": 2, "unknown": "reject"}, pair(), "no strength"),
+        ({"kind": "min_margin", "min_margin": 2}, pair(label="Tie", strength=0.0), "a tie"),
+        ({"kind": "max_characters", "limit": 5}, pair("yes", "no"), None),
+        ({"kind": "max_characters", "limit": 4}, pair("yes", "no"), "5 characters, at most 4"),
+    ],
+)
+def test_rules(rule: dict[str, Any], example: Example, detail: str | None) -> None:
+    found = screen([TypeAdapter(Filter).validate_python(rule)], example, "s")
+    assert (found and (found.reason, found.detail)) == (detail and (rule["kind"], detail))
+
+
+@pytest.mark.parametrize(
+    ("said", "refuses"),
+    [
+        (SORRY, True),
+        ("I apologize, but as an AI language model I do not have opinions.", True),
+        ("As an AI, I don't have feelings.", True),
+        ("I cannot assist with that.", True),
+        ("Unfortunately, I'm not able to do this.", True),
+        ("I won’t do that.", True),
+        ("Sorry to hear that! Have you tried tea?", False),
+        ("I'm sorry for your loss.", False),
+        ("Unfortunately the shop closed in 1990.", False),
+        ("You can't go wrong with pizza. I'm sorry I have only one.", False),
+        ("", False),
+    ],
+)
+def test_refusals_open_with_a_denial(said: str, refuses: bool) -> None:
+    assert is_refusal(said) is refuses
+
+
+def test_rules_of_pairs_let_other_rows_pass() -> None:
+    rules = [
+        TypeAdapter(Filter).validate_python(rule)
+        for rule in (
+            {"kind": "length_ratio"},
+            {"kind": "identical"},
+            {"kind": "refusal_pairs"},
+            {"kind": "min_margin", "min_margin": 1, "unknown": "reject"},
+        )
+    ]
+    assert screen(rules, PromptExample(turn("user", "Hi")), "s") is None
+    shown = DemonstrationExample(turn("user", "Hi"), turn("assistant", SORRY))
+    assert screen(rules, shown, "s") is None
+
+
+def test_a_rule_may_be_for_some_sources_and_the_first_that_objects_speaks() -> None:
+    rules = [
+        TypeAdapter(Filter).validate_python(rule)
+        for rule in (
+            {"kind": "max_characters", "limit": 1, "sources": ["other"]},
+            {"kind": "identical"},
+            {"kind": "max_characters", "limit": 2},
+        )
+    ]
+    same = pair("a b", "A b")
+    assert [screen(rules, same, s).reason for s in ("mine", "other")] == [  # type: ignore[union-attr]
+        "identical",
+        "max_characters",
+    ]
+
+
+def test_tokens_are_counted_by_the_tokenizer(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    for place in (tmp_path, tmp_path / "tokenizer.json"):
+        rule = {"kind": "max_tokens", "limit": 5, "tokenizer": str(place)}
+        at_most_five = TypeAdapter(Filter).validate_python(rule)
+        assert at_most_five.reject(pair("a b c", "d", prompt="x y"), "s") is None
+        error = at_most_five.reject(pair("a b c", "d e f g", prompt="x y"), "s")
+        assert error is not None
+        assert (error.reason, error.detail) == ("max_tokens", "6 tokens, at most 5")
+    rule = {"kind": "max_tokens", "limit": 5, "tokenizer": str(tmp_path / "none.json")}
+    with pytest.raises(DataError, match=r"none\.json: not a tokenizer"):
+        TypeAdapter(Filter).validate_python(rule).reject(pair(), "s")
