@@ -5,17 +5,27 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import BackendError, StaleInputError
+from stages.training.distributed import current_world
+from stages.training.sharding import (
+    fill,
+    fill_optimizer,
+    gathered,
+    gathered_optimizer,
+    trainable_parameters,
+)
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 CHECKPOINTS = "resume"
 
 Identity = Mapping[str, str]
+_Saved = tuple[int, "dict[str, Tensor]", dict[str, Any]]
 
 
 def save_training_state(
@@ -25,24 +35,26 @@ def save_training_state(
     optimizer: "torch.optim.Optimizer",
     identity: Identity,
 ) -> None:
-    """Write `resume/step-N` atomically, then remove older ones.
+    """Write `resume/step-N` atomically, then remove older ones. All ranks call it, rank 0 writes.
 
     Holds the trainable weights (safetensors), the optimizer's state, the random state, the step
     and `identity`: what the training is defined by beside its config, as the reference policy.
+    The tensors are whole, however many ranks trained them.
     """
     import torch
     from safetensors.torch import save_file
 
+    weights = gathered(trainable_parameters(model))
+    moments = gathered_optimizer(optimizer)
+    if not current_world().is_main:
+        return
     folder = output / CHECKPOINTS / f"step-{step}"
     writing = folder.with_name(f"{folder.name}.writing")
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
-    save_file(
-        {n: p.detach().contiguous() for n, p in model.named_parameters() if p.requires_grad},
-        writing / "trainable.safetensors",
-    )
+    save_file({n: w.contiguous() for n, w in weights.items()}, writing / "trainable.safetensors")
     torch.save(
-        {"optimizer": optimizer.state_dict(), "random": _random_state(model.device)},
+        {"optimizer": moments, "random": _random_state(model.device)},
         writing / "optimizer.pt",
     )
     (writing / "state.json").write_text(json.dumps({"step": step, "identity": dict(identity)}))
@@ -61,29 +73,39 @@ def restore_training_state(
 ) -> int | None:
     """Load the newest checkpoint into model and optimizer; returns its step, None without one.
 
+    All ranks call it; rank 0 reads, whose directory it is.
+
     Raises:
         StaleInputError: the checkpoint belongs to a training with another identity.
         BackendError: the checkpoint does not fit the model.
     """
+    world = current_world()
+    folder = world.agree(_newest(output))
+    if folder is None:
+        return None
+    parameters = trainable_parameters(model)
+    nothing: _Saved = (0, {}, {})
+    step, weights, saved = _read(folder, parameters, identity) if world.is_main else nothing
+    for name, parameter in parameters.items():
+        fill(parameter, weights.get(name))
+    fill_optimizer(optimizer, saved.get("optimizer"))
+    if world.size == 1:
+        _set_random_state(saved["random"])
+    return world.agree(step)
+
+
+def _read(folder: Path, parameters: "Mapping[str, Tensor]", identity: Identity) -> _Saved:
+    """Step, weights and the rest of a checkpoint, checked; raises what the restoring raises."""
     import torch
     from safetensors.torch import load_file
 
-    folder = _newest(output)
-    if folder is None:
-        return None
     state = json.loads((folder / "state.json").read_text())
     _refuse_other_identity(folder, state["identity"], identity)
-    weights = load_file(folder / "trainable.safetensors", device=str(model.device))
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    weights = load_file(folder / "trainable.safetensors")
     if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
         raise BackendError(f"{folder}: weights of another model; delete {folder.parent}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
     saved = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(saved["optimizer"])
-    _set_random_state(saved["random"])
-    return int(state["step"])
+    return int(state["step"]), weights, saved
 
 
 def remove_checkpoints(output: Path) -> None:

@@ -11,11 +11,14 @@ from schemas.errors import BackendError, DataError
 from schemas.stage import StageContext, Task
 from stages.training.checkpoints import restore_training_state, save_training_state
 from stages.training.config import TrainingConfig
-from stages.training.metrics import MetricsLog, Row
-from stages.training.objective import Columns, Objective
+from stages.training.dealing import Dealt
+from stages.training.distributed import seed_rank, share_file
+from stages.training.metrics import METRICS_JSONL, MetricsLog, Row
+from stages.training.objective import Objective
 from stages.training.observers import Observer
 from stages.training.plan import StepPlan
 from stages.training.precision import matmul_precision
+from stages.training.sharding import trainable_parameters, whole
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +75,7 @@ class _Trainer(Generic[Item]):
     def __init__(self, run: TrainingRun[Item]) -> None:
         self.run = run
         self.plan = StepPlan(len(run.items), run.config)
-        self.parameters = [p for p in run.model.parameters() if p.requires_grad]
+        self.parameters = list(trainable_parameters(run.model).values())
         self.optimizer = _adamw(self.parameters, run.config)
         self.micro_batch_size = run.config.micro_batch_size or run.config.batch_size
 
@@ -81,6 +84,7 @@ class _Trainer(Generic[Item]):
         resumed = restore_training_state(
             run.context.output, run.model, self.optimizer, run.identity
         )
+        share_file(run.context.output / METRICS_JSONL)
         log = MetricsLog(run.context.output, resumed)
         try:
             for observer in run.observers:
@@ -128,14 +132,16 @@ class _Trainer(Generic[Item]):
         _training_mode(run.model)
         self.optimizer.zero_grad()
         scale = 1.0 / run.objective.denominator(items)
-        keys: list[str] = []
-        parts: list[Columns] = []
+        dealt = self._dealt(items)
+        seed_rank(run.config.seed, step)
         with _memory_errors(step):
-            for micro in run.objective.micro_batches(items, self.micro_batch_size):
-                parts.append(run.objective.accumulate(run.model, micro, scale))
-                keys += map(run.objective.key, micro)
-            norm, columns = self._clipped(parts)
-        _refuse_not_finite(step, norm, columns["loss"], keys)
+            parts = [
+                run.objective.accumulate(run.model, micro, weight * scale)
+                for micro, weight in dealt.passes()
+            ]
+            norm = self._clip()
+            columns = dealt.columns(parts)
+        _refuse_not_finite(step, norm, columns["loss"], [*map(run.objective.key, dealt.items)])
         learning_rate = self.plan.learning_rate_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -151,12 +157,16 @@ class _Trainer(Generic[Item]):
             "peak_memory_bytes": _peak_memory(run.model.device),
         }
 
-    def _clipped(self, parts: Sequence[Columns]) -> "tuple[float, dict[str, Tensor]]":
-        """Clip the gradients; their norm before that, and the joined columns on the CPU."""
+    def _dealt(self, items: Sequence[Item]) -> Dealt[Item]:
+        objective, size = self.run.objective, self.micro_batch_size
+        return Dealt(items, objective.num_tokens, lambda mine: objective.micro_batches(mine, size))
+
+    def _clip(self) -> float:
+        """Clip the gradients; their norm before that."""
         import torch
 
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.run.config.max_grad_norm)
-        return float(norm), _joined(parts)
+        return float(whole(norm))
 
     def _evaluate(self, step: int) -> Row:
         self.run.model.eval()
@@ -167,8 +177,10 @@ class _Trainer(Generic[Item]):
 
     def _measure_held_out(self) -> Row:
         run = self.run
-        groups = run.objective.micro_batches(run.held_out, self.micro_batch_size)
-        columns = _joined([run.objective.measure(run.model, group) for group in groups])
+        dealt = self._dealt(run.held_out)
+        columns = dealt.columns(
+            [run.objective.measure(run.model, micro) for micro, _ in dealt.passes()]
+        )
         return {f"eval_{k}": v for k, v in run.objective.summarise(columns).items()}
 
     def _save(self, step: int) -> None:
@@ -176,15 +188,6 @@ class _Trainer(Generic[Item]):
         save_training_state(run.context.output, step, run.model, self.optimizer, run.identity)
         for observer in run.observers:
             observer.saved(step)
-
-
-def _joined(parts: Sequence[Columns]) -> "dict[str, Tensor]":
-    """Columns of all micro-batches end to end, moved to the CPU in one transfer."""
-    import torch
-
-    names = list(parts[0])
-    table = torch.stack([torch.cat([part[n].double() for part in parts]) for n in names]).cpu()
-    return dict(zip(names, table.unbind(), strict=True))
 
 
 def _adamw(parameters: "list[torch.nn.Parameter]", config: TrainingConfig) -> "torch.optim.AdamW":
