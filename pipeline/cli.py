@@ -17,6 +17,7 @@ from pipeline.judge_card_command import judge_card
 from pipeline.locks import run_lock
 from pipeline.progress import make_progress
 from pipeline.ranks import execute_on_ranks, on_several_ranks, refuse_several_ranks, said_once
+from pipeline.ranks import execute_on_ranks, on_several_ranks, refuse_several_ranks, said_once
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.rounds import held_out, pick_round, rounds_of, stages_of
 from pipeline.runs import Outcome, Run
@@ -24,6 +25,7 @@ from pipeline.settings_help import settings_help
 from pipeline.stats_command import stats
 from pipeline.win_rate_command import win_rate
 from schemas.errors import ConfigError, PipelineError
+from schemas.manifest import Manifest
 from schemas.stage import Progress, Stage
 
 # What Typer returns instead of letting a KeyboardInterrupt through.
@@ -137,10 +139,19 @@ def _stage_command(stage: Stage[Any]) -> Callable[..., None]:
         number: RoundOption = 1,
         as_json: JsonOption = False,
     ) -> None:
-        first = _open_run(_resolve(recipe, overrides), run_dir)
-        run = _open_round(first, stage, number)
-        with run_lock(first.directory, whole=False):
-            outcome, manifest = run.execute(stage, make_progress())
+        with said_once():
+            loaded = _resolve(recipe, overrides)
+
+        def execute(wrapped: Stage[Any]) -> tuple[Outcome, Manifest]:
+            first = _open_run(loaded, run_dir)
+            run = _open_round(first, stage, number)
+            with run_lock(first.directory, whole=False):
+                return run.execute(wrapped, make_progress())
+
+        done = execute_on_ranks(stage, loaded, execute) if on_several_ranks() else execute(stage)
+        if done is None:  # another rank than 0: it has helped, and has nothing to say
+            return
+        outcome, manifest = done
         _say(f"{stage.name}: {outcome}")
         if as_json:
             record = {"stage": stage.name, "outcome": outcome, "counts": manifest.counts}
@@ -172,6 +183,7 @@ def run(
     """Run every stage of a recipe that is not up to date, and say what came out."""
     from pipeline.outcome import outcome_table, read_summary
 
+    refuse_several_ranks("run")
     if until is not None and until not in BY_NAME:
         raise ConfigError(f"--until {until}: no such stage; one of {', '.join(BY_NAME)}")
     loaded = _resolve(recipe, overrides)
