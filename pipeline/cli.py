@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.chain import BY_NAME, STAGES
+from pipeline.checkpoint_runs import checkpoint_run
 from pipeline.judge_card_command import judge_card
 from pipeline.locks import run_lock
 from pipeline.progress import make_progress
@@ -137,6 +138,14 @@ def _stage_command(stage: Stage[Any]) -> Callable[..., None]:
         run_dir: RunDirOption = None,
         overrides: SetOption = None,
         number: RoundOption = 1,
+        checkpoint_step: Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                hidden=stage.name != "evaluate",
+                help="Evaluate the checkpoint of this step, into RUN/checkpoint-N/evaluate.",
+            ),
+        ] = None,
         as_json: JsonOption = False,
     ) -> None:
         with said_once():
@@ -145,6 +154,8 @@ def _stage_command(stage: Stage[Any]) -> Callable[..., None]:
         def execute(wrapped: Stage[Any]) -> tuple[Outcome, Manifest]:
             first = _open_run(loaded, run_dir)
             run = _open_round(first, stage, number)
+            run = checkpoint_run(run, stage, checkpoint_step)
+            run.claim()
             with run_lock(first.directory, whole=False):
                 return run.execute(wrapped, make_progress())
 

@@ -18,6 +18,9 @@ class EvaluateConfig(SamplingSettings):
     policy: ModelSource | None = Field(
         None, description="the model to evaluate; null takes what [train] has made"
     )
+    checkpoint_step: int | None = Field(
+        None, ge=1, description="the checkpoint of [train] to take; null takes the published one"
+    )
     baseline: ModelSource | None = Field(
         None, description="the model to beat; null takes what training started from"
     )

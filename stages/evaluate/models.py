@@ -1,12 +1,13 @@
 """The two models of an evaluation."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from evals.models.checkpoints import ModelSource, model_fingerprint
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, MissingInputError
 from schemas.manifest import read_manifest
 from schemas.stage import StageContext
 from stages.evaluate import EvaluateConfig
@@ -31,13 +32,38 @@ def contenders(config: EvaluateConfig, context: StageContext) -> Mapping[Role, C
         MissingInputError: a stage left no model behind.
     """
     return {
-        "policy": _contender("policy", config.policy or _trained(context, "train", "policy")),
+        "policy": _contender("policy", _policy(config, context)),
         "baseline": _contender("baseline", config.baseline or _start(context)),
     }
 
 
 def _contender(role: Role, source: ModelSource) -> Contender:
     return Contender(role, source, model_fingerprint(source))
+
+
+def _policy(config: EvaluateConfig, context: StageContext) -> ModelSource:
+    if config.checkpoint_step is None:
+        return config.policy or _trained(context, "train", "policy")
+    if config.policy is not None:
+        raise ConfigError(
+            "evaluate.checkpoint_step: is a step of [train]; leave it out, or evaluate.policy"
+        )
+    return _checkpoint(config.checkpoint_step, context)
+
+
+def _checkpoint(step: int, context: StageContext) -> ModelSource:
+    """The checkpoint of a step, where train has kept it."""
+    if not context.has("train"):
+        raise ConfigError("evaluate.checkpoint_step: the recipe has no [train]")
+    record = json.loads(context.input("train", "checkpoints.json").read_text(encoding="utf-8"))
+    paths = {kept["step"]: kept["path"] for kept in record["checkpoints"]}
+    if step not in paths:
+        known = ", ".join(map(str, sorted(paths)))
+        raise MissingInputError(
+            f"{context.inputs['train']}: no checkpoint of step {step} was kept, only of {known}; "
+            "take one of these, or raise train.keep_checkpoints and train again"
+        )
+    return ModelSource(path=str(context.input("train", paths[step])))
 
 
 def _start(context: StageContext) -> ModelSource:

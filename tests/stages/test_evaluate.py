@@ -15,7 +15,7 @@ from evals.models.samplers import SampleRequest, TransformersSampler, Unsampled
 from evals.saved_verdicts import read_judged
 from evals.win_rate import IDENTICAL
 from evals.win_rate_report import win_rate_report
-from schemas.errors import ConfigError, DataError
+from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.ids import prompt_id, seed_from
 from schemas.labels import Verdict
 from schemas.manifest import Manifest, Provenance
@@ -23,6 +23,7 @@ from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PROMPTS, REJECTS, VERDICTS
 from stages.evaluate import STAGE, EvaluateConfig, flow, sampling
+from stages.evaluate.models import contenders
 from tests.fixtures.samplers import Answer, ScriptedSampler
 from tests.fixtures.tiny_models import tiny_llama
 
@@ -459,3 +460,31 @@ def test_tasks_run_on_real_models_and_a_failing_one_is_a_warning(tmp_path: Path)
         ("well_formed", 6),
     }
     assert sorted(p.name for p in output.iterdir() if p.is_dir()) == ["logs"]
+
+
+def write_checkpoints(world: World, places: dict[int, str]) -> None:
+    train = world.root / "runs" / "train"
+    for step, place in places.items():
+        (train / place).mkdir(parents=True, exist_ok=True)
+        (train / place / "config.json").write_text(json.dumps({"step": step}))
+    record = {"checkpoints": [{"step": step, "path": path} for step, path in places.items()]}
+    (train / "checkpoints.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("step", [20, 40])
+def test_a_kept_checkpoint_is_evaluated_by_its_step(world: World, step: int) -> None:
+    write_checkpoints(world, {20: "model", 40: "checkpoints/step-40"})
+    config = EvaluateConfig(max_tokens=12, checkpoint_step=step)
+    policy = contenders(config, world.context())["policy"]
+    assert json.loads((Path(policy.source.path) / "config.json").read_text()) == {"step": step}
+
+
+def test_a_step_that_was_not_kept_names_those_that_were(world: World) -> None:
+    write_checkpoints(world, {20: "model", 40: "checkpoints/step-40"})
+    with pytest.raises(
+        MissingInputError, match="no checkpoint of step 30 was kept, only of 20, 40"
+    ):
+        contenders(EvaluateConfig(checkpoint_step=30), world.context())
+    both = EvaluateConfig(checkpoint_step=20, policy=ModelSource(path=str(world.root)))
+    with pytest.raises(ConfigError, match=r"leave it out, or evaluate.policy"):
+        contenders(both, world.context())
