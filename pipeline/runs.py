@@ -216,7 +216,7 @@ class Run:
         watch = Stopwatch()
         if resumed:
             progress.note(f"{stage.name}: continuing where it was interrupted")
-        recorder = _WarningRecorder(progress)
+        recorder = _Recorder(progress)
         context = StageContext(
             inputs={
                 name: link.directory
@@ -234,6 +234,7 @@ class Run:
             fingerprint=fingerprint(payload),
             payload=payload,
             counts=dict(counts),
+            notes=recorder.notes,
             warnings=recorder.warnings,
             outputs=outputs_of(partial),
             provenance=watch.provenance(resumed),
@@ -283,14 +284,19 @@ def _present(manifests: Mapping[str, Manifest | None]) -> dict[str, Manifest]:
     return {name: manifest for name, manifest in manifests.items() if manifest}
 
 
-class _WarningRecorder:
-    """Passes progress on, and keeps the warnings for the manifest."""
+class _Recorder:
+    """Passes progress on, and keeps what was said for the manifest."""
 
     def __init__(self, progress: Progress) -> None:
         self.task = progress.task
-        self.note = progress.note
+        self.notes: list[str] = []
         self.warnings: list[str] = []
+        self._note = progress.note
         self._warn = progress.warn
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+        self._note(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)

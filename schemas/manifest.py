@@ -43,7 +43,8 @@ class Manifest(BaseModel):
     """What a stage was made of and what it made.
 
     `fingerprint` is the SHA-256 of `payload` in canonical JSON; `counts` are the stage's own
-    (rows in, kept, rejected by reason); `skipped` marks a stage that the recipe leaves out.
+    (rows in, kept, rejected by reason); `notes` and `warnings` are what it said while it worked;
+    `skipped` marks a stage that the recipe leaves out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +53,7 @@ class Manifest(BaseModel):
     fingerprint: str
     payload: dict[str, Any]
     counts: dict[str, int] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     outputs: dict[str, OutputFile] = Field(default_factory=dict)
     provenance: Provenance

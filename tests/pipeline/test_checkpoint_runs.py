@@ -36,3 +36,11 @@ def test_only_evaluate_has_checkpoints_and_only_kept_ones(run_dir: Path) -> None
     assert "--checkpoint-step: is for evaluate" in said
     said = refusal(prefline(*on(run_dir, "evaluate"), "--checkpoint-step", "999"))
     assert "no checkpoint of step 999 was kept, only of " in said
+
+
+def test_the_manifest_says_which_step_is_published_and_why(finished: Path) -> None:
+    manifest = json.loads((finished / "train" / "manifest.json").read_text())
+    record = json.loads((finished / "train" / "checkpoints.json").read_text())
+    said = f"train: step {record['published_step']} is published: {record['why']}"
+    assert said in manifest["notes"]
+    assert record["why"].startswith("the lowest eval_loss, ")
