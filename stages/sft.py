@@ -46,6 +46,7 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     from evals.models.checkpoints import save_checkpoint
     from stages.training.adapters import add_lora, fold_adapter
     from stages.training.checkpoints import remove_checkpoints
+    from stages.training.distributed import current_world
     from stages.training.screening import Rejects
     from stages.training.supervised import train_supervised, view_examples
 
@@ -62,6 +63,8 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     if config.training.lora:
         model = add_lora(model, config.training.lora, config.training.seed)
     result = train_supervised(model, train, held_out, config.training, context, "sft")
+    if not current_world().is_main:
+        return {}
     rejects.write(context.output)
     save_checkpoint(fold_adapter(model), tokenizer, context.output / "model")
     remove_checkpoints(context.output)
@@ -87,15 +90,16 @@ def _start(
     config: SftConfig, context: StageContext, demonstrations: Path
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The model to train, in float32 on its device, and its tokenizer."""
-    from evals.models.checkpoints import load_causal_lm, load_tokenizer, torch_device
+    from evals.models.checkpoints import load_causal_lm, load_tokenizer
     from stages.training.adapters import fold_adapter
+    from stages.training.distributed import loading_device
     from stages.training.from_scratch import (
         conversation_texts,
         initial_model,
         train_tokenizer,
     )
 
-    device = torch_device(context.runtime)
+    device = loading_device(context.runtime)
     if config.model:
         model = fold_adapter(load_causal_lm(config.model, device))
         return model, load_tokenizer(config.model)
@@ -177,4 +181,5 @@ STAGE = Stage(
     run=run,
     version=2,
     files=_files,
+    trains=lambda config: True,
 )

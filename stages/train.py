@@ -67,16 +67,17 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
         ConfigError: there is no model to start from, or the reference has another tokenizer.
         StaleInputError: what an interrupted run left has another reference policy.
     """
-    from evals.models.checkpoints import load_causal_lm, load_tokenizer, torch_device
+    from evals.models.checkpoints import load_causal_lm, load_tokenizer
     from stages.training.adapters import fold_adapter
     from stages.training.checkpoints import remove_checkpoints
+    from stages.training.distributed import current_world, loading_device
     from stages.training.guard import Guard
     from stages.training.screening import Rejects
     from stages.training.summary import write_summary
 
     source = _start_model(config, context)
     tokenizer = load_tokenizer(source)
-    model = fold_adapter(load_causal_lm(source, torch_device(context.runtime)))
+    model = fold_adapter(load_causal_lm(source, loading_device(context.runtime)))
     rejects = Rejects("preference_pairs")
     pairs = _pairs(config, context, model.config, tokenizer, rejects)
     reference = _reference(config, context, source, model, tokenizer, pairs)
@@ -85,6 +86,8 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     kept = _kept_checkpoints(config, context, tokenizer)
     observers = [*_generations(config, context, tokenizer), guard, kept]
     model, rows = _optimise(config, context, model, pairs, reference, observers)
+    if not current_world().is_main:
+        return {}
     published = kept.publish(model, int(rows[-1]["step"]))
     context.progress.note(f"train: step {published.step} is published: {published.why}")
     counts = {**pairs.counts, "steps": published.final_step, **rejects.counts()}
@@ -171,6 +174,7 @@ def _reference(
 ) -> "ReferencePass":
     """The reference's log-probabilities of all pairs, from disk or from one pass."""
     from stages.training.disk_cache import open_cache
+    from stages.training.distributed import computing_device
     from stages.training.reference import (
         PairScorer,
         ReferencePass,
@@ -182,7 +186,7 @@ def _reference(
     training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
-    how = (training.matmul_precision, device.type)
+    how = (training.matmul_precision, computing_device(start).type)
     cache = ReferenceCache(open_cache(context), fingerprint, *how)
     reference = ReferencePass(context.output, fingerprint, pairs.both, cache)
     if not reference.is_finished:
@@ -213,13 +217,15 @@ def _optimise(
     from stages.training.dpo import PreferenceObjective
     from stages.training.engines import open_engine
     from stages.training.loop import TrainingRun, train
+    from stages.training.sharding import collected, sharded
 
     if config.training.lora:
         model = add_lora(model, config.training.lora, config.training.seed)
-    engine = open_engine(model, config.training, context.progress)
+    trained = sharded(model)
+    engine = open_engine(trained, config.training, context.progress)
     rows = train(
         TrainingRun(
-            model,
+            trained,
             PreferenceObjective(config.loss, engine),
             reference.attach(pairs.train),
             reference.attach(pairs.held_out),
@@ -230,17 +236,17 @@ def _optimise(
             observers=observers,
         )
     )
-    return model, rows
+    return collected(trained), rows
 
 
 def _kept_checkpoints(
     config: TrainConfig, context: StageContext, tokenizer: "PreTrainedTokenizerBase"
 ) -> "KeptCheckpoints":
-    from evals.models.checkpoints import save_checkpoint
     from stages.training.kept import KeptCheckpoints
+    from stages.training.sharding import save_collected
 
     def save(model: "PreTrainedModel", folder: Path) -> None:
-        save_checkpoint(model, tokenizer, folder)
+        save_collected(model, tokenizer, folder)
 
     return KeptCheckpoints(
         context.output, config.publish, config.keep_checkpoints, save, context.progress
@@ -276,4 +282,5 @@ STAGE = Stage(
     run=run,
     version=2,
     files=_files,
+    trains=lambda config: True,
 )

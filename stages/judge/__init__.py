@@ -57,4 +57,5 @@ STAGE = Stage(
     run=_run,
     version=2,
     files=_files,
+    trains=lambda config: config.training is not None,
 )

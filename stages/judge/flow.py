@@ -15,6 +15,7 @@ from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, REJECTS
 from stages.judge import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
+from stages.training.distributed import current_world
 
 
 def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
@@ -27,6 +28,8 @@ def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
     rows = read_rows(context.input("ingest", COMPARISONS.file_name), COMPARISONS)
     train, test = labelled(rows, "train"), labelled(rows, "test")
     rejects, counts = _train(config, train, test, context)
+    if not current_world().is_main:
+        return {}
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
     return counts | _measure(config, test.comparisons[: config.max_card_comparisons], context)
 

@@ -16,7 +16,6 @@ from evals.models.checkpoints import (
     load_causal_lm,
     load_tokenizer,
     save_checkpoint,
-    torch_device,
 )
 from schemas.errors import ConfigError
 from schemas.ids import content_id
@@ -26,6 +25,7 @@ from stages.training.adapters import add_lora, fold_adapter
 from stages.training.checkpoints import remove_checkpoints
 from stages.training.config import TrainingConfig
 from stages.training.disk_cache import DiskCache, open_cache
+from stages.training.distributed import current_world, loading_device
 from stages.training.supervised import TokenExample, train_supervised, view_examples
 from stages.training.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 
@@ -132,7 +132,7 @@ class PreferenceModelTraining:
         self._cache = open_cache(context)
         self._context = context
         self._tokenizer = load_tokenizer(source)
-        self._model = _trainable(load_causal_lm(source, torch_device(context.runtime)))
+        self._model = _trainable(load_causal_lm(source, loading_device(context.runtime)))
         self.labels = LabelTokens(self._tokenizer, judge.chat)
         limit = prompt_limit(self._model, judge) + 1  # the label's token
         self.max_tokens = min(limit, training.max_length or limit)
@@ -143,10 +143,16 @@ class PreferenceModelTraining:
         return tokenise(self.labels, comparisons, self.max_tokens, self._cache, made_of)
 
     def run(self, train: Sequence[TokenExample], held_out: Sequence[TokenExample]) -> None:
-        """Train and publish model/; does nothing where a killed run had come that far."""
+        """Train and publish model/; does nothing where a killed run had come that far.
+
+        On several ranks all train and rank 0 publishes.
+        """
         folder = self._context.output / MODEL_FOLDER
-        if not folder.exists():
+        world = current_world()
+        if not world.agree(folder.exists()):
             self._train(train, held_out)
+            if not world.is_main:
+                return
             writing = folder.with_name(f"{MODEL_FOLDER}.writing")
             shutil.rmtree(writing, ignore_errors=True)
             save_checkpoint(self._model, self._tokenizer, writing)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from torch._C._distributed_c10d import Store
+    from transformers import PreTrainedModel
 
 T = TypeVar("T")
 
@@ -117,6 +118,11 @@ def loading_device(runtime: Runtime) -> "torch.device":
     import torch
 
     return torch_device(runtime) if current_world().size == 1 else torch.device("cpu")
+
+
+def computing_device(model: "PreTrainedModel") -> "torch.device":
+    """Where a model runs: on several ranks not where it was loaded to."""
+    return current_world().device or model.device
 
 
 def share_file(path: Path) -> None:

@@ -22,13 +22,18 @@ from schemas.stage import Progress
 from schemas.tables import Table
 from stages.training.adapters import fold_adapter
 from stages.training.config import TrainingConfig
+from stages.training.dealing import Dealt
+from stages.training.distributed import current_world, share_file
 from stages.training.dpo import PairExample, pair_logps
 from stages.training.engines import Engine, open_engine
+from stages.training.packing import tree_size
 from stages.training.precision import matmul_precision
 from stages.training.reference_cache import ReferenceCache, tokens_digest
+from stages.training.sharding import sharded
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from stages.training.reference_cache import Logps
@@ -113,17 +118,20 @@ class PairScorer:
         """Summed log-probabilities of chosen and rejected: float64 (n, 2)."""
         import numpy as np
 
-        found: dict[str, tuple[float, float]] = {}
         with matmul_precision(self._config.matmul_precision):
-            for batch in self._batches(pairs):
-                chosen, rejected = pair_logps(self._model, self._engine, batch)
-                both = zip(chosen.tolist(), rejected.tolist(), strict=True)
-                found |= dict(zip([pair.key for pair in batch], both, strict=True))
+            dealt = Dealt(pairs, tree_size, self._batches)
+            columns = dealt.columns([self._score(batch) for batch, _ in dealt.passes()])
+        both = zip(columns["chosen"].tolist(), columns["rejected"].tolist(), strict=True)
+        found = dict(zip([pair.key for pair in dealt.items], both, strict=True))
         return np.array([found[pair.key] for pair in pairs])
+
+    def _score(self, batch: Sequence[PairExample]) -> "dict[str, Tensor]":
+        chosen, rejected = pair_logps(self._model, self._engine, batch)
+        return {"chosen": chosen, "rejected": rejected}
 
     @cached_property
     def _model(self) -> "PreTrainedModel":
-        return self._open()
+        return sharded(self._open())
 
     @cached_property
     def _engine(self) -> Engine:
@@ -192,6 +200,7 @@ class ReferencePass:
         Raises:
             StaleInputError: it was made by another reference.
         """
+        share_file(self._path)
         if not self._path.exists():
             return False
         table = read_table(self._path, REFERENCE_LOGPS)
@@ -204,7 +213,8 @@ class ReferencePass:
         """Write the table; `score` (see `PairScorer`) is only asked for what is not known yet."""
         import numpy as np
 
-        logps = self._cache.look_up(self._digests)
+        world = current_world()
+        logps = world.agree(self._cache.look_up(self._digests))
         missing = np.flatnonzero(np.isnan(logps).any(axis=1))
         if len(missing) < len(logps):
             progress.note(f"reference: {len(logps) - len(missing)} of {len(logps)} pairs are known")
@@ -212,7 +222,8 @@ class ReferencePass:
             for start in range(0, len(missing), _SHARD_PAIRS):
                 shard = missing[start : start + _SHARD_PAIRS].tolist()
                 logps[shard] = score([self._pairs[row] for row in shard])
-                self._cache.add([self._digests[row] for row in shard], logps[shard])
+                if world.is_main:
+                    self._cache.add([self._digests[row] for row in shard], logps[shard])
                 task.advance(len(shard))
         self._write(logps)
 

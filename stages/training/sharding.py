@@ -6,8 +6,10 @@ loading. Files hold whole tensors, so that any number of ranks continues what an
 
 import copy
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from evals.models.checkpoints import save_checkpoint
 from schemas.errors import BackendError
 from stages.training.distributed import current_world
 
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from torch.nn import Parameter
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Model = TypeVar("Model", bound="PreTrainedModel")
+
+_PLAIN = "_prefline_plain"
 
 
 def sharded(model: Model) -> Model:
@@ -46,19 +50,35 @@ def sharded(model: Model) -> Model:
             fully_shard(module, mesh=mesh)
     fully_shard(spread, mesh=mesh, reshard_after_forward=False)
     spread.to(world.device)
+    spread.__dict__[_PLAIN] = model  # not an attribute: those of modules are submodules
     return spread
 
 
-def collect(spread: "PreTrainedModel", model: "PreTrainedModel") -> None:
-    """Bring the trained weights of a sharded model into the plain one, on rank 0."""
+def collected(model: Model) -> Model:
+    """The plain model behind a sharded one, on rank 0 with the weights as they are now.
+
+    All ranks must call it. A plain model is returned as it is.
+    """
     import torch
 
-    if spread is model:
-        return
-    plain = trainable_parameters(model)
+    plain: Model | None = model.__dict__.get(_PLAIN)
+    if plain is None:
+        return model
+    weights = trainable_parameters(plain)
     with torch.no_grad():
-        for name, tensor in gathered(trainable_parameters(spread)).items():
-            plain[name].copy_(tensor)
+        for name, tensor in gathered(trainable_parameters(model)).items():
+            weights[name].copy_(tensor)
+    return plain
+
+
+def save_collected(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path
+) -> None:
+    """Write a Hugging Face folder. All ranks must call it; only rank 0's gets files."""
+    plain = collected(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    if current_world().is_main:
+        save_checkpoint(plain, tokenizer, folder)
 
 
 def trainable_parameters(model: "PreTrainedModel") -> "dict[str, Parameter]":

@@ -10,6 +10,7 @@ from stages.training.engines import Scores, Terms, open_engine
 from stages.training.loop import TrainingRun, train
 from stages.training.metrics import PERFORMANCE
 from stages.training.objective import Columns, TreeObjective
+from stages.training.sharding import collected, sharded
 from stages.training.token_store import StoredItem, TokenTable, TokenView
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def train_supervised(
     Writes metrics.jsonl and metrics.parquet into `context.output`. The checkpoints stay until the
     caller has published the model and calls `remove_checkpoints(context.output)`
     (stages.training.checkpoints), so that a kill in between costs nothing.
-    The model must be on its device (`torch_device(context.runtime)`) and in float32.
+    The model must be on its device (`loading_device(context.runtime)`) and in float32; on several
+    ranks only rank 0's holds the trained weights in the end.
     Neither list may hold an example longer than the model takes.
 
     Raises:
@@ -103,8 +105,10 @@ def train_supervised(
         BackendError: the loss is not finite; names the step and the examples.
     """
     measured = held_out[: config.max_held_out]
-    objective = CompletionLikelihood(open_engine(model, config, context.progress))
-    rows = train(TrainingRun(model, objective, examples, measured, config, context, title=title))
+    trained = sharded(model)
+    objective = CompletionLikelihood(open_engine(trained, config, context.progress))
+    rows = train(TrainingRun(trained, objective, examples, measured, config, context, title=title))
+    collected(trained)
     counts = {
         "train": len(examples),
         "held_out": len(measured),
