@@ -126,32 +126,29 @@ class ChatRenderer:
 
     def render_many(
         self, items: Sequence[tuple[Messages, Sequence[Messages]]]
-    ) -> "list[RenderedBranches | TemplateError]":
+    ) -> "list[RenderedBranches | TemplateError | DataError]":
         """What `render` gives, for many prompts with their completions at once.
 
         Each prompt is rendered once, and all texts go through the tokenizer together. An item
-        that the chat template refuses has its error in its place.
-
-        Raises:
-            DataError: as `render`.
+        for which `render` would raise has the error in its place.
         """
         from jinja2 import TemplateError
 
         texts: list[str] = []
-        spans: list[TemplateError | range] = []
+        spans: list[TemplateError | DataError | range] = []
         for prompt, completions in items:
             try:
                 more = self._texts(prompt, completions)
-            except TemplateError as error:
+            except (TemplateError, DataError) as error:
                 spans.append(error)
                 continue
             spans.append(range(len(texts), len(texts) + len(more)))
             texts += more
         ids = self._encode_many(texts)
         return [
-            span
-            if isinstance(span, TemplateError)
-            else RenderedBranches(ids[span[0]], [self._ended(ids[i]) for i in span[1:]])
+            RenderedBranches(ids[span[0]], [self._ended(ids[i]) for i in span[1:]])
+            if isinstance(span, range)
+            else span
             for span in spans
         ]
 

@@ -79,11 +79,11 @@ class DiskCache:
 
     def _verified(self, folder: Path) -> Path | None:
         """The folder where its seal holds; a damaged entry is dropped."""
+        if not folder.is_dir():
+            return None
         try:
             seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
             sound = all(file_sha256(folder / name) == digest for name, digest in seal.items())
-        except (FileNotFoundError, NotADirectoryError):
-            sound = False
         except (OSError, ValueError, AttributeError):
             sound = False
         if not sound:
@@ -95,7 +95,8 @@ class DiskCache:
 
     def _make_room(self, newest: Path) -> None:
         """Drop what was used longest ago until the rest fits; `newest` stays whatever it weighs."""
-        found = [(_used_at(seal), seal.parent) for seal in self.root.rglob(SEAL)]
+        folders = [Path(where) for where, _, files in os.walk(self.root) if SEAL in files]
+        found = [(_used_at(folder / SEAL), folder) for folder in folders]
         now, total = time.time(), 0
         for used_at, folder in sorted(found, key=lambda entry: (-entry[0], str(entry[1]))):
             abandoned = folder.name.startswith(".") and now - used_at > _ABANDONED_AFTER_SECONDS
@@ -125,8 +126,6 @@ def open_cache(context: StageContext) -> DiskCache:
 
 def _drop(folder: Path) -> None:
     """Remove an entry; nobody ever sees a part of it."""
-    if not folder.exists():
-        return
     trash = folder.with_name(f".{folder.name}.{token_hex(4)}.dropped")
     with suppress(OSError):
         os.rename(folder, trash)

@@ -158,10 +158,15 @@ class IpoLoss(PairLoss):
     """IPO: pulls the gap to 1 / (2 beta) instead of without end."""
 
     kind: Literal["ipo"] = "ipo"
+    per_token: bool = Field(
+        False,
+        description="take log-ratios per token, as TRL does, so that beta means the same for "
+        "short and long completions",
+    )
 
     def preference_term(self, logps: PairLogps) -> "Tensor":
         """See `ipo_loss`."""
-        return ipo_loss(logps.gap, self.beta)
+        return ipo_loss(logps.gap_per_token if self.per_token else logps.gap, self.beta)
 
 
 class HingeLoss(PairLoss):

@@ -12,6 +12,8 @@ from stages.training.token_store import TokenItem
 if TYPE_CHECKING:
     from jinja2 import TemplateError
 
+    from schemas.errors import DataError
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -57,7 +59,7 @@ def _has_texts(one: Candidate, rejects: Rejects) -> bool:
 
 
 def _problem(
-    rendered: "RenderedBranches | TemplateError", limit: int | None
+    rendered: "RenderedBranches | TemplateError | DataError", limit: int | None
 ) -> tuple[str, str] | None:
     """Reason and detail, or None where the item can be used."""
     if not isinstance(rendered, RenderedBranches):

@@ -1,0 +1,173 @@
+"""Every loss that TRL has too, against TRL's own code on the same log-probabilities."""
+
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from stages.training.losses import (
+    HingeLoss,
+    IpoLoss,
+    LengthNormalisedLoss,
+    OrpoLoss,
+    PairLogps,
+    PairLoss,
+    SigmoidLoss,
+    SimpoLoss,
+)
+
+PROMPT, LENGTHS = 3, ((4, 2), (1, 5), (5, 5))  # completion tokens of chosen and rejected
+
+
+@pytest.fixture(scope="module")
+def trl() -> Any:
+    pytest.importorskip("trl", reason="TRL is not installed (requirements/bench.txt has it)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from trl.experimental.cpo import CPOTrainer
+        from trl.experimental.orpo import ORPOTrainer
+        from trl.trainer.dpo_trainer import DPOTrainer
+    return SimpleNamespace(dpo=DPOTrainer, cpo=CPOTrainer, orpo=ORPOTrainer)
+
+
+def token_logps(seed: int) -> torch.Tensor:
+    """Per-token log-probabilities (6, length): chosen rows, then rejected rows."""
+    generator = torch.Generator().manual_seed(seed)
+    return -3 * torch.rand(6, PROMPT + 5, generator=generator, dtype=torch.float64)
+
+
+def completion_mask() -> torch.Tensor:
+    lengths = [pair[side] for side in (0, 1) for pair in LENGTHS]
+    places = torch.arange(PROMPT + 5)
+    return torch.stack([(places >= PROMPT) & (places < PROMPT + n) for n in lengths]).long()
+
+
+def sums(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed over the completion: chosen (3,) and rejected (3,)."""
+    chosen, rejected = (token_logps(seed) * completion_mask()).sum(dim=1).chunk(2)
+    return chosen, rejected
+
+
+def our_logps() -> PairLogps:
+    tokens = torch.tensor(LENGTHS, dtype=torch.float64).T
+    return PairLogps(*sums(1), *sums(2), tokens[0], tokens[1])
+
+
+def dpo_loss(trl: Any, loss_types: list[str], rows: slice, **settings: Any) -> float:
+    """TRL's DPOTrainer._compute_loss with a model that says what it is told."""
+    pairs = torch.arange(6).view(2, 3)[:, rows].flatten()
+    mask = completion_mask()[pairs]
+    scores = (token_logps(1) * completion_mask())[pairs][:, 1:]
+    outputs = SimpleNamespace(
+        log_probs=scores, entropy=scores, mean_logits=scores, is_top1=scores > 0
+    )
+    same = SimpleNamespace(
+        device="cpu", gather=lambda tensor: tensor, gather_for_metrics=lambda tensor: tensor
+    )
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=False),
+        accelerator=same,
+        aux_loss_enabled=False,
+        ld_alpha=None,
+        precompute_ref_logps=True,
+        f_divergence_type="reverse_kl",
+        use_weighting=False,
+        loss_types=loss_types,
+        loss_weights=settings.pop("loss_weights", [1.0] * len(loss_types)),
+        _metrics={"eval": {name: [] for name in METRICS}},
+        _total_train_tokens=0,
+        **settings,
+    )
+    chosen, rejected = sums(2)
+    inputs = {
+        "input_ids": torch.zeros_like(mask),
+        "attention_mask": torch.ones_like(mask),
+        "completion_mask": mask,
+        "ref_chosen_logps": chosen[rows],
+        "ref_rejected_logps": rejected[rows],
+    }
+    loss = trl.dpo._compute_loss(trainer, lambda **_: outputs, inputs, return_outputs=False)
+    return float(loss)
+
+
+SIDES = ("chosen", "rejected")
+METRICS = (
+    *("entropy", "num_tokens", "mean_token_accuracy", "aux_loss"),
+    *(
+        f"{what}/{side}"
+        for what in ("logits", "logps", "rewards")
+        for side in ("chosen", "rejected")
+    ),
+    *("rewards/accuracies", "rewards/margins"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "smoothing"),
+    [
+        ("sigmoid", SigmoidLoss(beta=0.3), 0.0),
+        ("robust", SigmoidLoss(beta=0.3, label_smoothing=0.2, smoothing="robust"), 0.2),
+        ("hinge", HingeLoss(beta=0.3), 0.0),
+        ("ipo", IpoLoss(beta=0.3, per_token=True), 0.0),
+        ("sigmoid_norm", LengthNormalisedLoss(beta=2.5), 0.0),
+    ],
+)
+def test_losses_with_a_reference(trl: Any, name: str, ours: PairLoss, smoothing: float) -> None:
+    settings = {"beta": ours.beta, "label_smoothing": smoothing}
+    theirs = dpo_loss(trl, [name], slice(0, 3), **settings)
+    assert float(ours(our_logps()).mean()) == pytest.approx(theirs, abs=1e-9)
+    assert theirs > 0.01
+
+
+def test_the_rpo_term_of_one_pair_is_trls_sft_loss(trl: Any) -> None:
+    """Of several pairs TRL takes the mean over all tokens, the paper the mean over pairs."""
+    loss = SigmoidLoss(beta=0.3, rpo_alpha=0.7)(our_logps())
+    for row in range(3):
+        theirs = dpo_loss(
+            trl, ["sigmoid", "sft"], slice(row, row + 1), beta=0.3, loss_weights=[1.0, 0.7]
+        )
+        assert float(loss[row]) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_conservative_smoothing(trl: Any) -> None:
+    """In TRL with CPO, whose loss takes any two scores; here log-ratios."""
+    logps = our_logps()
+    trainer = SimpleNamespace(
+        alpha=0.0, beta=0.3, loss_type="sigmoid", label_smoothing=0.2, accelerator=on_cpu()
+    )
+    theirs, _, _ = trl.cpo.cpo_loss(trainer, logps.chosen_log_ratio, logps.rejected_log_ratio)
+    ours = SigmoidLoss(beta=0.3, label_smoothing=0.2)(logps)
+    assert ours.tolist() == pytest.approx(theirs.tolist(), abs=1e-9)
+
+
+def test_simpo(trl: Any) -> None:
+    logps = our_logps()
+    trainer = SimpleNamespace(
+        alpha=0.0,
+        beta=2.0,
+        simpo_gamma=0.8,
+        loss_type="simpo",
+        label_smoothing=0.0,
+        accelerator=on_cpu(),
+    )
+    per_token = (logps.chosen / logps.chosen_tokens, logps.rejected / logps.rejected_tokens)
+    theirs, _, _ = trl.cpo.cpo_loss(trainer, *per_token)
+    ours = SimpoLoss(beta=2.0, margin=0.8)(logps)
+    assert ours.tolist() == pytest.approx(theirs.tolist(), abs=1e-9)
+
+
+def test_orpo(trl: Any) -> None:
+    """TRL returns beta * log sigmoid(log odds ratio), which its step subtracts from the NLL."""
+    logps = our_logps()
+    trainer = SimpleNamespace(beta=0.4, accelerator=on_cpu())
+    per_token = (logps.chosen / logps.chosen_tokens, logps.rejected / logps.rejected_tokens)
+    theirs, *_ = trl.orpo.odds_ratio_loss(trainer, *per_token)
+    ours = OrpoLoss(beta=0.4)(logps)
+    expected = -per_token[0] - theirs
+    assert ours.tolist() == pytest.approx(expected.tolist(), abs=1e-5)  # theirs is float32
+
+
+def on_cpu() -> SimpleNamespace:
+    return SimpleNamespace(device="cpu")
