@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BANDS, ROWS = 20, 4
 """A pair at Jaccard 0.7 is a candidate with probability 0.996, at 0.8 with 0.99998."""
 _CHUNK = 1 << 16
+_PAIRS = 1 << 12
 _SMALL_BUCKET = 16
 
 
@@ -126,31 +127,51 @@ def jaccard(sets: Words, pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
     """[pairs] exact Jaccard similarities of the sets of shingles."""
     import numpy as np
 
-    parts = [_jaccard_chunk(sets, pairs[i : i + _CHUNK]) for i in range(0, len(pairs), _CHUNK)]
-    return np.concatenate(parts) if parts else np.empty(0)
+    if not len(pairs):
+        return np.empty(0)
+    texts, places = np.unique(pairs, return_inverse=True)
+    distinct = _distinct(sets, texts)
+    places = places.reshape(pairs.shape)
+    chunks = range(0, len(pairs), _PAIRS)
+    return np.concatenate([_jaccard_chunk(distinct, places[i : i + _PAIRS]) for i in chunks])
 
 
-def _jaccard_chunk(sets: Words, pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
+def _distinct(sets: Words, texts: "NDArray[np.int64]") -> Words:
+    """The shingles of some texts, sorted, each once."""
     import numpy as np
 
-    left, right = (_members(sets, pairs[:, side]) for side in (0, 1))
-    both = np.sort(np.concatenate((left, right)))
+    parts = []
+    for first in range(0, len(texts), _PAIRS):
+        some = texts[first : first + _PAIRS]
+        members, owners = _members(sets, some)
+        keys = np.unique((owners << np.uint64(32)) | members)
+        sizes = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(some))
+        parts.append((keys & np.uint64(0xFFFFFFFF), sizes))
+    hashes, counts = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return Words(hashes, np.concatenate(([0], np.cumsum(counts))))
+
+
+def _jaccard_chunk(distinct: Words, pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
+    import numpy as np
+
+    left, right = (_members(distinct, pairs[:, side]) for side in (0, 1))
+    # Two ascending runs: a stable sort is one merge of them.
+    keys = [(owners << np.uint64(32)) | members for members, owners in (left, right)]
+    both = np.sort(np.concatenate(keys), kind="stable")
     shared = both[1:][both[1:] == both[:-1]] >> np.uint64(32)
     intersection = np.bincount(shared.astype(np.int64), minlength=len(pairs))
-    sizes = sum(
-        np.bincount((side >> np.uint64(32)).astype(np.int64), minlength=len(pairs))
-        for side in (left, right)
-    )
-    alike: NDArray[np.float64] = intersection / np.maximum(sizes - intersection, 1)
+    union = np.diff(distinct.offsets)[pairs].sum(1) - intersection
+    alike: NDArray[np.float64] = intersection / np.maximum(union, 1)
     return alike
 
 
-def _members(sets: Words, texts: "NDArray[np.int64]") -> "NDArray[np.uint64]":
-    """The distinct shingles of some texts as `place in texts << 32 | shingle`, sorted."""
+def _members(
+    sets: Words, texts: "NDArray[np.int64]"
+) -> tuple["NDArray[np.uint64]", "NDArray[np.uint64]"]:
+    """The shingles of some texts, and the place in `texts` that each belongs to."""
     import numpy as np
 
     counts = np.diff(sets.offsets)[texts]
     before = np.repeat(np.cumsum(counts) - counts, counts)
     at = np.repeat(sets.offsets[texts], counts) + np.arange(counts.sum()) - before
-    owners = np.repeat(np.arange(len(texts)), counts).astype(np.uint64)
-    return np.unique((owners << np.uint64(32)) | sets.hashes[at])
+    return sets.hashes[at], np.repeat(np.arange(len(texts)), counts).astype(np.uint64)
