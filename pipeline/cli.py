@@ -14,6 +14,7 @@ import typer
 
 from pipeline.chain import BY_NAME, STAGES
 from pipeline.checkpoint_runs import checkpoint_run
+from pipeline.export_command import export
 from pipeline.judge_card_command import judge_card
 from pipeline.locks import run_lock
 from pipeline.progress import make_progress
@@ -322,6 +323,7 @@ def trace(
 
 
 app.command(rich_help_panel="Data")(stats)
+app.command(rich_help_panel="Data")(export)
 app.command("win-rate", rich_help_panel="Data")(win_rate)
 app.command("judge-card", rich_help_panel="Data")(judge_card)
 
