@@ -1,0 +1,123 @@
+"""Our comparisons and pairs in the formats that others read, row by row, and nothing lost.
+
+Beside the columns a format defines stand a few of ours (ids, side, strength), which its readers
+pass over and `ingest` reads again: TRL's `prompt, chosen, rejected` says neither who was A nor how
+strongly, and the cookbook's line says no strength.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.labels import Preference
+from schemas.tables import MESSAGES
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row that the format cannot hold, and why."""
+
+    reason: str
+
+
+Converted = dict[str, Any] | Skipped
+
+TRL_SCHEMA = pa.schema(
+    [
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),
+        ("rejected", MESSAGES),
+        # As in trl-lib's data sets: equal scores are a tie, null where nobody said how strongly.
+        ("score_chosen", pa.float64()),
+        ("score_rejected", pa.float64()),
+        # The side, A or B, that chosen stands on in our tables; null for pairs.
+        ("chosen_side", pa.string()),
+        ("label_source", pa.string()),
+        ("category", pa.string()),
+        ("prompt_id", pa.string()),
+        ("comparison_id", pa.string()),
+    ]
+)
+"""TRL's explicit conversational preference format, and what we need to read it back."""
+
+
+def comparison_to_trl(row: Row) -> Converted:
+    """A labelled comparison as TRL's preference; a Tie has two equal scores."""
+    label = row["label"]
+    if label is None:
+        return Skipped("unlabelled")
+    side = "B" if label == Preference.B else "A"
+    a, b = row["completion_a"], row["completion_b"]
+    chosen, rejected = _scores(label, row["strength"])
+    return {
+        "prompt": row["prompt"],
+        "chosen": a if side == "A" else b,
+        "rejected": b if side == "A" else a,
+        "score_chosen": chosen,
+        "score_rejected": rejected,
+        "chosen_side": side,
+        **{name: row[name] for name in ("label_source", "category", "prompt_id", "comparison_id")},
+    }
+
+
+def _scores(label: str, strength: float | None) -> tuple[float | None, float | None]:
+    """Two scores whose difference is the strength; equal ones only for a Tie."""
+    if label == Preference.TIE:
+        return 0.0, 0.0
+    return (strength, 0.0) if strength else (None, None)
+
+
+def pair_to_trl(row: Row) -> Converted:
+    """A preference pair as TRL's preference."""
+    chosen, rejected = _scores(Preference.A, row["margin"])
+    shared = ("prompt", "chosen", "rejected", "label_source", "prompt_id", "comparison_id")
+    return {
+        **{name: row[name] for name in shared},
+        "score_chosen": chosen,
+        "score_rejected": rejected,
+        "chosen_side": None,
+        "category": None,
+    }
+
+
+def comparison_to_cookbook(row: Row) -> Converted:
+    """A labelled comparison as the cookbook reads it: `{"comparison": ..., "label": ...}`."""
+    if row["label"] is None:
+        return Skipped("unlabelled")
+    beside = ("strength", "label_source", "category", "prompt_id", "comparison_id")
+    return {
+        "comparison": _cookbook(row["prompt"], row["completion_a"], row["completion_b"]),
+        "label": row["label"],
+        **{name: row[name] for name in beside if row[name] is not None},
+    }
+
+
+def pair_to_cookbook(row: Row) -> Converted:
+    """A preference pair as such a line; which side is A is decided by the pair's id."""
+    chosen_first = int(row["pair_id"][:8], 16) % 2 == 0
+    sides = (row["chosen"], row["rejected"])
+    beside = {"strength": row["margin"], "label_source": row["label_source"]}
+    return {
+        "comparison": _cookbook(row["prompt"], *(sides if chosen_first else sides[::-1])),
+        "label": "A" if chosen_first else "B",
+        **{name: value for name, value in beside.items() if value is not None},
+        "pair_id": row["pair_id"],
+    }
+
+
+def _cookbook(prompt: Any, a: Any, b: Any) -> dict[str, Any]:
+    return {"prompt_conversation": prompt, "completion_A": a, "completion_B": b}
+
+
+TO_TRL: Mapping[str, Callable[[Row], Converted]] = {
+    "comparisons": comparison_to_trl,
+    "preference_pairs": pair_to_trl,
+}
+TO_COOKBOOK: Mapping[str, Callable[[Row], Converted]] = {
+    "comparisons": comparison_to_cookbook,
+    "preference_pairs": pair_to_cookbook,
+}
