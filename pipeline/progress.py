@@ -8,9 +8,8 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -20,27 +19,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
-from rich.table import Table
 from rich.text import Text
 
+from pipeline.training_table import (
+    MEASURED,
+    TRAINING,
+    Column,
+    Values,
+    in_words,
+    is_training,
+    of_measuring,
+    of_training,
+    show_number,
+    table_of,
+)
 from schemas.stage import Progress, Task
 
-_ROWS_SHOWN = 8
+_ROWS_SHOWN = 6
 _PLAIN_SECONDS = 5.0
-_NUMBER_WIDTH = 8  # of what show_number writes, but for huge counts
-# The columns of the live table, in this order, as far as a stage reports them and they fit.
-_COLUMNS = (
-    "step",
-    "loss",
-    "eval_loss",
-    "rewards/accuracies",
-    "rewards/margins",
-    "rewards/chosen",
-    "rewards/rejected",
-    "logps/chosen",
-    "learning_rate",
-    "tokens_per_second",
-)
+# Units counted this soon were done by an earlier, interrupted run: they say nothing about speed.
+_AT_ONCE_SECONDS = 0.05
 
 
 def make_progress() -> Progress:
@@ -49,25 +47,8 @@ def make_progress() -> Progress:
     return LiveProgress(console) if console.is_terminal else PlainProgress()
 
 
-def show_number(value: float | int | str) -> str:
-    """A number in the few characters that a table column has."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) or (abs(value) >= 1000 and float(value).is_integer()):
-        return f"{value:,.0f}"
-    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e5):
-        return f"{value:.2e}"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
-
-
-def fitting_columns(columns: Sequence[str], width: int) -> list[str]:
-    """The first columns that fit side by side into `width` characters, one at least."""
-    ends = accumulate(max(len(column), _NUMBER_WIDTH) + 2 for column in columns)
-    return [c for c, end in zip(columns, ends, strict=True) if end <= width] or [*columns[:1]]
-
-
 class _LiveTask:
-    """A bar, and below it the newest rows of numbers."""
+    """A bar, and below it the newest numbers: of training steps, and of what is held out."""
 
     def __init__(self, title: str, total: int | None, unit: str, console: Console) -> None:
         self._bars = RichProgress(
@@ -81,28 +62,44 @@ class _LiveTask:
             console=console,
         )
         self._id = self._bars.add_task(title, total=total)
-        self._width = console.width
-        self._rows: deque[Mapping[str, float | int | str]] = deque(maxlen=_ROWS_SHOWN)
+        self._console = console
+        self._counts: dict[str, float | int | str] = {}
+        self._steps: deque[Values] = deque(maxlen=_ROWS_SHOWN)
+        self._first_measured: Values = {}
+        self._measured: deque[Values] = deque(maxlen=_ROWS_SHOWN - 1)
 
     def advance(self, units: int = 1) -> None:
         self._bars.advance(self._id, units)
 
-    def metrics(self, values: Mapping[str, float | int | str]) -> None:
-        self._rows.append(dict(values))
+    def metrics(self, values: Values) -> None:
+        if not is_training(values):
+            self._counts = dict(values)
+            return
+        if step := of_training(values):
+            self._steps.append(step)
+        if measured := of_measuring(values):
+            if self._first_measured:
+                self._measured.append(measured)
+            else:
+                self._first_measured = measured
 
     def __rich__(self) -> Group:
-        return Group(self._bars, self._table()) if self._rows else Group(self._bars)
+        # The start is what every later measurement is compared with: it stays.
+        measured = [*filter(None, [self._first_measured]), *self._measured]
+        parts: list[RenderableType] = [self._bars]
+        parts += self._part("", list(self._steps), TRAINING)
+        parts += self._part("held out", measured, MEASURED)
+        if self._counts:
+            parts.append(Text(_pairs(self._counts), style="dim"))
+        return Group(*parts)
 
-    def _table(self) -> Table:
-        present = {key for row in self._rows for key in row}
-        known = [c for c in _COLUMNS if c in present]
-        columns = fitting_columns(known or sorted(present), self._width)
-        table = Table(box=None, padding=(0, 1), header_style="dim")
-        for column in columns:
-            table.add_column(column, justify="right")
-        for row in self._rows:
-            table.add_row(*(Text(show_number(row[c])) if c in row else "" for c in columns))
-        return table
+    def _part(
+        self, title: str, rows: Sequence[Values], columns: Sequence[Column]
+    ) -> list[RenderableType]:
+        if not rows:
+            return []
+        table = table_of(rows, columns, self._console.width)
+        return [Text(title, style="bold"), table] if title else [table]
 
 
 class LiveProgress:
@@ -130,26 +127,51 @@ class LiveProgress:
 class _PlainTask:
     def __init__(self, title: str, total: int | None, unit: str) -> None:
         self._title, self._total, self._unit = title, total, unit
-        self._done = 0
-        self._values: dict[str, float | int | str] = {}
+        self._done = self._before = 0
+        self._values: Values = {}
         self._started = self._shown = time.monotonic()
 
     def advance(self, units: int = 1) -> None:
+        if time.monotonic() - self._started < _AT_ONCE_SECONDS:
+            self._before += units
         self._done += units
         if time.monotonic() - self._shown >= _PLAIN_SECONDS:
             self.show()
 
-    def metrics(self, values: Mapping[str, float | int | str]) -> None:
-        self._values = dict(values)
+    def metrics(self, values: Values) -> None:
+        if measured := of_measuring(values) if is_training(values) else {}:
+            _write(f"{self._title}: held out: {in_words(measured, MEASURED)}")
+        if values := of_training(values) if is_training(values) else values:
+            self._values = dict(values)
 
     def show(self) -> None:
         self._shown = time.monotonic()
         total = f"/{self._total}" if self._total is not None else ""
-        numbers = " ".join(f"{k}={show_number(v)}" for k, v in self._values.items())
-        seconds = f"{self._shown - self._started:.0f} s"
-        line = f"{self._title}: {self._done}{total} {self._unit}, {seconds} {numbers}"
-        sys.stderr.write(line.rstrip() + "\n")
-        sys.stderr.flush()
+        numbers = (
+            in_words(self._values, TRAINING[1:])
+            if is_training(self._values)
+            else _pairs(self._values)
+        )
+        times = ", ".join(filter(None, [f"{self._shown - self._started:.0f} s", self._left()]))
+        line = f"{self._title}: {self._done}{total} {self._unit}, {times}"
+        _write(f"{line}: {numbers}" if numbers else line)
+
+    def _left(self) -> str:
+        """How much longer it takes at the speed so far; nothing at the ends."""
+        made = self._done - self._before
+        if not self._total or not made or self._done >= self._total:
+            return ""
+        seconds = (self._shown - self._started) / made * (self._total - self._done)
+        return f"{seconds:.0f} s left"
+
+
+def _pairs(values: Mapping[str, float | int | str]) -> str:
+    return " ".join(f"{k}={show_number(v)}" for k, v in values.items())
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 class PlainProgress:
@@ -164,8 +186,8 @@ class PlainProgress:
 
     def note(self, message: str) -> None:
         """Write a line."""
-        sys.stderr.write(message + "\n")
+        _write(message)
 
     def warn(self, message: str) -> None:
         """Write a line that says it is a warning."""
-        sys.stderr.write(f"warning: {message}\n")
+        _write(f"warning: {message}")
