@@ -174,6 +174,9 @@ def _describe(section: str, config: type[Config], error: ValidationError) -> Ite
             yield f"{where}: kind is missing: one of {kinds}"
         elif kind == "missing":
             yield f"{where}: missing"
+        elif kind == "secret" or (kind == "value_error" and isinstance(item["input"], dict)):
+            # What was written there may be a key, or is a whole section.
+            yield f"{where}: {item['msg'].removeprefix('Value error, ')}"
         elif kind in ("model_type", "model_attributes_type", "dict_type"):
             yield f"{where}: must be a section with keys of its own (got {item['input']!r})"
         else:

@@ -50,11 +50,14 @@ class Unscored:
     """A judge's failure: an outcome of its own, never a tie.
 
     `reason` is a short code to count by (`low_label_mass`, `prompt_too_long`, ...), `detail` is
-    for people.
+    for people, `raw` the reply as it came, where there was one.
     """
 
     reason: str
     detail: str = ""
+    raw: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 @dataclass(frozen=True)

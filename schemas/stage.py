@@ -18,6 +18,35 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class JudgeServerRuntime(Config):
+    """How to talk to the server of an llm judge, and what it may cost. Money in any one currency."""
+
+    concurrency: int = Field(
+        64, ge=1, description="most calls in flight; fewer while the server is too busy"
+    )
+    timeout_seconds: float = Field(60, gt=0, description="longest wait for one reply")
+    deadline_seconds: float = Field(
+        300, gt=0, description="longest that a call may take with all its attempts"
+    )
+    attempts: int = Field(8, ge=1, description="most attempts of one call")
+    give_up_after: int = Field(
+        20, ge=1, description="calls in a row that fail before the stage stops"
+    )
+    max_response_bytes: int = Field(1_000_000, ge=1000, description="longer replies are refused")
+    price_per_million_prompt_tokens: float = Field(0, ge=0, description="price of what is read")
+    price_per_million_completion_tokens: float = Field(
+        0, ge=0, description="price of what is written"
+    )
+    max_cost: float | None = Field(
+        None, gt=0, description="most that all answers of a judge in its cache may cost together"
+    )
+    cache: str | None = Field(
+        None,
+        description="folder of answers, on a local disk; runs that name the same one share them; "
+        "null takes judge-answers/ in the run directory",
+    )
+
+
 class Runtime(Config):
     """How to execute, not what to compute: nothing here is part of a fingerprint."""
 
@@ -42,6 +71,9 @@ class Runtime(Config):
     )
     rank_timeout_seconds: float = Field(
         1800, gt=0, description="under torchrun: how long a rank waits for another, then fails"
+    )
+    judge_server: JudgeServerRuntime = Field(
+        default_factory=JudgeServerRuntime, description="calls to the server of an llm judge"
     )
 
 
@@ -148,7 +180,8 @@ class Stage(Generic[C]):
 
     `run` returns counts for the manifest. `files` names the raw files a config reads from outside
     the run directory: their content is part of the fingerprint. `work` says beforehand how much
-    there will be to do.
+    there will be to do. `trains` tells whether a config trains a model, which several processes
+    can do together under torchrun; the code is then run by all of them.
     """
 
     name: str
@@ -158,5 +191,5 @@ class Stage(Generic[C]):
     run: Callable[[C, StageContext], Mapping[str, int]]
     version: int = 1
     files: Callable[[C], Sequence[Path]] = _no_files
-    trains: Callable[[C], bool] = _never
     work: Callable[[C, Known], Work | None] = _nobody_knows
+    trains: Callable[[C], bool] = _never

@@ -1,7 +1,7 @@
 """What every judge is, whatever its kind."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from schemas.labels import Comparison, Verdict
 
@@ -26,3 +26,25 @@ class Judge(Protocol):
 
         A comparison it cannot judge is `Unscored` with a reason; nothing is dropped or guessed.
         """
+
+
+@runtime_checkable
+class StreamingJudge(Judge, Protocol):
+    """A judge that is asked one by one, and whose answers outlive a killed process.
+
+    `usage` holds running numbers for people (tokens, cost, calls), `warnings` what may spoil the
+    result; both speak of the latest stream.
+    """
+
+    usage: Mapping[str, float]
+    warnings: Sequence[str]
+
+    def stream(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[int, Verdict]]:
+        """Verdicts as they come, each with its comparison's number; takes what it needs only."""
+
+
+def release(judge: Judge) -> None:
+    """Give back what a judge holds only while it works, such as an engine; it may work again."""
+    closing: Callable[[], None] | None = getattr(judge, "close", None)
+    if closing is not None:
+        closing()

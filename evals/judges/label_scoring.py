@@ -1,11 +1,15 @@
 """Scoring by label tokens: what a causal language model's next token says of a comparison."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from evals.judges.interface import Judge
+from evals.judges.label_masses import verdict_of_masses
 from evals.judges.label_tokens import LabelTokens
 from evals.models.checkpoints import (
     Dtype,
@@ -16,14 +20,7 @@ from evals.models.checkpoints import (
     torch_device,
 )
 from schemas.ids import content_id
-from schemas.labels import (
-    Comparison,
-    LabelProbabilities,
-    Message,
-    Preference,
-    Unscored,
-    Verdict,
-)
+from schemas.labels import Comparison, Message, Preference, Unscored, Verdict
 from schemas.stage import Config, Runtime
 
 if TYPE_CHECKING:
@@ -45,6 +42,9 @@ class LabelScoring(Config):
         None, ge=1, description="longer comparisons are unscored; null takes the model's own limit"
     )
     dtype: Dtype = Field("float32", description="type of weights and arithmetic")
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what reads the model; vllm where `make vllm` installed it"
+    )
 
     def chat(self, comparison: Comparison) -> list[Message]:
         """The conversation whose next token is the label."""
@@ -56,29 +56,41 @@ class LabelScoring(Config):
         raise NotImplementedError
 
 
-class LabelScorer:
-    """Reads comparisons in padded batches; a verdict does not depend on its batch."""
+def open_label_judge(
+    name: str, config: LabelScoring, source: ModelSource, runtime: Runtime
+) -> Judge:
+    """Load the model into the engine that the settings name. Raises what loading it raises."""
+    if config.engine == "vllm":
+        from evals.judges.vllm_scoring import VllmLabelScorer
+
+        return VllmLabelScorer(name, config, source, runtime)
+    return LabelScorer(name, config, source, runtime)
+
+
+class LabelJudge(ABC):
+    """What label scoring is, whatever reads the model."""
 
     def __init__(
-        self, name: str, config: LabelScoring, source: ModelSource, runtime: Runtime
+        self, name: str, config: LabelScoring, source: ModelSource, limit: int | None
     ) -> None:
-        """Loads tokenizer and weights. Raises what loading them raises."""
+        """`limit` is the most positions that the model has. Raises what opening a tokenizer does.
+
+        Raises:
+            ConfigError: the tokenizer cannot tell the labels apart.
+        """
         self.name = name
-        self._config = config
-        self._batch_size = runtime.judge_batch_size
-        self._source = source
-        tokenizer = load_tokenizer(source)
-        self.labels = LabelTokens(tokenizer, config.chat)
-        self._pad_id = int(tokenizer.pad_token_id or 0)
-        self._model: PreTrainedModel = load_causal_lm(source, torch_device(runtime), config.dtype)
-        self.max_tokens = prompt_limit(self._model, config)
+        self.config = config
+        self.source = source
+        self.tokenizer = load_tokenizer(source)
+        self.labels = LabelTokens(self.tokenizer, config.chat)
+        self.max_tokens = most_prompt_tokens(limit, config)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of layout, settings and weights; where the weights lie is no part of it."""
-        settings = self._config.model_dump_json(exclude={"model"})
+        settings = self.config.model_dump_json(exclude={"model"})
         return content_id(
-            "judge", self.name, self._config.layout, settings, model_fingerprint(self._source)
+            "judge", self.name, self.config.layout, settings, model_fingerprint(self.source)
         )
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
@@ -88,42 +100,45 @@ class LabelScorer:
         fits = [i for i, prompt in enumerate(prompts) if len(prompt) <= self.max_tokens]
         # Neighbours in length share a batch, so that little of it is padding.
         fits.sort(key=lambda i: len(prompts[i]))
-        for indices in _batches(fits, self._batch_size):
-            batch = [prompts[i] for i in indices]
-            for i, verdict in zip(indices, self._score(batch), strict=True):
-                verdicts[i] = verdict
+        masses = self._masses([prompts[i] for i in fits]) if fits else []
+        for i, masses_of in zip(fits, masses, strict=True):
+            verdicts[i] = self._verdict(masses_of, len(prompts[i]))
         return verdicts
 
-    def _score(self, prompts: Sequence[Sequence[int]]) -> list[Verdict]:
+    @abstractmethod
+    def _masses(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Probabilities of A, B and Tie as the next token of each prompt."""
+
+    def _verdict(self, masses: Sequence[float], prompt_tokens: int) -> Verdict:
+        by_label = dict(zip(Preference, masses, strict=True))
+        verdict = verdict_of_masses(by_label, self.config.min_label_mass)
+        return replace(verdict, prompt_tokens=prompt_tokens, completion_tokens=1)
+
+
+class LabelScorer(LabelJudge):
+    """Reads comparisons with transformers, in padded batches; none depends on its batch."""
+
+    def __init__(
+        self, name: str, config: LabelScoring, source: ModelSource, runtime: Runtime
+    ) -> None:
+        """Loads tokenizer and weights. Raises what loading them raises."""
+        self._model: PreTrainedModel = load_causal_lm(source, torch_device(runtime), config.dtype)
+        super().__init__(name, config, source, _positions(self._model))
+        self._batch_size = runtime.judge_batch_size
+        self._pad_id = int(self.tokenizer.pad_token_id or 0)
+
+    def _masses(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         import torch
 
         from evals.models.logps import next_token_logits
 
+        ids = [self.labels.ids[label] for label in Preference]
+        found: list[list[float]] = []
         with torch.inference_mode():
-            logits = next_token_logits(self._model, prompts, self._pad_id)
-            masses = label_masses(logits, [self.labels.ids[label] for label in Preference])
-        return [
-            self._verdict(masses_of, len(prompt))
-            for masses_of, prompt in zip(masses.tolist(), prompts, strict=True)
-        ]
-
-    def _verdict(self, masses: Sequence[float], prompt_tokens: int) -> Verdict:
-        total = sum(masses)
-        if not total > 0:  # also where a logit is not a number
-            return Unscored("no_label_mass", "the label tokens have no probability at all")
-        if total < self._config.min_label_mass:
-            return Unscored("low_label_mass", f"A, B and Tie have probability {total:.3g} together")
-        p_a, p_b, p_tie = (mass / total for mass in masses)
-        likeliest = max(zip(masses, Preference, strict=True))[1]
-        return LabelProbabilities(
-            p_a=p_a,
-            p_b=p_b,
-            p_tie=p_tie,
-            label_mass=min(1.0, total),
-            raw=likeliest.value,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=1,
-        )
+            for batch in _batches(prompts, self._batch_size):
+                logits = next_token_logits(self._model, batch, self._pad_id)
+                found += label_masses(logits, ids).tolist()
+        return found
 
 
 def label_masses(logits: "Tensor", label_ids: Sequence[int]) -> "Tensor":
@@ -138,10 +153,18 @@ def label_masses(logits: "Tensor", label_ids: Sequence[int]) -> "Tensor":
 
 
 def prompt_limit(model: "PreTrainedModel", config: LabelScoring) -> int:
-    """Most tokens that a comparison may have: the model's positions less one for the label."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    """Most tokens that a comparison may have in a model."""
+    return most_prompt_tokens(_positions(model), config)
+
+
+def most_prompt_tokens(positions: int | None, config: LabelScoring) -> int:
+    """Most tokens that a comparison may have: the positions less one for the label."""
     limits = [positions - 1 if positions else None, config.max_prompt_tokens]
     return min((limit for limit in limits if limit), default=2**31 - 1)
+
+
+def _positions(model: "PreTrainedModel") -> int | None:
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def too_long(tokens: int, limit: int) -> Unscored:
@@ -149,5 +172,5 @@ def too_long(tokens: int, limit: int) -> Unscored:
     return Unscored("prompt_too_long", f"{tokens} tokens; the judge reads at most {limit}")
 
 
-def _batches(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[Sequence[Sequence[int]]]:
+    return (prompts[start : start + size] for start in range(0, len(prompts), size))

@@ -1,11 +1,13 @@
 """Judging in both orders, into the VERDICTS table and back."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from evals.judges.interface import Judge
+from evals.judges.interface import Judge, StreamingJudge, release
+from evals.judges.watching import JudgingWatch
 from schemas.labels import (
     BOTH_ORDERS,
     Comparison,
@@ -30,39 +32,48 @@ def judge_in_order(
     Whatever the order shown, the probabilities and the verdict speak of the comparison's own A
     and B.
     """
-    swapped = order is Order.BA
-    verdicts = judge.judge([c.swap() if swapped else c for c in comparisons])
-    return [
-        _row(judge, comparison, order, _swap(verdict) if swapped else verdict)
-        for comparison, verdict in zip(comparisons, verdicts, strict=True)
-    ]
+    verdicts = judge.judge([_shown(comparison, order) for comparison in comparisons])
+    return [_row(judge, c, order, v) for c, v in zip(comparisons, verdicts, strict=True)]
 
 
 def judge_both_orders(
     judge: Judge,
-    comparisons: Sequence[Comparison],
+    comparisons: Iterable[Comparison],
     verdicts: ShardedTable,
     progress: Progress,
     title: str,
 ) -> None:
     """Judge what `verdicts` does not hold yet, in both orders, one finished shard after another.
 
-    Shards hold the same comparisons whether or not the work was interrupted, so the table that
-    `verdicts` merges to is the same to the last bit. The comparisons' ids must be unique.
+    Comparisons are taken as they are needed, and no more of them are held than a shard and what is
+    under way. The shards of a judge that works in batches hold the same comparisons whether or not
+    the work was interrupted, so the table that `verdicts` merges to is the same to the last bit.
+    The comparisons' ids must be unique.
     """
     done = verdicts.done("comparison_id", "judge")
-    todo = [c for c in comparisons if (c.comparison_id, judge.name) not in done]
-    with progress.task(title, len(comparisons), "comparisons") as task:
-        task.advance(len(comparisons) - len(todo))
-        for shard in _shards(todo):
-            verdicts.append(
-                row for order in BOTH_ORDERS for row in judge_in_order(judge, shard, order)
-            )
-            task.advance(len(shard))
+    total = len(comparisons) if isinstance(comparisons, Sized) else None
+    with progress.task(title, total, "comparisons") as task:
+        watch = JudgingWatch(judge, task)
+
+        def todo() -> Iterator[Comparison]:
+            for comparison in comparisons:
+                if (comparison.comparison_id, judge.name) in done:
+                    task.advance()
+                else:
+                    yield comparison
+
+        try:
+            for shard in _shards(watch.seen(_judged(judge, todo()))):
+                verdicts.append(shard)
+            watch.show()
+        finally:
+            release(judge)
+    for warning in getattr(judge, "warnings", ()):
+        progress.warn(f"{judge.name}: {warning}")
 
 
 def judge_to_table(
-    judge: Judge, comparisons: Sequence[Comparison], directory: Path, progress: Progress, title: str
+    judge: Judge, comparisons: Iterable[Comparison], directory: Path, progress: Progress, title: str
 ) -> list[dict[str, Any]]:
     """Judge in both orders into `directory`/verdicts.parquet, resuming; returns its rows.
 
@@ -74,16 +85,61 @@ def judge_to_table(
     return read_rows(verdicts.path, VERDICTS)
 
 
-def _shards(comparisons: Sequence[Comparison]) -> Iterator[Sequence[Comparison]]:
-    for start in range(0, len(comparisons), SHARD_COMPARISONS):
-        yield comparisons[start : start + SHARD_COMPARISONS]
+Rows = list[dict[str, Any]]
+
+
+def _judged(judge: Judge, comparisons: Iterable[Comparison]) -> Iterator[Rows]:
+    """The two rows of each comparison, once both orders are judged."""
+    if isinstance(judge, StreamingJudge):
+        yield from _streamed(judge, comparisons)
+        return
+    source = iter(comparisons)
+    while batch := list(islice(source, SHARD_COMPARISONS)):
+        # Both orders at once: what they have in common may then be read once.
+        shown = [_shown(c, order) for order in BOTH_ORDERS for c in batch]
+        found = judge.judge(shown)
+        first, second = found[: len(batch)], found[len(batch) :]
+        for comparison, *verdicts in zip(batch, first, second, strict=True):
+            yield _both_rows(judge, comparison, verdicts)
+
+
+def _streamed(judge: StreamingJudge, comparisons: Iterable[Comparison]) -> Iterator[Rows]:
+    waiting: dict[int, tuple[Comparison, dict[Order, Verdict]]] = {}
+
+    def shown() -> Iterator[Comparison]:
+        for number, comparison in enumerate(comparisons):
+            waiting[number] = (comparison, {})
+            yield from (_shown(comparison, order) for order in BOTH_ORDERS)
+
+    for number, verdict in judge.stream(shown()):
+        place, which = divmod(number, len(BOTH_ORDERS))
+        comparison, found = waiting[place]
+        found[BOTH_ORDERS[which]] = verdict
+        if len(found) == len(BOTH_ORDERS):
+            del waiting[place]
+            yield _both_rows(judge, comparison, [found[order] for order in BOTH_ORDERS])
+
+
+def _both_rows(judge: Judge, comparison: Comparison, verdicts: Sequence[Verdict]) -> Rows:
+    pairs = zip(BOTH_ORDERS, verdicts, strict=True)
+    return [_row(judge, comparison, order, verdict) for order, verdict in pairs]
+
+
+def _shards(judged: Iterator[Rows]) -> Iterator[Rows]:
+    while shard := list(islice(judged, SHARD_COMPARISONS)):
+        yield [row for rows in shard for row in rows]
+
+
+def _shown(comparison: Comparison, order: Order) -> Comparison:
+    return comparison.swap() if order is Order.BA else comparison
 
 
 def _swap(verdict: Verdict) -> Verdict:
     return verdict if isinstance(verdict, Unscored) else verdict.swap()
 
 
-def _row(judge: Judge, comparison: Comparison, order: Order, verdict: Verdict) -> dict[str, Any]:
+def _row(judge: Judge, comparison: Comparison, order: Order, shown: Verdict) -> dict[str, Any]:
+    verdict = _swap(shown) if order is Order.BA else shown
     row: dict[str, Any] = {
         "comparison_id": comparison.comparison_id,
         "prompt_id": comparison.prompt_id,
@@ -93,9 +149,9 @@ def _row(judge: Judge, comparison: Comparison, order: Order, verdict: Verdict) -
         **dict.fromkeys(("p_a", "p_b", "p_tie", "label_mass", "verdict")),
         "unscored_reason": None,
         "unscored_detail": None,
-        "raw": "",
-        "prompt_tokens": None,
-        "completion_tokens": None,
+        "raw": verdict.raw,
+        "prompt_tokens": verdict.prompt_tokens,
+        "completion_tokens": verdict.completion_tokens,
     }
     if isinstance(verdict, Unscored):
         return row | {"unscored_reason": verdict.reason, "unscored_detail": verdict.detail}

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from evals.judges.interface import Judge
-from evals.judges.label_scoring import LabelScorer, LabelScoring
+from evals.judges.label_scoring import LabelScoring, open_label_judge
 from evals.judges.layout import LAYOUT_VERSION, SectionRole, comparison_chat
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError
@@ -50,7 +50,7 @@ class PreferenceModelJudge(LabelScoring):
             raise ConfigError(
                 "judge: a preference_model needs a model: set judge.model, or give it [training]"
             )
-        return LabelScorer(self.kind, self, source, runtime)
+        return open_label_judge(self.kind, self, source, runtime)
 
     def trained_model(self, folder: Path | None) -> ModelSource | None:
         """The model that a judge stage has trained in its directory `folder`, if it has."""

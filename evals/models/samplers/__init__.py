@@ -18,7 +18,8 @@ from evals.models.samplers.protocol import (
     Unsampled,
 )
 from evals.models.samplers.transformers import TransformersSampler
-from evals.models.samplers.vllm import VllmSampler, vllm_is_installed
+from evals.models.samplers.vllm import VllmSampler
+from evals.models.vllm_engine import vllm_is_installed
 
 if TYPE_CHECKING:
     from evals.models.checkpoints import ModelSource

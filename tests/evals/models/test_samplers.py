@@ -30,7 +30,7 @@ from evals.models.samplers import (
 )
 from evals.models.samplers.draws import draw, uniforms
 from evals.models.samplers.transformers import TransformersEngine
-from evals.models.samplers.vllm import vllm_is_installed
+from evals.models.vllm_engine import vllm_is_installed
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
 from schemas.stage import Runtime

@@ -1,0 +1,63 @@
+"""Scoring by label tokens with vLLM, in this process: one token per comparison."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from evals.judges.label_scoring import LabelJudge, LabelScoring
+from evals.models.checkpoints import ModelSource
+from evals.models.vllm_engine import (
+    EngineSettings,
+    VllmEngine,
+    position_limit,
+    vllm_is_installed,
+)
+from schemas.errors import ConfigError
+from schemas.labels import Preference
+from schemas.stage import Runtime
+
+
+class VllmLabelScorer(LabelJudge):
+    """Reads all comparisons of a call in one continuous batch; what they share is read once.
+
+    The engine starts with the first comparison and is given back by `close`.
+    """
+
+    def __init__(
+        self, name: str, config: LabelScoring, source: ModelSource, runtime: Runtime
+    ) -> None:
+        """Opens the tokenizer only.
+
+        Raises:
+            ConfigError: vLLM is not installed. And what opening a tokenizer raises.
+        """
+        if not vllm_is_installed():
+            raise ConfigError(
+                "judge engine vllm: vLLM is not installed; install it with `make vllm`, or set "
+                "judge.engine to transformers"
+            )
+        super().__init__(name, config, source, position_limit(source))
+        self._runtime = runtime
+        self._engine: VllmEngine | None = None
+
+    def close(self) -> None:
+        """Stop the engine; the next comparison starts another."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _masses(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        from vllm import SamplingParams
+
+        if self._engine is None:
+            wanted = self.config.max_prompt_tokens
+            settings = EngineSettings(self.config.dtype, wanted and wanted + 1)
+            self._engine = VllmEngine(self.source, settings, self._runtime)
+        ids = [self.labels.ids[label] for label in Preference]
+        asked = SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=ids, detokenize=False)
+        outputs = self._engine.generate(prompts, [asked] * len(prompts))
+        return [_label_masses(output.outputs[0].logprobs[0], ids) for output in outputs]
+
+
+def _label_masses(logprobs: Any, ids: Sequence[int]) -> list[float]:
+    return [math.exp(logprobs[i].logprob) for i in ids]

@@ -1,0 +1,135 @@
+"""A judge behind a server that does everything wrong that servers do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evals.judges import LlmJudge
+from evals.judges.orders import judge_to_table
+from evals.judges.served import calling
+from schemas.labels import Comparison, LabelProbabilities, Unscored, Verdict
+from schemas.stage import JudgeServerRuntime, Runtime, SilentProgress
+from tests.fixtures.chaos_server import CHAOS, ChaosServer, chaos_server
+from tests.fixtures.comparisons import comparison
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosServer]:
+    monkeypatch.setattr(calling, "_FIRST_BACKOFF_SECONDS", 0.05)
+    with chaos_server() as running:
+        yield running
+
+
+def runtime(cache: Path, **settings: Any) -> Runtime:
+    fast = {"timeout_seconds": 0.5, "deadline_seconds": 6, "attempts": 3, "cache": str(cache)}
+    return Runtime(judge_server=JudgeServerRuntime.model_validate(fast | settings))
+
+
+def open_judge(server: ChaosServer, cache: Path, **settings: Any) -> Any:
+    of_server = settings.pop("server", {})
+    of_runtime = settings.pop("runtime", {})
+    where = {"base_url": server.url, "model": "chaos", **of_server}
+    kind = LlmJudge.model_validate({"server": where, **settings})
+    return kind.open(None, runtime(cache, **of_runtime))
+
+
+EXPECTED: dict[str, str | None] = {name: None for name in CHAOS if name.endswith("once")} | {
+    "error-always": "server_error",
+    "hang-always": "timeout",
+    "cut-always": "connection",
+    "half-json-always": "not_json",
+    "html-always": "wrong_content_type",
+    "empty-always": "empty_choices",
+    "list": "malformed_reply",
+    "deep": "not_json",
+    "refusal-field": "refused",
+    "refusal-text": "refused",
+    "filtered-reply": "refused",
+    "filtered-request": "refused",
+    "huge": "reply_too_large",
+    "null-content": "no_verdict",
+    "mumbles-always": "no_verdict",
+    "off-the-menu": "no_verdict",
+    "too-long": "prompt_too_long",
+    "bad-request": "bad_request",
+}
+
+
+def chaotic() -> dict[str, Comparison]:
+    return {name: comparison(f"chaos:{name} ?", "a longer one", "short") for name in CHAOS}
+
+
+def outcome(verdict: Verdict) -> str | None:
+    return verdict.reason if isinstance(verdict, Unscored) else None
+
+
+def test_every_comparison_ends_as_a_verdict_or_unscored_with_its_reason(
+    server: ChaosServer, tmp_path: Path
+) -> None:
+    assert set(EXPECTED) == set(CHAOS)
+    asked = chaotic()
+    plain = [comparison(f"question {i}?", "a longer one", "short") for i in range(60)]
+    judge = open_judge(server, tmp_path, runtime={"max_response_bytes": 100_000})
+    verdicts = judge.judge([*asked.values(), *plain])
+    found = dict(zip(asked, map(outcome, verdicts), strict=False))
+    assert found == EXPECTED
+    for verdict in verdicts[len(asked) :]:
+        assert isinstance(verdict, LabelProbabilities)
+        assert verdict.preference == "A"
+        assert verdict.label_mass == pytest.approx(0.8187 + 0.1353 + 0.0183, abs=1e-3)
+    never_a_tie = [v for v in verdicts if isinstance(v, LabelProbabilities)]
+    assert {v.preference.value for v in never_a_tie} == {"A"}
+    assert max(server.answered.values()) == 1
+
+    answered = server.total_answered()
+    again = open_judge(server, tmp_path, runtime={"max_response_bytes": 100_000})
+    second = again.judge([*asked.values(), *plain])
+    assert list(map(outcome, second)) == list(map(outcome, verdicts))
+    assert server.total_answered() == answered, "nothing that was answered is asked again"
+
+
+def test_the_servers_wish_to_wait_is_honoured(server: ChaosServer, tmp_path: Path) -> None:
+    import time
+
+    started = time.monotonic()
+    (verdict,) = open_judge(server, tmp_path).judge([chaotic()["busy-once"]])
+    assert isinstance(verdict, LabelProbabilities)
+    assert time.monotonic() - started >= 1.0
+
+
+def test_concurrency_finds_what_the_server_can_take(server: ChaosServer, tmp_path: Path) -> None:
+    server.capacity, server.delay_seconds = 12, 0.01
+    judge = open_judge(
+        server, tmp_path, runtime={"concurrency": 64, "attempts": 30, "deadline_seconds": 60}
+    )
+    shown = [comparison(f"question {i}?", "a longer one", "short") for i in range(400)]
+    verdicts = judge.judge(shown)
+    assert all(isinstance(v, LabelProbabilities) for v in verdicts)
+    assert server.turned_away > 0
+    assert server.turned_away < 200, "it learns"
+    assert 4 < server.most_in_flight < 64
+    assert 2 <= judge.usage["in_flight_limit"] <= 24
+
+
+def test_a_free_server_gets_all_that_is_allowed(server: ChaosServer, tmp_path: Path) -> None:
+    server.delay_seconds = 0.05
+    judge = open_judge(server, tmp_path, runtime={"concurrency": 24})
+    judge.judge([comparison(f"question {i}?", "longer", "one") for i in range(150)])
+    assert server.most_in_flight == 24
+
+
+def test_both_orders_go_into_the_table_with_tokens_and_replies(
+    server: ChaosServer, tmp_path: Path
+) -> None:
+    judge = open_judge(server, tmp_path / "cache", runtime={"max_response_bytes": 100_000})
+    shown = [*chaotic().values(), *(comparison(f"q {i}?", "a longer one", "x") for i in range(20))]
+    rows = judge_to_table(judge, iter(shown), tmp_path, SilentProgress(), "judge")
+    assert len(rows) == 2 * len(shown)
+    scored = [row for row in rows if row["verdict"]]
+    assert {row["verdict"] for row in scored} == {"A"}, "whatever the order shown"
+    assert {row["prompt_tokens"] for row in scored} <= {100, 200}, "200 where asked again"
+    mumbled = [row for row in rows if row["unscored_reason"] == "no_verdict" and row["raw"]]
+    assert {row["raw"] for row in mumbled} == {"Both have their merits.", "Verdict: C"}
+    assert {row["prompt_tokens"] for row in mumbled} == {300}, "three were paid for"
