@@ -13,9 +13,10 @@ from evals.models.logps import completion_scores
 from evals.models.rendering import RenderedCompletion
 from schemas.stage import Progress
 from stages.training.config import TrainingConfig
-from stages.training.fused_head import TILE_TOKENS, FusedHead
+from stages.training.fused_head import FusedHead, Logits, Workspace
 from stages.training.packing import Pack, Tile, Tree, first_fit_decreasing, tree_size
 from stages.training.precision import autocast
+from stages.training.row_gradients import row_gradients
 from stages.training.tree_attention import CannotShareError, shared_prompts
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class PackedEngine:
     def __init__(self, dtype: Dtype = "float32", tokens_per_micro_batch: int = 2048) -> None:
         self.dtype = dtype
         self._budget = tokens_per_micro_batch
+        self._workspace = Workspace()
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
         """First-fit-decreasing bins: at most `size` items, and tokens within the budget."""
@@ -158,10 +160,11 @@ class PackedEngine:
         with torch.no_grad():
             pack = Pack.of(items, model.device)
             hidden = self._states_before_head(model, pack)
-            head = FusedHead(_head(model), self.dtype)
-            for tile in pack.tiles(TILE_TOKENS):
-                table = head.log_softmax(hidden[tile.predictors])
-                results.append(terms(_items(items, tile), _tile_scores(tile, table, count_correct)))
+            head = FusedHead(_head(model), self.dtype, self._workspace)
+            for tile in pack.tiles(head.tile_tokens):
+                logits = head.logits(hidden[tile.predictors], tile.targets)
+                scores = _tile_scores(tile, logits, count_correct)
+                results.append(terms(_items(items, tile), scores))
         return _columns(results)
 
     def accumulate(
@@ -176,24 +179,23 @@ class PackedEngine:
 
         pack = Pack.of(items, model.device)
         results = []
-        with shared_prompts(model):
+        with shared_prompts(model), row_gradients(model):
             hidden = self._states_before_head(model, pack)
             states, gradient = hidden.detach(), torch.zeros_like(hidden)
-            head = FusedHead(_head(model), self.dtype)
-            for tile in pack.tiles(TILE_TOKENS):
+            head = FusedHead(_head(model), self.dtype, self._workspace)
+            for tile in pack.tiles(head.tile_tokens):
                 read = states[tile.predictors]
                 with torch.no_grad():
-                    table = head.log_softmax(read)
-                    scores = _tile_scores(tile, table, count_correct=False)
+                    logits = head.logits(read, tile.targets)
+                    scores = _tile_scores(tile, logits, count_correct=False)
                 scores.logps.requires_grad_()
                 results.append(terms(_items(items, tile), scores))
                 loss = results[-1].loss.sum() * scale
                 (slopes,) = torch.autograd.grad(loss, scores.logps)
                 with torch.no_grad():
                     slopes = slopes.flatten()[tile.branches]
-                    back = head.backward(read, table, tile.targets, slopes)
+                    back = head.backward(read, logits, tile.targets, slopes)
                 gradient.index_add_(0, tile.predictors, back)
-                del table
             hidden.backward(gradient)  # type: ignore[no-untyped-call]
         return _columns(results)
 
@@ -268,17 +270,17 @@ def _items(items: Sequence[TreeItem], tile: Tile) -> Sequence[TreeItem]:
     return items[tile.trees.start : tile.trees.stop]
 
 
-def _tile_scores(tile: Tile, table: "Tensor", count_correct: bool) -> Scores:
+def _tile_scores(tile: Tile, logits: Logits, count_correct: bool) -> Scores:
     import torch
 
     def by_branch(values: "Tensor") -> "Tensor":
         sums = values.new_zeros(tile.num_branches).index_add_(0, tile.branches, values)
         return sums.view(len(tile.trees), -1)
 
-    logps = by_branch(table.gather(1, tile.targets.unsqueeze(1)).squeeze(1).double())
+    logps = by_branch(logits.target_logps.double())
     if not count_correct:
         return Scores(logps)
-    return Scores(logps, by_branch((table.argmax(dim=-1) == tile.targets).to(torch.int64)))
+    return Scores(logps, by_branch((logits.table.argmax(dim=-1) == tile.targets).to(torch.int64)))
 
 
 def _columns(results: Sequence[Terms]) -> "dict[str, Tensor]":

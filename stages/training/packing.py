@@ -1,12 +1,13 @@
-"""Many prompts with their completions as one row of tokens: no padding, and each prompt once.
+"""Many prompts with their completions as one row of tokens: hardly padded, and each prompt once.
 
 A tree is a prompt with one or several completions (its branches). In a pack, trees stand one after
 another as `[prompt | branch | branch ...]`; every branch counts its positions on from the end of
-the prompt.
+the prompt. A few tokens that nobody reads fill the row up to a round length.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.training.tree_attention import TreeAttention
+
+# Rows have a multiple of this many tokens: kernels are made, and memory is taken, per length.
+ROUND_TOKENS = 64
 
 
 class Tree(Protocol):
@@ -55,6 +59,14 @@ def first_fit_decreasing(sizes: Sequence[int], budget: int, most: int) -> list[l
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where in the row a tree's prompt stands, and each of its branches."""
+
+    prompt: range
+    branches: Sequence[range]
+
+
+@dataclass(frozen=True)
 class Tile:
     """Some whole trees of a pack and their k completion tokens, one after another.
 
@@ -75,6 +87,7 @@ class Pack:
     """A row of trees: int64 (1, tokens) each, and what attention needs to know about it."""
 
     trees: Sequence[Tree]
+    places: Sequence[Places]
     input_ids: "Tensor"
     position_ids: "Tensor"
     attention: "TreeAttention"
@@ -86,23 +99,23 @@ class Pack:
         Raises:
             ValueError: a prompt or a completion is empty.
         """
+        import numpy as np
         import torch
 
         from stages.training.tree_attention import TreeAttention
 
-        tokens: list[int] = []
-        positions: list[int] = []
-        sequences: list[list[int]] = []
-        for tree, prompt, branches in _places(trees):
-            tokens += tree.prompt_ids
-            positions += range(len(prompt))
-            for ids, branch in zip(tree.branches, branches, strict=True):
-                tokens += ids
-                positions += range(len(prompt), len(prompt) + len(branch))
-                sequences.append([*prompt, *branch])
-        rows = torch.tensor([[tokens], [positions]], device=device)
-        attention = TreeAttention.over(sequences, len(tokens), device)
-        return cls(trees, rows[0], rows[1], attention)
+        places = list(_places(trees))
+        filler = range(places[-1].branches[-1].stop, _rounded(places[-1].branches[-1].stop))
+        row = np.zeros((2, filler.stop), dtype=np.int64)
+        for tree, place in zip(trees, places, strict=True):
+            for ids, run in zip(
+                (tree.prompt_ids, *tree.branches), (place.prompt, *place.branches), strict=True
+            ):
+                row[0, run.start : run.stop] = ids
+                first = 0 if run is place.prompt else len(place.prompt)
+                row[1, run.start : run.stop] = np.arange(first, first + len(run))
+        rows = torch.from_numpy(row).to(device)
+        return cls(trees, places, rows[:1], rows[1:], TreeAttention(places, filler, device))
 
     def tiles(self, most_tokens: int) -> Iterator[Tile]:
         """The trees in groups of at most `most_tokens` completion tokens, or of one tree."""
@@ -116,32 +129,34 @@ class Pack:
         yield self._tile(range(start, len(self.trees)))
 
     def _tile(self, trees: range) -> Tile:
+        import numpy as np
         import torch
 
-        predictors: list[int] = []
-        targets: list[int] = []
-        branch_of: list[int] = []
-        count = 0
-        for tree, prompt, branches in list(_places(self.trees))[trees.start : trees.stop]:
-            for ids, branch in zip(tree.branches, branches, strict=True):
-                predictors += [prompt[-1], *branch[:-1]]
-                targets += ids
-                branch_of += [count] * len(ids)
-                count += 1
-        table = torch.tensor([predictors, targets, branch_of], device=self.input_ids.device)
-        return Tile(trees, table[0], table[1], table[2], count)
+        runs = []
+        for place in self.places[trees.start : trees.stop]:
+            for branch in place.branches:
+                runs.append([place.prompt[-1], *branch[:-1]])
+        targets = [ids for i in trees for ids in self.trees[i].branches]
+        lengths = list(map(len, runs))
+        table = [
+            np.concatenate(runs),
+            np.concatenate([np.asarray(ids) for ids in targets]),
+            np.repeat(np.arange(len(runs)), lengths),
+        ]
+        index = torch.from_numpy(np.stack(table).astype(np.int64)).to(self.input_ids.device)
+        return Tile(trees, index[0], index[1], index[2], len(runs))
 
 
-def _places(trees: Sequence[Tree]) -> Iterator[tuple[Tree, range, list[range]]]:
-    """Each tree with the places of its prompt and of its branches in the row."""
+def _rounded(tokens: int) -> int:
+    return -(-tokens // ROUND_TOKENS) * ROUND_TOKENS
+
+
+def _places(trees: Sequence[Tree]) -> Iterator[Places]:
     end = 0
     for tree in trees:
-        if not (len(tree.prompt_ids) and tree.branches and all(map(len, tree.branches))):
+        lengths = [len(tree.prompt_ids), *map(len, tree.branches)]
+        if len(lengths) < 2 or not all(lengths):
             raise ValueError("a prompt and a completion need at least one token each")
-        prompt = range(end, end + len(tree.prompt_ids))
-        end = prompt.stop
-        branches = []
-        for ids in tree.branches:
-            branches.append(range(end, end + len(ids)))
-            end += len(ids)
-        yield tree, prompt, branches
+        prompt, *branches = (range(a, b) for a, b in pairwise(accumulate(lengths, initial=end)))
+        end = branches[-1].stop
+        yield Places(prompt, branches)

@@ -1,17 +1,22 @@
 """Attention over packed trees: every completion sees its prompt and itself, nothing else.
 
-Everything but attention runs once per token of the pack. Attention alone gathers queries, keys and
-values into sequences `prompt + branch`, of similar length side by side, and runs torch's causal
-kernel on them: no mask of the whole pack exists. It enters transformers under the name
-`prefline_tree` through the attention and the mask registry; `TreeAttention` travels as a keyword
-argument of the model.
+Everything but attention runs once per token of the pack. Attention enters transformers under the
+name `prefline_tree` through the attention and the mask registry; `TreeAttention` travels as a
+keyword argument of the model. The kernel is chosen here, by device, number format and window:
+two parts of unmasked attention, merged, where there is a kernel that gives log-sum-exps; else
+whole sequences, gathered and padded. No mask of the whole pack exists.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
+
+from stages.training.flash_kernels import Segments
+from stages.training.packing import Places
+from stages.training.sequence_attention import Sequences, attention_by_sequence
+from stages.training.split_attention import Crossing, attention_in_parts, has_kernel
 
 if TYPE_CHECKING:
     import torch
@@ -29,50 +34,43 @@ class CannotShareError(Exception):
 
 @dataclass(frozen=True)
 class TreeAttention:
-    """How the tokens of a pack form sequences.
+    """Who attends to whom in a pack, in the forms that the kernels want.
 
-    `gather` int64 (n,): for every place of the padded sequences, group by group, the token that
-    stands there (padding, on the right, repeats token 0 and is never read). `scatter` int64
-    (tokens,): the place among those n that a token's result is taken from. `shapes`: rows and
-    length of each group.
+    `filler`: tokens at the end of the row that nobody reads; they see themselves.
     """
 
-    gather: "Tensor"
-    scatter: "Tensor"
-    shapes: Sequence[tuple[int, int]]
+    places: Sequence[Places]
+    filler: range
+    device: "torch.device"
 
-    @classmethod
-    def over(
-        cls, sequences: Sequence[Sequence[int]], num_tokens: int, device: "torch.device"
-    ) -> "TreeAttention":
-        """`sequences` hold places of tokens in the pack, each prompt followed by one branch."""
-        import torch
+    @cached_property
+    def own(self) -> Segments:
+        """Runs that are causal in themselves and cover the row.
 
-        gather: list[int] = []
-        scatter = [0] * num_tokens
-        shapes = []
-        for group in _alike(sorted(sequences, key=len, reverse=True)):
-            length = len(group[0])
-            shapes.append((len(group), length))
-            for sequence in group:
-                for place, token in enumerate(sequence, start=len(gather)):
-                    scatter[token] = place
-                gather += sequence
-                gather += [0] * (length - len(sequence))
-        return cls(
-            torch.tensor(gather, device=device), torch.tensor(scatter, device=device), shapes
+        A prompt with its first branch, every further branch by itself, and the filler.
+        """
+        ends = [branch.stop for place in self.places for branch in place.branches]
+        return Segments.ending_at(
+            [*ends, *([self.filler.stop] if self.filler else [])], self.device
         )
 
+    @cached_property
+    def crossing(self) -> Crossing | None:
+        """Further branches and the prompts that they see; None where trees have one branch."""
+        further = [(b, place.prompt) for place in self.places for b in place.branches[1:]]
+        return Crossing.of(further, self.device) if further else None
 
-def _alike(ordered: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Neighbours of an ordered list whose lengths differ by at most an eighth, or 16 tokens."""
-    group: list[Sequence[int]] = []
-    for sequence in ordered:
-        if group and len(group[0]) - len(sequence) > max(16, len(group[0]) // 8):
-            yield group
-            group = []
-        group.append(sequence)
-    yield group
+    @cached_property
+    def sequences(self) -> Sequences:
+        """Each branch behind its prompt, as a sequence of its own."""
+        runs = [[*place.prompt, *b] for place in self.places for b in place.branches]
+        runs += [list(self.filler)] if self.filler else []
+        return Sequences.over(runs, self.filler.stop, self.device)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with a branch."""
+        return max(len(p.prompt) + max(map(len, p.branches)) for p in self.places)
 
 
 @contextmanager
@@ -112,56 +110,14 @@ def _attention(
     Raises:
         CannotShareError: soft-capping, sinks, dropout, a prepared mask, or no tree was given.
     """
-    import torch
-    import torch.nn.functional as F
-
     unknown = [name for name in _UNKNOWN_HERE if kwargs.get(name) is not None]
     if tree is None or unknown or dropout or attention_mask is not None:
         raise CannotShareError(f"attention with {', '.join(unknown) or 'dropout or a mask'}")
-    heads, dtype = query.shape[1], query.dtype
-    if query.device.type == "cpu":
-        query, key, value = query.float(), key.float(), value.float()
-    sequences = [_gathered(states, tree) for states in (query, key, value)]
-    results = []
-    for q, k, v in zip(*sequences, strict=True):
-        window = _window(q.shape[2], sliding_window, q.device)
-        attended = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=window,
-            is_causal=window is None,
-            scale=scaling,
-            enable_gqa=k.shape[1] != heads,
-        )
-        results.append(attended.transpose(1, 2).reshape(-1, heads * v.shape[-1]))
-    merged = F.embedding(tree.scatter, torch.cat(results)).to(dtype)
-    return merged.view(1, len(tree.scatter), heads, -1), None
-
-
-def _gathered(states: "Tensor", tree: TreeAttention) -> "list[Tensor]":
-    """(1, heads, tokens, d) as (rows, heads, length, d) of each group.
-
-    An embedding look-up is an index whose backward is one pass over the tokens.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    _, heads, tokens, size = states.shape
-    flat = F.embedding(tree.gather, states.transpose(1, 2).reshape(tokens, heads * size))
-    parts = torch.split(flat, [rows * length for rows, length in tree.shapes])
-    return [
-        part.view(rows, length, heads, size).transpose(1, 2)
-        for part, (rows, length) in zip(parts, tree.shapes, strict=True)
-    ]
-
-
-def _window(length: int, size: int | None, device: "torch.device") -> "Tensor | None":
-    """Which keys a query sees, bool (length, length); None where that is all before it."""
-    import torch
-
-    if size is None or length <= size:
-        return None
-    places = torch.arange(length, device=device)
-    distance = places[:, None] - places[None, :]
-    return (distance >= 0) & (distance < size)
+    window = sliding_window if sliding_window and sliding_window < tree.longest else None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    states = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
+    if window is None and has_kernel(query, value):
+        merged = attention_in_parts(states, tree.own, tree.crossing, scale)
+    else:
+        merged = attention_by_sequence(states, tree.sequences, scale, window)
+    return merged.unsqueeze(0), None

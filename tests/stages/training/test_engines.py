@@ -14,6 +14,7 @@ from stages.training.adapters import add_lora
 from stages.training.config import LoraConfig, TrainingConfig
 from stages.training.dpo import PairExample, PreferenceObjective, pair_logps
 from stages.training.engines import PackedEngine, PaddedEngine, open_engine, why_not_packed
+from stages.training.fused_head import FusedHead
 from stages.training.losses import SigmoidLoss
 
 SIZES: dict[str, Any] = {
@@ -146,7 +147,7 @@ def test_tiles_of_the_head_do_not_show(
     models: dict[str, Any], pairs: list[PairExample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = packed_gradients(models["Qwen2"], pairs, 0.3, 1000)[1]
-    monkeypatch.setattr("stages.training.engines.TILE_TOKENS", 6)
+    monkeypatch.setattr(FusedHead, "tile_tokens", 6)
     assert_close(packed_gradients(models["Qwen2"], pairs, 0.3, 1000)[1], together)
 
 
