@@ -132,7 +132,9 @@ def _blamed(world: "World", error: BaseException) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         error = BackendError(f"rank {world.rank} was told to stop; {RESUME}")
     elif is_lost_contact(error):
-        error = BackendError(f"rank {world.rank} has lost another rank; {RESUME}")
+        error = BackendError(
+            f"rank {world.rank}: another rank is gone or does not answer; {RESUME}"
+        )
     elif isinstance(error, PipelineError) and not world.is_main:
         with suppress(TypeError):
             error = type(error)(f"rank {world.rank}: {error}")

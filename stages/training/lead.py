@@ -58,11 +58,14 @@ def hear(world: World, number: int, patience_seconds: float) -> str:
 
     Raises:
         BackendError: no sign of life for `patience_seconds`.
+        SystemExit: another rank has failed, and has said why.
     """
     assert world.store is not None
     key = f"prefline/word/{number}"
     beats, since = b"", time.monotonic()
     while not world.store.check([key]):
+        if world.store.check([_BLAME]):
+            raise SystemExit(2)
         now = world.store.get(_LIFE) if world.store.check([_LIFE]) else b""
         if now != beats:
             beats, since = now, time.monotonic()
@@ -77,14 +80,20 @@ RESUME = "nothing is lost: start the same torchrun command again to continue"
 
 
 def fails_first(world: World, message: str) -> bool:
-    """Whether this rank is the first that fails, and so the one that has to say why."""
+    """Whether this rank is the first that fails, and so the one that has to say why.
+
+    The first one stays for a moment: its end may take the store along, where the others look.
+    """
     assert world.store is not None
     mine = f"{world.rank}: {message}"
     try:
         world.store.set_timeout(timedelta(seconds=10))
-        return bytes(world.store.compare_set(_BLAME, "", mine)).decode() == mine
+        first = bytes(world.store.compare_set(_BLAME, "", mine)).decode() == mine
     except RuntimeError:
         return True
+    if first:
+        time.sleep(3 * _POLL_SECONDS)
+    return first
 
 
 def is_lost_contact(error: BaseException) -> bool:
