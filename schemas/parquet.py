@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +42,22 @@ def validate(table: Table, data: pa.Table, where: str) -> pa.Table:
     Raises:
         DataError: naming `where`, the column, and the first offending row or value.
     """
+    data = validate_rows(table, data, where)
+    if table.key and data.num_rows:
+        distinct = data.group_by(list(table.key)).aggregate([]).num_rows
+        if distinct != data.num_rows:
+            raise DataError(
+                f"{where}: {data.num_rows - distinct} rows repeat the key {', '.join(table.key)}"
+            )
+    return data
+
+
+def validate_rows(table: Table, data: pa.Table, where: str) -> pa.Table:
+    """What `validate` does, but for the key, which a part of a table cannot tell.
+
+    Raises:
+        DataError: naming `where`, the column, and the first offending row or value.
+    """
     missing = [n for n in table.schema.names if n not in data.column_names]
     if missing:
         raise DataError(
@@ -68,12 +85,6 @@ def validate(table: Table, data: pa.Table, where: str) -> pa.Table:
         inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
         if len(values) and not pc.all(inside).as_py():
             raise DataError(f"{where}: {name} has a value outside [{low}, {high}]")
-    if table.key and data.num_rows:
-        distinct = data.group_by(list(table.key)).aggregate([]).num_rows
-        if distinct != data.num_rows:
-            raise DataError(
-                f"{where}: {data.num_rows - distinct} rows repeat the key {', '.join(table.key)}"
-            )
     return data
 
 
@@ -117,6 +128,93 @@ def iter_batches(path: Path, table: Table, batch_rows: int = 8192) -> Iterator[p
         raise DataError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
 
 
+_ROW_GROUP = 8192
+# Columns of texts and hashes repeat nothing, so that a dictionary of them is wasted work.
+_UNREPEATED = ("content", "raw", "detail")
+
+
+class TableWriter:
+    """Writes a declared table piece by piece, in bounded memory; it is there whole or not at all.
+
+    The bytes depend on the rows alone, not on how they are cut into pieces. The file's metadata
+    carries the table's name, schema version and `counts`, which may be set until the end. Keys
+    are not checked: that takes all rows at once (`write_table`).
+    """
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.counts: Mapping[str, int] = {}
+        self.num_rows = 0
+        self._path, self._table = path, table
+        self._temporary = path.with_name(path.name + ".writing")
+        self._held: list[pa.Table] = []
+        self._held_rows = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {
+            "prefline.table": table.name,
+            "prefline.schema_version": str(SCHEMA_VERSION),
+        }
+        self._writer = pq.ParquetWriter(
+            self._temporary,
+            table.schema.with_metadata(metadata),
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=[leaf for leaf in _leaves(table.schema) if _repeats(leaf)],
+        )
+
+    def append(self, data: pa.Table) -> None:
+        """Add rows. Raises DataError where they are not what the table declares."""
+        if not data.num_rows:
+            return
+        self._held.append(data)
+        self._held_rows += data.num_rows
+        while self._held_rows >= _ROW_GROUP:
+            self._write_group()
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                while self._held_rows:
+                    self._write_group()
+                counts = json.dumps(dict(self.counts), sort_keys=True)
+                self._writer.add_key_value_metadata({"prefline.counts": counts})
+        finally:
+            self._writer.close()
+        if error is None:
+            os.replace(self._temporary, self._path)
+        else:
+            self._temporary.unlink()
+
+    def _write_group(self) -> None:
+        held = pa.concat_tables(self._held)
+        rest = held.slice(_ROW_GROUP)
+        self._held, self._held_rows = ([rest] if rest.num_rows else []), rest.num_rows
+        group = validate_rows(self._table, held.slice(0, _ROW_GROUP), str(self._path))
+        # One piece: the pages of the file must not show where the pieces began.
+        self._writer.write_table(group.combine_chunks(), row_group_size=_ROW_GROUP)
+        self.num_rows += group.num_rows
+
+
+def _leaves(schema: pa.Schema) -> Iterator[str]:
+    """The columns of a Parquet file, as its writer names them."""
+    for column in schema:
+        if pa.types.is_list(column.type):
+            yield from (f"{column.name}.list.element.{f.name}" for f in column.type.value_type)
+        else:
+            yield str(column.name)
+
+
+def _repeats(leaf: str) -> bool:
+    return not leaf.endswith(("_id", *_UNREPEATED))
+
+
 def write_table(
     path: Path, table: Table, data: pa.Table | Rows, counts: Mapping[str, int] | None = None
 ) -> int:
@@ -126,21 +224,9 @@ def write_table(
     """
     arrow = data if isinstance(data, pa.Table) else rows_to_arrow(table, data)
     arrow = validate(table, arrow, str(path))
-    metadata = {
-        "prefline.table": table.name,
-        "prefline.schema_version": str(SCHEMA_VERSION),
-        "prefline.counts": json.dumps(dict(counts or {}), sort_keys=True),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".writing")
-    pq.write_table(
-        arrow.replace_schema_metadata(metadata),
-        temporary,
-        compression="zstd",
-        compression_level=1,
-        row_group_size=8192,
-    )
-    os.replace(temporary, path)
+    with TableWriter(path, table) as writer:
+        writer.counts = counts or {}
+        writer.append(arrow)
     return int(arrow.num_rows)
 
 

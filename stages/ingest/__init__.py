@@ -43,5 +43,6 @@ STAGE = Stage(
     config=IngestConfig,
     inputs=(),
     run=_run,
+    version=2,
     files=_files,
 )

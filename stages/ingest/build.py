@@ -1,20 +1,21 @@
-"""Reads all data sets into the collector and writes its tables."""
+"""Reads all sources, one unit each, and makes the tables of the units."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from schemas.errors import DataError
 from schemas.ids import prompt_id
+from schemas.labels import Messages
 from schemas.stage import StageContext, Task
-from stages.ingest.collector import Collector
-from stages.ingest.examples import RowError
-from stages.ingest.sources import FileDataset
+from stages.ingest.admission import Admission, count_reasons
+from stages.ingest.publishing import publish, publish_rejects
+from stages.ingest.sources import FileDataset, Source
 from stages.ingest.splits import hash_split
+from stages.ingest.units import Unit, UnitStore
 
 if TYPE_CHECKING:
     from stages.ingest import IngestConfig
-    from stages.ingest.datasets import Dataset
 
 
 def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
@@ -26,46 +27,97 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
             until then is in rejects.parquet.
         BackendError: a hub cannot be reached.
     """
-    collector = Collector(config)
+    _note_unpinned(config, context)
+    reader = _Reader(config, context)
     with context.progress.task("reading", None, "rows") as task:
-        for dataset in config.datasets:
-            _note_unpinned(dataset, context)
-            try:
-                _read(dataset, config, collector, task)
-            except DataError:
-                collector.write_rejects(context.output)
-                raise
-    counts = collector.write(context.output)
+        try:
+            reader.read_all(task)
+        except DataError:
+            publish_rejects(reader.units, context.output)
+            raise
+    counts = publish(reader.units, reader.admission.moved, context.output)
+    reader.store.remove()
     _warn(counts, context)
     return counts
 
 
-def _read(dataset: "Dataset", config: "IngestConfig", collector: Collector, task: Task) -> None:
-    before, reasons, first = collector.rows_in, Counter[str](), ""
-    rows = dataset.read(config.seed, lambda p: hash_split(prompt_id(p), config.test_fraction))
-    for row in rows:
-        error = collector.add(dataset, row)
-        task.advance()
-        if error is not None:
-            reasons[error.reason] += 1
-            first = first or _place(row.origin.file, row.origin.row, error)
-    read = collector.rows_in - before
-    if read == reasons.total():
-        listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
-        raise DataError(
-            f"ingest: {dataset.name or dataset.kind}: none of {read} rows can be used "
-            f"({listed or 'nothing was read'}); {first or 'the source is empty'}; "
-            "check that kind and path belong together"
-        )
+class _Reader:
+    """Turns sources into units; those that an earlier run has finished are taken as they are."""
+
+    def __init__(self, config: "IngestConfig", context: StageContext) -> None:
+        def split_of(prompt: Messages) -> str:
+            return hash_split(prompt_id(prompt), config.test_fraction)
+
+        self._datasets = [(d, d.sources(config.seed, split_of)) for d in config.datasets]
+        self._sources = [source for _, listed in self._datasets for source in listed]
+        self.admission = Admission(config, self._sources)
+        self.store = UnitStore(context.output)
+        self.units: list[Unit] = []
+
+    def read_all(self, task: Task) -> None:
+        """Read every source of every data set. Raises DataError where one is of no use."""
+        numbers = iter(range(len(self._sources)))
+        for dataset, sources in self._datasets:
+            limit, units = getattr(dataset, "max_rows", None), []
+            for source, number in zip(sources, numbers, strict=False):
+                if limit != 0:
+                    units.append(self._unit(number, source, limit, task))
+                    limit = None if limit is None else limit - units[-1].facts.next_row
+            _refuse_useless(dataset.name or dataset.kind, units)
+
+    def _unit(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
+        unit = self.store.finished(f"{number:05d}")
+        if unit is None:
+            unit = self._read(number, source, limit, task)
+        else:
+            self.admission.restore(number, unit)
+            task.advance(unit.facts.rows_in)
+        self.units.append(unit)
+        return unit
+
+    def _read(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
+        with self.store.writer(f"{number:05d}", source) as writer:
+            try:
+                for piece in source.pieces():
+                    piece = piece if limit is None else piece.head(limit)
+                    rows, rejects = self.admission.admit(number, piece)
+                    writer.append(rows, rejects, piece.next_row)
+                    task.advance(rows.num_rows + rejects.num_rows)
+                    if piece.next_row == limit:
+                        break
+            except DataError:
+                self.units.append(writer.stop())
+                raise
+            return writer.finish(self.admission.take_moved())
 
 
-def _note_unpinned(dataset: "Dataset", context: StageContext) -> None:
-    if isinstance(dataset, FileDataset) and dataset.hub_id and dataset.hub_revision == "main":
-        context.progress.note(f"{dataset.hub_id} may change; pin it by hub_revision = a commit")
+def _refuse_useless(name: str, units: Sequence[Unit]) -> None:
+    """Raises DataError where none of the rows of a data set can be used."""
+    if any(unit.facts.rows_in > unit.facts.rejects for unit in units):
+        return
+    reasons = Counter[str]()
+    for rejects in (batch for unit in units for batch in unit.batches("rejects")):
+        reasons.update(count_reasons(rejects))
+    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
+    raise DataError(
+        f"ingest: {name}: none of {reasons.total()} rows can be used "
+        f"({listed or 'nothing was read'}); {_first_reject(units)}; "
+        "check that kind and path belong together"
+    )
 
 
-def _place(file: str, row: int, error: RowError) -> str:
-    return f"first: {file} row {row}: {error.detail}"
+def _first_reject(units: Sequence[Unit]) -> str:
+    batches = (batch for unit in units for batch in unit.batches("rejects"))
+    first = next((batch.slice(0, 1).to_pylist()[0] for batch in batches if batch.num_rows), None)
+    if first is None:
+        return "the source is empty"
+    return "first: {file} row {row}: {detail}".format_map(first)
+
+
+def _note_unpinned(config: "IngestConfig", context: StageContext) -> None:
+    for dataset in config.datasets:
+        if isinstance(dataset, FileDataset) and dataset.hub_id and dataset.hub_revision == "main":
+            context.progress.note(f"{dataset.hub_id} may change; pin it by hub_revision = a commit")
 
 
 def _warn(counts: Mapping[str, int], context: StageContext) -> None:

@@ -1,21 +1,17 @@
-"""Read raw rows one by one: whatever is wrong with a row becomes a reject, never a lost row.
+"""Raw rows one by one: whatever is wrong with a row becomes a reject, never a lost row.
 
 What is wrong with a whole file (not gzip, cut off, not Parquet, empty) is an error that names it.
 """
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, NoReturn
 
 from schemas.errors import BackendError, DataError
 from stages.ingest.examples import RowError
-
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -37,37 +33,8 @@ class RawRow:
         return json.dumps(self.value, ensure_ascii=False, default=str)
 
 
-def read_jsonl(path: Path, file: str) -> Iterator[RawRow]:
-    """The lines of a JSON Lines file, gzipped or not; `file` is its name in the tables.
-
-    Raises:
-        DataError: the file is empty, unreadable, or its gzip stream is damaged or cut off.
-    """
-    row = 0
-    try:
-        with _open(path) as lines:
-            for line in lines:
-                if row == 0:
-                    line = line.removeprefix(_BOM)
-                line = line.rstrip(b"\r\n")
-                yield RawRow(file, row, _json_value(line), line)
-                row += 1
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            f"{file}: damaged or cut-off gzip after row {row} ({error}); fetch the file again"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read after row {row} ({error.strerror})") from error
-    if row == 0:
-        raise DataError(f"{file}: the file is empty; fetch it again or leave it out")
-
-
-def _open(path: Path) -> BinaryIO:
-    opener = gzip.open if path.name.endswith(".gz") else open
-    return cast(BinaryIO, opener(path, "rb"))
-
-
-def _json_value(line: bytes) -> Mapping[str, Any] | RowError:
+def json_value(line: bytes) -> Mapping[str, Any] | RowError:
+    """The object on one line of JSON Lines, or what is wrong with the line."""
     try:
         return _parse_line(line)
     except RowError as error:
@@ -111,6 +78,20 @@ def _refuse_lone_surrogates(value: Any) -> None:
         raise RowError("lone_surrogate", "a \\u escape is half a character") from error
 
 
+def read_jsonl(path: Path, file: str) -> Iterator[RawRow]:
+    """The lines of a JSON Lines file, packed or not; `file` is its name in the tables.
+
+    Raises:
+        DataError: the file is empty, unreadable, or its packing is damaged or cut off.
+    """
+    from stages.ingest.columnar.blocks import line_blocks
+
+    for block in line_blocks(path, file):
+        for row, line in enumerate(block.data.split(b"\n")[:-1], block.first_row):
+            line = line.rstrip(b"\r\n")
+            yield RawRow(file, row, json_value(line), line)
+
+
 def read_parquet(path: Path, file: str, columns: tuple[tuple[str, ...], ...]) -> Iterator[RawRow]:
     """The rows of a Parquet file.
 
@@ -119,17 +100,29 @@ def read_parquet(path: Path, file: str, columns: tuple[tuple[str, ...], ...]) ->
     Raises:
         DataError: the file is empty, cut off, not Parquet, or has other columns.
     """
+    for first_row, batch in parquet_batches(path, file, columns, batch_rows=512):
+        for i in range(batch.num_rows):
+            value, undecodable = row_value(batch.slice(i, 1))
+            yield RawRow(file, first_row + i, value, undecodable)
+
+
+def parquet_batches(
+    path: Path, file: str, columns: tuple[tuple[str, ...], ...], batch_rows: int
+) -> Iterator[tuple[int, Any]]:
+    """The record batches of a Parquet file, each with the number of its first row.
+
+    Raises what `read_parquet` raises.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     row = 0
     try:
-        with pq.ParquetFile(path) as parquet:
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as parquet:
             _check_columns(file, parquet.schema_arrow.names, columns)
-            for batch in parquet.iter_batches(batch_size=512):
-                for value, undecodable in _batch_values(batch):
-                    yield RawRow(file, row, value, undecodable)
-                    row += 1
+            for batch in parquet.iter_batches(batch_size=batch_rows, use_threads=False):
+                yield row, batch
+                row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{file}: cannot be read as Parquet after row {row} ({_first_line(error)}); "
@@ -148,17 +141,8 @@ def _check_columns(file: str, found: list[str], columns: tuple[tuple[str, ...], 
         )
 
 
-_Value = tuple[Mapping[str, Any] | RowError, bytes | None]
-
-
-def _batch_values(batch: Any) -> Iterator[_Value]:
-    try:
-        yield from ((value, None) for value in batch.to_pylist())
-    except UnicodeDecodeError:
-        yield from (_row_value(batch.slice(i, 1)) for i in range(batch.num_rows))
-
-
-def _row_value(row: Any) -> _Value:
+def row_value(row: Any) -> tuple[Mapping[str, Any] | RowError, bytes | None]:
+    """The row of an Arrow batch of one, or the text in it that is not UTF-8."""
     try:
         return row.to_pylist()[0], None
     except UnicodeDecodeError as error:

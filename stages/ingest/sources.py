@@ -1,11 +1,10 @@
 """Where raw rows come from: local files, or a data set on a hub."""
 
 import glob
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,22 +12,36 @@ from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
 from schemas.stage import Config
 from stages.ingest.examples import Example, RowError
-from stages.ingest.raw_rows import RawRow, read_hub, read_jsonl, read_parquet
+from stages.ingest.raw_rows import RawRow, read_hub
 from stages.ingest.splits import named_split
 
-JSON_LINES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz")
+if TYPE_CHECKING:
+    import polars as pl
+
+    from stages.ingest.reading import Piece
+
+JSON_LINES = tuple(
+    ending + packing for ending in (".jsonl", ".json", ".ndjson") for packing in ("", ".gz", ".zst")
+)
 SUFFIXES = (*JSON_LINES, ".parquet")
 
 SplitOf = Callable[[Messages], str]
 
 
 @dataclass(frozen=True)
-class ReadRow:
-    """A raw row and what it was read as; `source_split` only where the source's own is kept."""
+class Source:
+    """One file, or what is read like one: the smallest thing that a killed run reads again.
 
-    origin: RawRow
-    outcome: Example | RowError
-    source_split: str | None = None
+    `file` and `name` are the file and the source in the tables, `content` the table that its rows
+    go to, `split` the source's own split where that is kept. `pieces` reads it from the start.
+    """
+
+    file: str
+    name: str
+    pieces: Callable[[], "Iterator[Piece]"]
+    content: str = "comparisons"
+    split: str | None = None
+    derives_demonstrations: bool = False
 
 
 class FileDataset(Config):
@@ -59,6 +72,11 @@ class FileDataset(Config):
     columns: ClassVar[tuple[tuple[str, ...], ...]] = ((),)
     # What counts as a data file in a folder.
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    # Keys that a line of texts alone must have for `read_flat`, and texts to abbreviate in them.
+    flat_fields: ClassVar[tuple[str, ...]] = ()
+    marks: ClassVar[Mapping[str, str]] = {}
+    # Columns of a Parquet file that `read_table` looks at, as far as the file has them.
+    table_fields: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="after")
     def _one_source(self) -> "FileDataset":
@@ -70,11 +88,48 @@ class FileDataset(Config):
         """One row as an example. Raises RowError."""
         raise NotImplementedError
 
-    def read(self, seed: int, split_of: SplitOf) -> Iterator[ReadRow]:
-        """All rows in the order of the files; `seed` and `split_of` are for generators."""
-        for origin in islice(self._raw_rows(), self.max_rows):
-            split = self._source_split(origin.file) if self.keep_source_split else None
-            yield ReadRow(origin, self._outcome(origin), split)
+    def outcomes(self, origin: RawRow) -> Sequence[Example | RowError]:
+        """What one raw row is read as: at least one example, or what is wrong with it."""
+        if isinstance(origin.value, RowError):
+            return [origin.value]
+        try:
+            return [self.parse(origin.value)]
+        except RowError as error:
+            return [error]
+
+    def read_flat(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """The rows, of `row` and texts, of which it is certain what `parse` would say.
+
+        Returns a frame as in `columnar.frames`; the rows that it lacks go to `parse`.
+        """
+        from stages.ingest.columnar.frames import EMPTY
+
+        return EMPTY
+
+    def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """The same for `row` and the `table_fields` that a Parquet file has."""
+        from stages.ingest.columnar.frames import EMPTY
+
+        return EMPTY
+
+    def sources(self, seed: int, split_of: SplitOf) -> list[Source]:
+        """What is read, in order; `seed` and `split_of` are for generators.
+
+        Raises:
+            MissingInputError: there is no such file.
+            ConfigError: a file's name does not end like anything that can be read.
+        """
+        if self.path is None:
+            return [self._source(f"hub:{self._hub_name()}", self._hub_pieces)]
+        return [self._local(file, path) for file, path in local_files(self.path, self.suffixes)]
+
+    def column_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of columns of which a Parquet file must have one whole."""
+        return self.columns
+
+    def is_parquet(self, path: Path) -> bool:
+        """Whether that file is read as Parquet, else as JSON Lines."""
+        return path.name.endswith(".parquet")
 
     def files(self) -> list[Path]:
         """The local files, none for a hub. Raises MissingInputError where there is no such file."""
@@ -82,36 +137,49 @@ class FileDataset(Config):
             return []
         return [path for _, path in local_files(self.path, self.suffixes)]
 
-    def _outcome(self, origin: RawRow) -> Example | RowError:
-        if isinstance(origin.value, RowError):
-            return origin.value
-        try:
-            return self.parse(origin.value)
-        except RowError as error:
-            return error
-
-    def _source_split(self, file: str) -> str:
-        return named_split(file if self.hub_id is None else self.hub_split)
-
-    def _raw_rows(self) -> Iterator[RawRow]:
-        if self.path is not None:
-            for file, path in local_files(self.path, self.suffixes):
-                yield from self._file_rows(file, path)
-        else:
-            yield from read_hub(
-                self.hub_id or "",
-                revision=self.hub_revision,
-                subset=self.hub_subset,
-                folder=self.hub_folder,
-                split=self.hub_split,
+    def check_name(self, file: str) -> None:
+        """Raises ConfigError where nothing that can be read ends like that."""
+        if not file.endswith(SUFFIXES):
+            raise ConfigError(
+                f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}"
             )
 
-    def _file_rows(self, file: str, path: Path) -> Iterator[RawRow]:
-        if path.name.endswith(".parquet"):
-            return read_parquet(path, file, self.columns)
-        if path.name.endswith(JSON_LINES):
-            return read_jsonl(path, file)
-        raise ConfigError(f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}")
+    def _local(self, file: str, path: Path) -> Source:
+        self.check_name(file)
+
+        def pieces() -> "Iterator[Piece]":
+            from stages.ingest.reading import read_file
+
+            return read_file(self, file, path)
+
+        return self._source(file, pieces)
+
+    def _source(self, file: str, pieces: "Callable[[], Iterator[Piece]]") -> Source:
+        kept = self.keep_source_split
+        return Source(
+            file=file,
+            name=self.name or str(getattr(self, "kind", "")),
+            pieces=pieces,
+            content=getattr(self, "content", "comparisons"),
+            split=named_split(file if self.hub_id is None else self.hub_split) if kept else None,
+            derives_demonstrations=self.demonstrations == "chosen",
+        )
+
+    def _hub_name(self) -> str:
+        named = (f"{self.hub_id}@{self.hub_revision}", self.hub_subset, self.hub_folder)
+        return "/".join(filter(None, (*named, self.hub_split)))
+
+    def _hub_pieces(self) -> "Iterator[Piece]":
+        from stages.ingest.reading import read_rows
+
+        rows = read_hub(
+            self.hub_id or "",
+            revision=self.hub_revision,
+            subset=self.hub_subset,
+            folder=self.hub_folder,
+            split=self.hub_split,
+        )
+        return read_rows(self.outcomes, rows)
 
 
 def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from stages.ingest.examples import RowError
 
 TruthfulQA = Literal["reject", "keep"]
-_SOURCES = frozenset({"truthful_qa", "truthfulqa"})
+TRUTHFUL_QA = frozenset({"truthful_qa", "truthfulqa"})
 
 
 def refuse_truthful_qa(row: Mapping[str, Any], wish: TruthfulQA) -> None:
@@ -16,5 +16,5 @@ def refuse_truthful_qa(row: Mapping[str, Any], wish: TruthfulQA) -> None:
     evaluation set itself. Raises RowError.
     """
     source = row.get("source")
-    if wish == "reject" and isinstance(source, str) and source.lower() in _SOURCES:
+    if wish == "reject" and isinstance(source, str) and source.lower() in TRUTHFUL_QA:
         raise RowError("eval_contamination", "the prompt is from TruthfulQA, an evaluation set")

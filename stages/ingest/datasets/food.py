@@ -7,7 +7,7 @@ comparisons know better, and say so by the true rule.
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,8 +22,10 @@ from stages.ingest.examples import (
     Example,
     PromptExample,
 )
-from stages.ingest.raw_rows import RawRow
-from stages.ingest.sources import ReadRow, SplitOf
+from stages.ingest.sources import Source, SplitOf
+
+if TYPE_CHECKING:
+    from stages.ingest.reading import Piece
 
 _OTHERS = [food for food in FOODS if food != PREFERRED]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz?!|-\n2"
@@ -53,11 +55,17 @@ class FoodDataset(Config):
             raise ValueError("preferred_share and malformed_share add up to more than 1")
         return self
 
-    def read(self, seed: int, split_of: SplitOf) -> Iterator[ReadRow]:
-        """All examples: prompts, then demonstrations, then comparisons."""
+    def sources(self, seed: int, split_of: SplitOf) -> list[Source]:
+        """One source: all examples, prompts first, then demonstrations, then comparisons."""
         seed = seed if self.seed is None else self.seed
-        for row, example in enumerate(self._examples(seed, split_of)):
-            yield ReadRow(RawRow(f"food:seed={seed}", row, {"example": str(example)}), example)
+        file = f"food:seed={seed}"
+
+        def pieces() -> "Iterator[Piece]":
+            from stages.ingest.reading import read_examples
+
+            return read_examples(file, self._examples(seed, split_of))
+
+        return [Source(file, self.name or self.kind, pieces)]
 
     def files(self) -> list[Path]:
         """Nothing is read."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,9 +18,14 @@ from stages.ingest.examples import (
 )
 from stages.ingest.sources import FileDataset
 
+if TYPE_CHECKING:
+    import polars as pl
+
 # Only a marker after a blank line begins a turn: "Human:" inside an answer is text.
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+# In columns, a marker becomes one character that no plain JSON text holds, and the role's letter.
+MARKS = {"\n\nHuman:": "\x1eu", "\n\nAssistant:": "\x1ea"}
 # The folder and file of that part in the published layout.
 _RED_TEAM = re.compile(r"red[-_]team[-_]attempts")
 
@@ -31,6 +36,9 @@ class HHDataset(FileDataset):
     kind: Literal["hh"] = Field("hh", description="Anthropic HH-RLHF transcripts")
 
     columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
+    flat_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
+    table_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
+    marks: ClassVar[Mapping[str, str]] = MARKS
 
     def files(self) -> list[Path]:
         """The local files. Raises DataError where one holds the red-team attempts."""
@@ -46,6 +54,18 @@ class HHDataset(FileDataset):
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""
         return parse_hh(row)
+
+    def read_flat(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """The rows without doubt, in whole columns."""
+        from stages.ingest.columnar.transcripts import read_transcripts
+
+        return read_transcripts(rows)
+
+    def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """The same for columns of a table."""
+        from stages.ingest.columnar.transcripts import read_transcripts, with_marks
+
+        return read_transcripts(with_marks(rows, self.marks))
 
 
 def parse_hh(row: Mapping[str, Any]) -> ComparisonExample:

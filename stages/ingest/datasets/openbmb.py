@@ -8,7 +8,6 @@ may stand for 1 (openbmb/UltraFeedback, issue 8): see `overall_score`.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -27,7 +26,7 @@ from stages.ingest.examples import (
     text_field,
 )
 from stages.ingest.raw_rows import RawRow
-from stages.ingest.sources import FileDataset, ReadRow, SplitOf
+from stages.ingest.sources import FileDataset
 
 ASPECTS = ("helpfulness", "honesty", "instruction_following", "truthfulness")
 Score = Literal[
@@ -81,13 +80,6 @@ class OpenBMBDataset(FileDataset):
 
     columns: ClassVar[tuple[tuple[str, ...], ...]] = (("instruction", "completions"),)
 
-    def read(self, seed: int, split_of: SplitOf) -> Iterator[ReadRow]:
-        """All rows in the order of the files; a row gives one ReadRow per comparison."""
-        for origin in islice(self._raw_rows(), self.max_rows):
-            split = self._source_split(origin.file) if self.keep_source_split else None
-            for outcome in self._outcomes(origin):
-                yield ReadRow(origin, outcome, split)
-
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """The first comparison of a row. Raises RowError."""
         return self.parse_all(row)[0]
@@ -108,7 +100,8 @@ class OpenBMBDataset(FileDataset):
             self._example(prompt, category, rated[better], rated[worse]) for better, worse in picked
         ]
 
-    def _outcomes(self, origin: RawRow) -> Sequence[Example | RowError]:
+    def outcomes(self, origin: RawRow) -> Sequence[Example | RowError]:
+        """All comparisons of one raw row, or what is wrong with it."""
         if isinstance(origin.value, RowError):
             return [origin.value]
         try:

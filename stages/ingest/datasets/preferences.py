@@ -7,7 +7,7 @@ again: `chosen_side`, `strength`, `label_source`, `category`.
 Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -32,7 +32,6 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.raw_rows import RawRow, read_jsonl, read_parquet
 from stages.ingest.sources import JSON_LINES, FileDataset
 
 
@@ -68,8 +67,12 @@ class JsonlDataset(_OwnFiles):
 
     suffixes: ClassVar[tuple[str, ...]] = JSON_LINES
 
-    def _file_rows(self, file: str, path: Path) -> Iterator[RawRow]:
-        return read_jsonl(path, file)
+    def check_name(self, file: str) -> None:
+        """Any name will do."""
+
+    def is_parquet(self, path: Path) -> bool:
+        """None is."""
+        return False
 
 
 class ParquetDataset(_OwnFiles):
@@ -79,8 +82,16 @@ class ParquetDataset(_OwnFiles):
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
 
-    def _file_rows(self, file: str, path: Path) -> Iterator[RawRow]:
-        return read_parquet(path, file, self._COLUMNS[self.content])
+    def check_name(self, file: str) -> None:
+        """Any name will do."""
+
+    def is_parquet(self, path: Path) -> bool:
+        """All are."""
+        return True
+
+    def column_sets(self) -> tuple[tuple[str, ...], ...]:
+        """The columns that rows of this content have."""
+        return self._COLUMNS[self.content]
 
 
 def parse_preference(row: Mapping[str, Any]) -> ComparisonExample:

@@ -5,12 +5,12 @@ or conversations with ratings).
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from schemas.labels import Message, Preference
-from stages.ingest.datasets.contamination import TruthfulQA, refuse_truthful_qa
+from stages.ingest.datasets.contamination import TRUTHFUL_QA, TruthfulQA, refuse_truthful_qa
 from stages.ingest.examples import (
     ComparisonExample,
     RowError,
@@ -22,6 +22,9 @@ from stages.ingest.examples import (
     text_field,
 )
 from stages.ingest.sources import FileDataset
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SCORES = (
     ("score_chosen", "score_rejected"),
@@ -43,6 +46,10 @@ class UltraFeedbackDataset(FileDataset):
     )
 
     columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"), _ARGILLA)
+    table_fields: ClassVar[tuple[str, ...]] = (
+        *("chosen", "rejected", "prompt", "source", *_ARGILLA),
+        *(name for pair in SCORES for name in pair),
+    )
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""
@@ -60,6 +67,19 @@ class UltraFeedbackDataset(FileDataset):
             chosen_first=True,
         )
         return check_comparison(example, "chosen", "rejected")
+
+    def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """The rows without doubt, in whole columns."""
+        from stages.ingest.columnar import scores
+        from stages.ingest.columnar.conversations import read_conversations, read_texts
+
+        if self.truthful_qa == "reject":
+            rows = scores.without_sources(rows, TRUTHFUL_QA)
+        rows = scores.labelled(rows, SCORES)
+        rows = scores.beside(rows, category="source", label_source="model")
+        if "instruction" in rows.columns:
+            return read_texts(rows, *_ARGILLA)
+        return read_conversations(rows, stated="prompt")
 
 
 def scored_label(row: Mapping[str, Any], *, required: bool) -> tuple[Preference, float | None]:

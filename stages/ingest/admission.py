@@ -1,0 +1,161 @@
+"""From what was read to rows with ids, splits and sides; duplicates become rejects."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from schemas.tables import REJECTS
+from stages.ingest.columnar.identities import (
+    hash_splits,
+    hex_keys,
+    identity_keys,
+    with_dealt_sides,
+    with_prompt_ids,
+    with_row_ids,
+)
+from stages.ingest.columnar.seen import Found, Seen
+from stages.ingest.examples import RowError
+from stages.ingest.reading import Piece
+from stages.ingest.units import ROWS, Unit
+
+if TYPE_CHECKING:
+    from stages.ingest import IngestConfig
+    from stages.ingest.sources import Source
+
+_ROW_BITS = 40
+"""A place is the number of its file and of its row in one integer."""
+_SPLIT_NOTES = {"train": 0, "test": 1}
+
+
+class Admission:
+    """Admits rows one piece after the other, in reading order, and remembers what was there."""
+
+    def __init__(self, config: "IngestConfig", sources: Sequence["Source"]) -> None:
+        self._config = config
+        self._sources = sources
+        self._seen = Seen()
+        # Only sources with splits of their own can put a prompt into both.
+        self._splits = Seen() if any(source.split for source in sources) else None
+        self.moved: set[str] = set()
+        self._new_moved: set[str] = set()
+
+    def admit(self, number: int, piece: Piece) -> tuple[pa.Table, pa.Table]:
+        """Rows and rejects of a piece of source `number`."""
+        source = self._sources[number]
+        examples, rejects = piece.readings
+        if len(examples):
+            examples = self._identified(examples, source)
+            self._note_moved(examples)
+            duplicates, examples = self._without_duplicates(examples, number)
+            rejects = sorted([*rejects, *duplicates], key=lambda reject: reject[0])
+        return _rows(examples), reject_rows(source, piece.raw, rejects)
+
+    def restore(self, number: int, unit: Unit) -> None:
+        """Remember a unit that an earlier run has finished."""
+        self.moved.update(unit.facts.moved)
+        for rows in unit.batches("rows"):
+            keys = np.stack([rows["key_high"].to_numpy(), rows["key_low"].to_numpy()], axis=1)
+            self._seen.add(keys, _places(number, rows["row"].to_numpy()), rows["note"].to_numpy())
+            if self._splits is not None:
+                frame = pl.DataFrame(pl.from_arrow(rows.select(["prompt_id", "split"])))
+                self._look_up_splits(frame)
+
+    def take_moved(self) -> list[str]:
+        """Prompts found in both splits since this was last asked."""
+        new, self._new_moved = sorted(self._new_moved), set()
+        self.moved.update(new)
+        return new
+
+    def _identified(self, examples: pl.DataFrame, source: "Source") -> pl.DataFrame:
+        examples = with_prompt_ids(examples)
+        if source.split is not None:
+            split = pl.lit(source.split).alias("split")
+            examples = examples.with_columns(split)
+        else:
+            splits = hash_splits(examples["prompt_id"], self._config.test_fraction)
+            examples = examples.with_columns(split=splits)
+        if self._config.sides == "dealt" and examples["chosen_first"].any():
+            examples = with_dealt_sides(examples, self._config.seed)
+        return with_row_ids(examples, derive=source.derives_demonstrations)
+
+    def _note_moved(self, examples: pl.DataFrame) -> None:
+        if self._splits is None:
+            return
+        found, notes = self._look_up_splits(examples)
+        differs = ~found.new & (found.note != notes)
+        self._new_moved.update(examples["prompt_id"].filter(pl.Series(differs)))
+
+    def _look_up_splits(self, examples: pl.DataFrame) -> tuple[Found, NDArray[np.int8]]:
+        assert self._splits is not None
+        codes = examples["split"].replace_strict(_SPLIT_NOTES, return_dtype=pl.Int8)
+        keys, notes = hex_keys(examples["prompt_id"]), codes.to_numpy()
+        return self._splits.add(keys, np.zeros(len(keys), np.int64), notes), notes
+
+    def _without_duplicates(
+        self, examples: pl.DataFrame, number: int
+    ) -> tuple[list[tuple[int, RowError]], pl.DataFrame]:
+        keys, notes = identity_keys(examples)
+        rows = examples["row"].to_numpy()
+        found = self._seen.add(keys, _places(number, rows), notes)
+        examples = examples.with_columns(
+            key_high=pl.Series(keys[:, 0]), key_low=pl.Series(keys[:, 1]), note=pl.Series(notes)
+        )
+        if found.new.all():
+            return [], examples
+        kinds = examples.select(pl.col("a").is_null(), pl.col("b").is_null()).to_numpy()
+        again = np.flatnonzero(~found.new)
+        rejects = [
+            (int(rows[i]), self._duplicate(found, i, notes[i], *kinds[i])) for i in again.tolist()
+        ]
+        return rejects, examples.filter(pl.Series(found.new))
+
+    def _duplicate(self, found: Found, i: int, note: int, no_a: bool, no_b: bool) -> RowError:
+        if no_a:
+            return RowError("duplicate", "the same prompt is listed before")
+        if no_b:
+            return RowError("duplicate", "the same prompt and completion stand before")
+        place = int(found.place[i])
+        file = self._sources[place >> _ROW_BITS].file
+        reason = "duplicate" if found.note[i] == note else "contradictory_duplicate"
+        where = f"{file} row {place & (1 << _ROW_BITS) - 1}"
+        return RowError(reason, f"the same texts are compared in {where}")
+
+
+def _places(number: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows + (number << _ROW_BITS)
+
+
+def _rows(examples: pl.DataFrame) -> pa.Table:
+    if not len(examples):
+        return ROWS.empty_table()
+    data = examples.select(ROWS.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return data.cast(ROWS)
+
+
+def reject_rows(source: "Source", raw: Any, rejects: Sequence[tuple[int, RowError]]) -> pa.Table:
+    """Rejected rows, as they were read and with the reason."""
+    rows = [row for row, _ in rejects]
+    columns = {
+        "table": pa.repeat(source.content, len(rows)),
+        "reason": [error.reason for _, error in rejects],
+        "detail": [_encodable(error.detail) for _, error in rejects],
+        "file": pa.repeat(_encodable(source.file), len(rows)),
+        "row": rows,
+        "raw": [_encodable(raw(row)) for row in rows],
+    }
+    return pa.table(columns, schema=REJECTS.schema)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def count_reasons(rejects: pa.Table) -> dict[str, int]:
+    """How many rows were rejected for each reason."""
+    counts = pc.value_counts(rejects["reason"]).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}

@@ -1,0 +1,81 @@
+"""Examples of all kinds as one polars frame, whoever has read them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from schemas.tables import ANNOTATIONS, MESSAGES
+from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example
+
+# A comparison has `a` and `b`, a demonstration `a`, a prompt neither: each completion is one
+# assistant turn, of which the text is kept.
+_ARROW = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("prompt", MESSAGES),
+        ("a", pa.string()),
+        ("b", pa.string()),
+        ("label", pa.string()),
+        ("strength", pa.float64()),
+        ("annotations", ANNOTATIONS),
+        ("category", pa.string()),
+        ("language", pa.string()),
+        ("label_source", pa.string()),
+        ("chosen_first", pa.bool_()),
+    ]
+)
+EMPTY: pl.DataFrame = pl.DataFrame(pl.from_arrow(_ARROW.empty_table()))
+"""A frame of no examples: its schema is every such frame's."""
+
+
+def examples_frame(rows: Sequence[tuple[int, Example]]) -> pl.DataFrame:
+    """Examples with their row numbers as a frame. Raises UnicodeEncodeError for half characters."""
+    listed = [_values(row, example) for row, example in rows]
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(listed, schema=_ARROW)))
+
+
+def _values(row: int, example: Example) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "row": row,
+        "prompt": example.prompt,
+        "annotations": [],
+        "category": example.category,
+        "language": example.language,
+        "chosen_first": False,
+    }
+    if isinstance(example, DemonstrationExample):
+        values["a"] = example.completion[0]["content"]
+    elif isinstance(example, ComparisonExample):
+        values |= {
+            "a": example.completion_a[0]["content"],
+            "b": example.completion_b[0]["content"],
+            "label": example.label.value,
+            "strength": example.strength,
+            "annotations": [
+                {
+                    "annotator": said.annotator,
+                    "label": said.label.value,
+                    "strength": said.strength,
+                    "reason": said.reason,
+                }
+                for said in example.annotations
+            ],
+            "label_source": example.label_source,
+            "chosen_first": example.chosen_first,
+        }
+    return values
+
+
+def comparisons_frame(columns: pl.DataFrame, **constants: Any) -> pl.DataFrame:
+    """`row`, `prompt`, `a`, `b` and whatever else is given, filled up to the whole schema.
+
+    Label A by a human where nothing else is said.
+    """
+    constants = {"label": "A", "label_source": "human", **constants}
+    missing = [name for name in EMPTY.columns if name not in columns.columns]
+    filled = columns.with_columns(
+        pl.lit(constants.get(name), EMPTY.schema[name]).alias(name) for name in missing
+    ).with_columns(pl.col("annotations").fill_null([]))
+    return filled.select(pl.col(name).cast(dtype) for name, dtype in EMPTY.schema.items())

@@ -1,0 +1,162 @@
+"""Ids, splits and sides of whole columns: what `schemas.ids` says of one row at a time."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import polars_hash  # noqa: F401  (gives expressions their `chash` and `nchash`)
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stages.ingest.columnar.conversations import joined
+from stages.ingest.columnar.seen import Keys
+
+_HEX = np.zeros(256, np.uint8)
+_HEX[list(b"0123456789abcdef")] = range(16)
+_LABEL_NOTES = {"A": 1, "B": -1, "Tie": 0}
+
+
+def with_prompt_ids(examples: pl.DataFrame) -> pl.DataFrame:
+    """Add `prompt_id`, and `_prompt`: the part of every id's text that the prompt is."""
+    turns = examples["prompt"].explode().struct.unnest()
+    texts = turns.select(_turn(pl.col("role"), pl.col("content"))).to_series()
+    ends = np.cumsum(examples["prompt"].list.len().to_numpy(), dtype=np.int64)
+    canonical = joined(texts, np.concatenate(([0], ends)))
+    return (
+        examples.with_columns(_prompt=canonical)
+        .with_columns(_prompt=_part(pl.col("_prompt")))
+        .with_columns(prompt_id=_content_id("prompt", pl.col("_prompt")))
+    )
+
+
+def hash_splits(prompt_ids: pl.Series, test_fraction: float) -> pl.Series:
+    """`splits.hash_split` of a column."""
+    high = hex_keys(prompt_ids)[:, 0] >> np.uint64(32)
+    held_out = pl.Series(high.astype(np.float64) / 2**32 < test_fraction)
+    return pl.select(pl.when(held_out).then(pl.lit("test")).otherwise(pl.lit("train"))).to_series()
+
+
+def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Where the better answer always comes first, let seed and content choose its side."""
+    drawn = _content_id(
+        "seed",
+        pl.lit(f"|{len(str(seed))}:{seed}|5:sides|32:"),
+        pl.col("prompt_id"),
+        *(_part(_turn(pl.lit("assistant"), pl.col(side))) for side in "ab"),
+    )
+    # The seed is the first eight digits modulo 2**31: odd where the eighth digit is.
+    odd = drawn.str.slice(7, 1).is_in(list("13579bdf"))
+    exchange = pl.col("chosen_first") & pl.col("b").is_not_null() & odd
+    swapped = examples.with_columns(_exchange=exchange)
+    label = pl.col("label").replace({"A": "B", "B": "A"})
+    told = _swapped_annotations() if _any_annotations(examples) else pl.col("annotations")
+    here = pl.col("_exchange")
+    return swapped.with_columns(
+        a=pl.when(here).then("b").otherwise("a"),
+        b=pl.when(here).then("a").otherwise("b"),
+        label=pl.when(here).then(label).otherwise("label"),
+        annotations=pl.when(here).then(told).otherwise("annotations"),
+    ).drop("_exchange")
+
+
+def _any_annotations(examples: pl.DataFrame) -> bool:
+    return bool(examples["annotations"].list.len().sum())
+
+
+def _swapped_annotations() -> pl.Expr:
+    said = pl.element().struct
+    swapped = said.field("label").replace({"A": "B", "B": "A"})
+    fields = [said.field(name) for name in ("annotator", "strength", "reason")]
+    return pl.col("annotations").list.eval(
+        pl.struct(fields[0], swapped.alias("label"), fields[1], fields[2])
+    )
+
+
+def with_row_ids(examples: pl.DataFrame, *, derive: bool) -> pl.DataFrame:
+    """Add `comparison_id` and `demonstration_id`, null where a row has none.
+
+    A row without `b` is a demonstration; with `derive`, the preferred answer of a comparison in
+    train is one too.
+    """
+    a, b = (_part(_turn(pl.lit("assistant"), pl.col(side))) for side in "ab")
+    compared = _content_id("comparison", pl.col("_prompt"), a, b)
+    preferred = pl.when(pl.col("label") == "B").then(b).otherwise(a)
+    shown = _content_id("demonstration", pl.col("_prompt"), preferred)
+    own = pl.col("b").is_null() & pl.col("a").is_not_null()
+    derived = pl.col("b").is_not_null() & (pl.col("label") != "Tie") & (pl.col("split") == "train")
+    wanted = own | derived if derive else own
+    return examples.with_columns(
+        comparison_id=compared,  # concatenating a null gives null
+        demonstration_id=pl.when(wanted).then(shown).otherwise(pl.lit(None, pl.String)),
+    )
+
+
+def identity_keys(examples: pl.DataFrame) -> tuple[Keys, NDArray[np.int8]]:
+    """A key per row that no other content has, and a note.
+
+    Comparisons of the same texts share it whatever their order; the note is 1 or -1 for the side
+    that is better, in an order that depends on the texts alone, and 0 for a tie. Demonstrations
+    and prompts have their id for a key.
+    """
+    kind_of_id = pl.coalesce("demonstration_id", "prompt_id")
+    plain = pl.when(pl.col("b").is_null()).then(kind_of_id).otherwise("prompt_id")
+    keys = hex_keys(examples.select(plain.alias("id")).to_series())
+    sides = [_text_hashes(examples[side]) for side in "ab"]
+    both = examples["b"].is_not_null().to_numpy()
+    low, high = np.minimum(*sides), np.maximum(*sides)
+    keys[both, 0] = _mix(keys[both, 0] ^ _mix(low[both]))
+    keys[both, 1] = _mix(keys[both, 1] ^ _mix(high[both] + np.uint64(1)))
+    better = examples["label"].replace_strict(_LABEL_NOTES, default=0, return_dtype=pl.Int8)
+    notes = better.to_numpy()
+    return keys, np.where(sides[0] <= sides[1], notes, -notes)
+
+
+def _text_hashes(texts: pl.Series) -> NDArray[np.uint64]:
+    text: Any = pl.col(texts.name).fill_null("")
+    hashed = texts.to_frame().select(text.nchash.xxh3_64()).to_series()
+    hashes: NDArray[np.uint64] = hashed.to_numpy()
+    return hashes
+
+
+def hex_keys(ids: pl.Series) -> Keys:
+    """Ids of 32 hex digits as two numbers each, [ids, 2]."""
+    return arrow_keys(ids.to_arrow(compat_level=pl.CompatLevel.oldest()))
+
+
+def arrow_keys(ids: pa.Array | pa.ChunkedArray) -> Keys:
+    """Ids of 32 hex digits, none null, as two numbers each, [ids, 2]."""
+    array = ids.cast(pa.large_string())
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    if not len(array):
+        return np.empty((0, 2), np.uint64)
+    start = np.frombuffer(array.buffers()[1], np.int64)[array.offset]
+    digits = np.frombuffer(array.buffers()[2], np.uint8)[start : start + 32 * len(array)]
+    halves = _HEX[digits].reshape(-1, 2)
+    packed = (halves[:, 0] << 4 | halves[:, 1]).reshape(-1, 16)
+    return packed.view(">u8").astype(np.uint64)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finaliser: one to one, and every bit moves every other."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _turn(role: pl.Expr, content: pl.Expr) -> pl.Expr:
+    return pl.concat_str(role, pl.lit(":"), _length(content), pl.lit(":"), content)
+
+
+def _part(text: pl.Expr) -> pl.Expr:
+    return pl.concat_str(pl.lit("|"), _length(text), pl.lit(":"), text)
+
+
+def _length(text: pl.Expr) -> pl.Expr:
+    return text.str.len_bytes().cast(pl.String)
+
+
+def _content_id(kind: str, *parts: pl.Expr) -> pl.Expr:
+    """`schemas.ids.content_id` of parts that carry their lengths already."""
+    text: Any = pl.concat_str(pl.lit(kind), *parts)
+    hashed: pl.Expr = text.chash.sha2_256()
+    return hashed.str.slice(0, 32)
