@@ -47,6 +47,9 @@ class JudgeServerRuntime(Config):
     )
 
 
+ReporterName = Literal["tensorboard", "trackio", "wandb"]
+
+
 class Runtime(Config):
     """How to execute, not what to compute: nothing here is part of a fingerprint."""
 
@@ -65,6 +68,11 @@ class Runtime(Config):
     )
     cache_max_gb: float = Field(
         20.0, ge=0, description="size at which the least recently used are dropped from cache_dir"
+    )
+    reporters: tuple[ReporterName, ...] = Field(
+        (),
+        description="programs that draw the curves of trainings too: tensorboard, trackio, wandb; "
+        "each is an extra of the installation",
     )
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="share of GPU memory that vLLM may take"

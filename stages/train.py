@@ -72,9 +72,11 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     from stages.training.checkpoints import remove_checkpoints
     from stages.training.distributed import current_world, loading_device
     from stages.training.guard import Guard
+    from stages.training.reporters import refuse_missing_reporters
     from stages.training.screening import Rejects
     from stages.training.summary import write_summary
 
+    refuse_missing_reporters(context.runtime)
     source = _start_model(config, context)
     tokenizer = load_tokenizer(source)
     model = fold_adapter(load_causal_lm(source, loading_device(context.runtime)))

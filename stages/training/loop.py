@@ -12,12 +12,13 @@ from schemas.stage import StageContext, Task
 from stages.training.checkpoints import restore_training_state, save_training_state
 from stages.training.config import TrainingConfig
 from stages.training.dealing import Dealt
-from stages.training.distributed import seed_rank, share_file
+from stages.training.distributed import current_world, seed_rank, share_file
 from stages.training.metrics import METRICS_JSONL, MetricsLog, Row
 from stages.training.objective import Objective
 from stages.training.observers import Observer
 from stages.training.plan import StepPlan
 from stages.training.precision import matmul_precision
+from stages.training.reporters import open_reporters
 from stages.training.sharding import trainable_parameters, whole
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class TrainingRun(Generic[Item]):
     """A training: what is trained, on what, how, and where it is recorded.
 
     `identity` is what defines the training beside its config (the reference policy); a checkpoint
-    with another identity is refused. `observers` look on.
+    with another identity is refused. `observers` look on, and the reporters of the runtime.
     """
 
     model: "PreTrainedModel"
@@ -75,6 +76,7 @@ class _Trainer(Generic[Item]):
     def __init__(self, run: TrainingRun[Item]) -> None:
         self.run = run
         self.plan = StepPlan(len(run.items), run.config)
+        self.observers = [*run.observers, *_reporters(run)]
         self.parameters = list(trainable_parameters(run.model).values())
         self.optimizer = _adamw(self.parameters, run.config)
         self.micro_batch_size = run.config.micro_batch_size or run.config.batch_size
@@ -87,14 +89,14 @@ class _Trainer(Generic[Item]):
         share_file(run.context.output / METRICS_JSONL)
         log = MetricsLog(run.context.output, resumed)
         try:
-            for observer in run.observers:
+            for observer in self.observers:
                 observer.begin(log.rows)
             with run.context.progress.task(run.title, self.plan.total_steps, "step") as task:
                 task.advance(resumed or 0)
                 self._run_from(resumed, log, task)
         finally:
             log.close()
-            for observer in run.observers:
+            for observer in self.observers:
                 observer.close()
         log.write_parquet()
         run.model.eval()
@@ -107,7 +109,7 @@ class _Trainer(Generic[Item]):
             row = self._row(step)
             if row:
                 log.append(row)
-                for observer in self.run.observers:
+                for observer in self.observers:
                     observer.observe(row, self.run.model)
             if self.plan.saves_at(step):
                 self._save(step)
@@ -171,7 +173,7 @@ class _Trainer(Generic[Item]):
     def _evaluate(self, step: int) -> Row:
         self.run.model.eval()
         found = self._measure_held_out() if self.run.held_out else {}
-        for observer in self.run.observers:
+        for observer in self.observers:
             found |= observer.measure(step, self.run.model)
         return found
 
@@ -186,8 +188,14 @@ class _Trainer(Generic[Item]):
     def _save(self, step: int) -> None:
         run = self.run
         save_training_state(run.context.output, step, run.model, self.optimizer, run.identity)
-        for observer in run.observers:
+        for observer in self.observers:
             observer.saved(step)
+
+
+def _reporters(run: TrainingRun[Any]) -> list[Observer]:
+    if not current_world().is_main:
+        return []
+    return open_reporters(run.context, run.config.model_dump(mode="json"))
 
 
 def _adamw(parameters: "list[torch.nn.Parameter]", config: TrainingConfig) -> "torch.optim.AdamW":
