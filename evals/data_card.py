@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evals.token_lengths import token_lengths
 from schemas.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,16 +30,19 @@ _PAIR = {"chosen", "rejected"}
 _COMPARED = {"completion_a", "completion_b", "label"}
 
 
-def data_card(path: Path) -> Card:
+def data_card(path: Path, tokenizer: Path | None = None) -> Card:
     """The card of one Parquet table.
 
     `counts` are rows by value, `numbers` the spread of every float column, `characters` the
-    length of every conversation in characters (code points, all turns together), and
+    length of every conversation in characters (code points, all turns together), `tokens` the
+    same in the tokenizer's tokens where one is given, over a sample of a large table, and
     `prompts_repeated` the rows beyond the first of their prompt. `chosen_longer` is the share of
     preferred answers that are the longer one, equal lengths counted half, ties left out.
+    `by_source` says rows, ties, A's share of the others, mean strength and `chosen_longer` of
+    every source of a table of comparisons.
 
     Raises:
-        DataError: the file is not Parquet or cannot be read.
+        DataError: the file is not Parquet or cannot be read, or that is no tokenizer.
     """
     import polars as pl
 
@@ -56,8 +60,17 @@ def data_card(path: Path) -> Card:
         card["numbers"] = {n: _spread(frame, pl.col(n)) for n in floats}
         talks = [n for n, kind in schema.items() if _is_conversation(kind)]
         card["characters"] = {n: _spread(frame, _characters(n)) for n in talks}
-        if set(schema) >= _COMPARED or set(schema) >= _PAIR:
-            card["chosen_longer"] = _chosen_longer(frame, compared=set(schema) >= _COMPARED)
+        if tokenizer is not None and talks and card["rows"]:
+            lengths = token_lengths(path, talks, tokenizer)
+            card["tokens"] = {
+                n: _spread(pl.LazyFrame({n: v}), pl.col(n)) for n, v in lengths.items()
+            }
+        compared = set(schema) >= _COMPARED
+        if compared or set(schema) >= _PAIR:
+            longer = frame.select(_longer(compared=compared).mean())
+            card["chosen_longer"] = longer.collect().item()
+        if compared and {"source", "strength"} <= set(schema):
+            card["by_source"] = _by_source(frame)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
             f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}"
@@ -105,17 +118,33 @@ def _characters(name: str) -> "pl.Expr":
     return pl.col(name).list.eval(lengths).list.sum()
 
 
-def _chosen_longer(frame: "pl.LazyFrame", *, compared: bool) -> float | None:
+def _longer(*, compared: bool) -> "pl.Expr":
+    """1 where the preferred answer is the longer one, 0.5 where both are as long; null for ties."""
     import polars as pl
 
     if compared:
         first, second = _characters("completion_a"), _characters("completion_b")
-        frame = frame.filter(pl.col("label").is_in(["A", "B"]))
         is_first = pl.col("label") == "A"
         chosen = pl.when(is_first).then(first).otherwise(second)
         rejected = pl.when(is_first).then(second).otherwise(first)
     else:
         chosen, rejected = _characters("chosen"), _characters("rejected")
     longer = (chosen > rejected).cast(pl.Float64) + (chosen == rejected).cast(pl.Float64) / 2
-    share: float | None = frame.select(longer.mean()).collect().item()
-    return share
+    return pl.when(pl.col("label").is_in(["A", "B"])).then(longer) if compared else longer
+
+
+def _by_source(frame: "pl.LazyFrame") -> dict[str, Card]:
+    import polars as pl
+
+    label = pl.col("label")
+    decided = label.is_in(["A", "B"])
+    counted = frame.group_by("source").agg(
+        pl.len().alias("rows"),
+        (label == "Tie").sum().alias("ties"),
+        label.is_null().sum().alias("unlabelled"),
+        (label == "A").filter(decided).mean().alias("a_share"),
+        pl.col("strength").mean().alias("strength"),
+        _longer(compared=True).mean().alias("chosen_longer"),
+    )
+    rows = counted.sort(["rows", "source"], descending=[True, False]).collect().to_dicts()
+    return {row.pop("source"): row for row in rows}

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from evals.data_card import data_card
 from pipeline.stats_command import show_cards, stats, tables_of
 from schemas.errors import DataError, MissingInputError
-from schemas.parquet import write_table
+from schemas.parquet import read_rows, write_table
 from schemas.stage import SilentProgress, StageContext
-from schemas.tables import PREFERENCE_PAIRS, PROMPTS
+from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, PROMPTS
 from stages.ingest import STAGE, IngestConfig
 
 # Chosen longer, shorter, equally long (in characters, not bytes), a tie, and an empty answer.
@@ -94,6 +97,63 @@ def test_the_command_prints_and_gives_json(
     printed = capsys.readouterr().out
     assert "rejects: 1 rows" in printed
     assert "empty_chosen 1 (100.0%)" in printed
+
+
+def test_a_source_says_how_its_labels_lie(run_dir: Path) -> None:
+    card = data_card(run_dir / "ingest" / "comparisons.parquet")
+    (own,) = card["by_source"].values()
+    labels = card["counts"]["label"]
+    assert (own["rows"], own["ties"], own["unlabelled"], own["strength"]) == (4, 1, 0, 1.0)
+    assert own["a_share"] == labels.get("A", 0) / 3
+    assert own["chosen_longer"] == card["chosen_longer"]
+
+
+def test_sources_are_told_apart(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run_dir / "ingest" / "comparisons.parquet"
+    rows = read_rows(path, COMPARISONS)
+    write_table(
+        path, COMPARISONS, [r | {"source": "other"} if i else r for i, r in enumerate(rows)]
+    )
+    assert {s: c["rows"] for s, c in data_card(path)["by_source"].items()} == {"other": 3, "own": 1}
+    stats("ingest/comparisons", run_dir)
+    assert "  other: 3 rows, 1 ties" in capsys.readouterr().out
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """A tokenizer whose tokens are words."""
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.enable_truncation(1)
+    path = tmp_path / "sft" / "model" / "tokenizer.json"
+    path.parent.mkdir(parents=True)
+    tokenizer.save(str(path))
+    return path
+
+
+def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
+    run_dir: Path, words: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = run_dir / "ingest" / "comparisons.parquet"
+    assert "tokens" not in data_card(table)
+    for place in (words, words.parent):
+        card = data_card(table, place)
+        # Both answers of a row, whichever side they are on: 2+1, 1+3, 1+1, 1+2 words.
+        means = [card["tokens"][side]["mean"] for side in ("completion_a", "completion_b")]
+        assert sum(means) == 12 / 4
+        assert card["tokens"]["prompt"]["max"] == 1
+    stats("ingest/comparisons", run_dir)  # the run's own
+    assert "prompt tokens: mean 1," in capsys.readouterr().out
+    with pytest.raises(DataError, match="not a tokenizer"):
+        data_card(table, table)
+
+
+def test_a_large_table_is_tokenized_in_part(
+    run_dir: Path, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evals.token_lengths.SAMPLED", 3)
+    card = data_card(run_dir / "ingest" / "comparisons.parquet", words)
+    assert card["tokens"]["prompt"]["count"] == 2  # every other of four rows
 
 
 def test_an_empty_table_has_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
