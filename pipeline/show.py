@@ -1,6 +1,6 @@
 """One row of any table, legibly: conversations, labels, scores, provenance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,14 @@ from rich.text import Text
 from schemas.errors import ConfigError, DataError, MissingInputError
 
 _ROLE_STYLES = {"user": "cyan", "assistant": "green", "system": "magenta"}
+_SIDES = {"completion_a": "A", "completion_b": "B"}
+_PROVENANCE = {"source", "file", "row"}
+# Frame and words for what a row says of a conversation.
+_SAID = {
+    "chosen": ("green", "preferred"),
+    "rejected": ("red", "not preferred"),
+    "tie": ("yellow", "tie"),
+}
 
 
 def find_table(name: str, run_dir: Path) -> Path:
@@ -63,14 +71,53 @@ def _row_of(table: pa.Table, row_id: str, path: Path) -> int:
 
 
 def show_row(row: Mapping[str, Any], title: str) -> None:
-    """Print a row to stdout: conversations as panels, everything else as lines."""
+    """Print a row to stdout: conversations as panels, then labels and scores, then provenance."""
     console = Console()
     console.print(Text(title, style="bold"))
     for name, value in row.items():
         if _is_conversation(value):
-            console.print(Panel(_conversation(value), title=name, title_align="left"))
-        else:
-            console.print(Text.assemble((f"{name}: ", "dim"), visible(_plain(value))))
+            console.print(conversation_panel(name, value, _said_of(name, row)))
+    for name, value in row.items():
+        if name not in _PROVENANCE and not _is_conversation(value):
+            for line in _lines(name, value):
+                console.print(line)
+    if "file" in row and "row" in row:
+        console.print(_provenance(row))
+
+
+def _said_of(name: str, row: Mapping[str, Any]) -> str | None:
+    """What the row says of one of its conversations: preferred, not preferred, tie, or nothing."""
+    if name in ("chosen", "rejected"):
+        return name
+    label = row.get("label") or row.get("verdict")
+    if name not in _SIDES or label is None:
+        return None
+    return "tie" if label == "Tie" else "chosen" if label == _SIDES[name] else "rejected"
+
+
+def conversation_panel(name: str, messages: Sequence[Mapping[str, str]], said: str | None) -> Panel:
+    """Turns in a frame; what was said of them is in its title and colour."""
+    style, words = _SAID.get(said or "", ("none", ""))
+    title = Text(name, style=f"bold {style}" if said else "bold")
+    if words and said != name:
+        title.append(f"  {words}", style=style)
+    return Panel(_conversation(messages), title=title, title_align="left", border_style=style)
+
+
+def _lines(name: str, value: Any) -> Iterator[Text]:
+    """A value as one line, or a list of objects as one line each."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+        yield Text.assemble((f"{name}: ", "dim"), visible(_plain(value)))
+        return
+    yield Text(f"{name}:", style="dim")
+    for item in value:
+        said = ((k, v) for k, v in item.items() if v is not None)
+        yield Text("  " + ", ".join(f"{k} {visible(_plain(v))}" for k, v in said))
+
+
+def _provenance(row: Mapping[str, Any]) -> Text:
+    source = f"{visible(str(row['source']))}: " if row.get("source") else ""
+    return Text.assemble(("from: ", "dim"), f"{source}{visible(row['file'])}, row {row['row']}")
 
 
 def visible(text: str) -> str:
@@ -93,6 +140,8 @@ def _is_conversation(value: Any) -> bool:
 
 def _conversation(messages: Sequence[Mapping[str, str]]) -> Text:
     text = Text()
+    if not messages:
+        text.append("(no turns)", style="dim")
     for index, message in enumerate(messages):
         style = _ROLE_STYLES.get(message["role"], "yellow")
         text.append("\n" if index else "")

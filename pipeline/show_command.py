@@ -1,0 +1,47 @@
+"""The show command: one row of a table, or of a raw file as ingest reads it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def show(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE",
+            help="A table's name, as stage/table or table, a Parquet file, or a raw file.",
+        ),
+    ],
+    run_dir: Annotated[
+        Path, typer.Option("--run-dir", "-d", help="The run directory to look into.")
+    ] = Path("runs/food"),
+    row: Annotated[int, typer.Option(help="Which row, from 0; negative counts from the end.")] = 0,
+    row_id: Annotated[
+        str | None, typer.Option("--id", help="The row whose id begins like this.")
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Read a raw file as this kind of data set. Default: whichever fits."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+) -> None:
+    """Show one row: the conversation, what was preferred, labels, scores, where it came from."""
+    from pipeline.show import find_table, pick_row, show_row
+    from pipeline.show_raw import is_raw, read_raw, show_raw
+
+    if is_raw(what, kind):
+        shown = read_raw(what, row, kind)
+        if as_json:
+            typer.echo(json.dumps(shown.as_json(), ensure_ascii=False, default=str))
+        else:
+            show_raw(shown)
+        return
+    path = find_table(what, run_dir)
+    chosen, position, count = pick_row(path, row, row_id)
+    if as_json:
+        typer.echo(json.dumps(chosen, ensure_ascii=False))
+    else:
+        show_row(chosen, f"{path} row {position} of {count}")
