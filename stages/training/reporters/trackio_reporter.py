@@ -1,7 +1,9 @@
 """Trackio: a local dashboard (`trackio show`); its own settings, as TRACKIO_DIR, stay in force."""
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +25,13 @@ class TrackioReporter(Observer):
     def begin(self, rows: Sequence[Row]) -> None:
         """Open the run, or go on with it."""
         trackio: Any = import_module("trackio")
-        self._session = trackio.init(
-            project=os.environ.get("TRACKIO_PROJECT", PROJECT),
-            name=f"{self._run.name}-{self._run.id[:6]}",
-            resume="allow",
-            config=dict(self._run.settings),
-        )
+        with redirect_stdout(sys.stderr):  # stdout is for data
+            self._session = trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+                name=f"{self._run.name}-{self._run.id[:6]}",
+                resume="allow",
+                config=dict(self._run.settings),
+            )
 
     def observe(self, row: Row, model: "PreTrainedModel") -> None:
         """Store the row's numbers at its step."""
@@ -37,4 +40,5 @@ class TrackioReporter(Observer):
     def close(self) -> None:
         """Store what is still in memory."""
         if self._session is not None:
-            self._session.finish()
+            with redirect_stdout(sys.stderr):
+                self._session.finish()
