@@ -4,7 +4,6 @@ Importing this module imports inspect_ai (3 s).
 """
 
 import logging
-import math
 import os
 import shutil
 import tempfile
@@ -17,40 +16,14 @@ from typing import Any
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.log import EvalLog, EvalSampleReductions, EvalScore, read_eval_log
+from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import Model
-from inspect_ai.scorer import value_to_float
 
-from evals.measures import estimate_mean
+from evals.benchmark_measures import Measured, measures_of
+from evals.missing_data import data_set_of
 from evals.provider import MAX_CONNECTIONS
 from evals.tasks import TASKS
-from schemas.errors import MissingInputError, PipelineError
-
-# What our own standard error of the same scorer's mean says, clustered by sample.
-_ERROR_METRICS = frozenset({"stderr"})
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One metric of one scorer.
-
-    `scores` are the sample's scores by sample id (means over epochs) where the metric is their
-    mean, else empty: only then is there an interval, and a difference to pair.
-    """
-
-    scorer: str
-    metric: str
-    value: float | None
-    n: int
-    n_unscored: int
-    scores: Mapping[str, float] = field(default_factory=dict)
-
-    def numbers(self) -> dict[str, Any]:
-        """`value, standard_error, ci_low, ci_high, n`; None where there is no such number."""
-        if self.scores:
-            return estimate_mean(self.scores).to_json()
-        nothing = dict.fromkeys(("standard_error", "ci_low", "ci_high"))
-        return {"value": self.value, **nothing, "n": self.n}
+from schemas.errors import ConfigError, MissingInputError, PipelineError
 
 
 @dataclass(frozen=True)
@@ -75,8 +48,9 @@ def run_benchmark(
     task: str,
     model: Model,
     *,
-    prompts: Path,
     log: Path,
+    args: Mapping[str, Any] | None = None,
+    reference: Model | None = None,
     epochs: int = 1,
     limit: int | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -87,7 +61,8 @@ def run_benchmark(
         task: one of ours by its name, or whatever inspect finds under it
             (`inspect_evals/ifeval`, `my_tasks.py@mine`).
         model: what answers.
-        prompts: the prompts table that our own tasks read.
+        args: arguments of the task.
+        reference: the model in the role `reference`, for tasks that ask for one.
         log: where the `.eval` log goes; a failed task leaves its log too, if inspect wrote one.
         epochs: completions per sample.
         limit: the first so many samples only.
@@ -100,8 +75,10 @@ def run_benchmark(
         writing = Path(home) / "logs"
         try:
             logs = inspect_eval(
-                _resolve(task, prompts),
+                _resolve(task, args or {}),
                 model=model,
+                model_roles={"reference": reference} if reference is not None else None,
+                task_args={} if task in TASKS else dict(args or {}),
                 display="none",
                 log_dir=str(writing),
                 log_level="error",
@@ -124,14 +101,18 @@ def run_benchmark(
         return _finish(logs, log)
 
 
-def _resolve(task: str, prompts: Path) -> Task | str:
+def _resolve(task: str, args: Mapping[str, Any]) -> Task | str:
     """Our task, or its name as inspect reads it: a file's path has to be a relative one.
 
     Raises:
         MissingInputError: a file of tasks is named and is not there.
+        ConfigError: the task takes no such argument.
     """
     if task in TASKS:
-        return TASKS[task](prompts=str(prompts))
+        try:
+            return TASKS[task].make(**args)
+        except TypeError as error:
+            raise ConfigError(f"{task}: {error}; correct evaluate.task_args") from error
     file, at, name = task.partition("@")
     if not file.endswith(".py"):
         return task
@@ -177,7 +158,8 @@ def _finish(logs: list[EvalLog], destination: Path) -> BenchmarkRun:
         said = log.error.message if log.error else f"the task ended as {log.status}"
         return BenchmarkRun(error=_first_line(said))
     reductions = {reduced.scorer: reduced for reduced in log.reductions or []}
-    measured = [m for score in log.results.scores for m in _measured(score, reductions)]
+    about = {str(sample.id): sample.metadata for sample in log.samples or []}
+    measured = [m for score in log.results.scores for m in measures_of(score, reductions, about)]
     return BenchmarkRun(measured, _truncated(log))
 
 
@@ -187,51 +169,17 @@ def _truncated(log: EvalLog) -> int:
     )
 
 
-def _measured(
-    score: EvalScore, reductions: Mapping[str, EvalSampleReductions]
-) -> Iterator[Measured]:
-    """Every metric of a scorer except the standard error, which we compute ourselves."""
-    scores = _sample_scores(score, reductions.get(score.scorer))
-    for name, metric in score.metrics.items():
-        if name in _ERROR_METRICS:
-            continue
-        value = float(metric.value)
-        is_mean = bool(scores) and math.isclose(
-            value, estimate_mean(scores).value, rel_tol=1e-9, abs_tol=1e-12
-        )
-        n_unscored = score.unscored_samples or 0
-        yield Measured(
-            scorer=score.name,
-            metric=name,
-            # A rate of nothing is no rate: inspect says 0 where no sample was scored.
-            value=value if math.isfinite(value) and score.scored_samples != 0 else None,
-            n=len(scores) if scores else score.scored_samples or 0,
-            n_unscored=n_unscored,
-            scores=scores if is_mean else {},
-        )
-
-
-def _sample_scores(score: EvalScore, reduced: EvalSampleReductions | None) -> dict[str, float]:
-    """Scores by sample id, means over epochs; unscored samples and texts are left out."""
-    to_float = value_to_float()
-    found: dict[str, float] = {}
-    for sample in reduced.samples if reduced else []:
-        value: Any = sample.value
-        if isinstance(value, Mapping):
-            value = value.get(score.name)
-        if value is None or isinstance(value, list):
-            continue
-        number = to_float(value)
-        if math.isfinite(number):
-            found[str(sample.sample_id)] = number
-    return found
-
-
 def _reason(task: str, error: Exception) -> str:
     if isinstance(error, PrerequisiteError) and "No inspect tasks" in str(error):
         ours = ", ".join(TASKS)
         return f"no such task; ours are {ours}, others come with an installed package ({task})"
-    return f"{type(error).__name__}: {_first_line(str(error))}"
+    said = _first_line(str(error))
+    data = data_set_of(error)
+    if data is not None and data not in said:
+        said = f"{said} (data set {data})"
+    if data is not None:
+        said += "; run where it can be reached, or where it has been downloaded"
+    return f"{type(error).__name__}: {said}"
 
 
 def _first_line(text: str) -> str:

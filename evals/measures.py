@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evals.agreement import clustered_standard_error
 from evals.intervals import Z95, wilson_effective
 from evals.win_rate import mean, standard_error
 
@@ -27,10 +28,16 @@ class Estimate:
         return asdict(self)
 
 
-def estimate_mean(scores: Mapping[str, float]) -> Estimate:
-    """Mean of one score per sample (its mean over epochs), samples being independent.
+def estimate_mean(
+    scores: Mapping[str, float], clusters: Mapping[str, str] | None = None
+) -> Estimate:
+    """Mean of one score per sample (its mean over epochs).
 
     Scores in [0, 1] get Wilson's interval with effective n, others the normal one.
+
+    Args:
+        scores: by sample id.
+        clusters: sample id -> what it belongs to; a sample without one is for itself.
 
     Raises:
         ValueError: no scores.
@@ -38,11 +45,12 @@ def estimate_mean(scores: Mapping[str, float]) -> Estimate:
     if not scores:
         raise ValueError("the mean of no scores is not a number")
     values = [*scores.values()]
-    center, error = mean(values), standard_error(values)
+    owners = [(clusters or {}).get(key, key) for key in scores]
+    center, error = mean(values), _error(values, owners)
     low: float | None
     high: float | None
     if all(0 <= value <= 1 for value in values):
-        low, high = wilson_effective(center, _or_nan(error), len(values))
+        low, high = wilson_effective(center, _or_nan(error), len(set(owners)))
     elif error is None:
         low = high = None
     else:
@@ -50,7 +58,11 @@ def estimate_mean(scores: Mapping[str, float]) -> Estimate:
     return Estimate(center, error, low, high, len(values))
 
 
-def paired_difference(first: Mapping[str, float], second: Mapping[str, float]) -> Estimate | None:
+def paired_difference(
+    first: Mapping[str, float],
+    second: Mapping[str, float],
+    clusters: Mapping[str, str] | None = None,
+) -> Estimate | None:
     """Mean of first - second over the samples that both have, by sample id; None without any.
 
     Differences of rates lie in [-1, 1]: they are moved to [0, 1] and back for Wilson's interval,
@@ -59,7 +71,8 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float]) -
     common = sorted(first.keys() & second.keys())
     if not common:
         return None
-    found = estimate_mean({key: (first[key] - second[key] + 1) / 2 for key in common})
+    halves = {key: (first[key] - second[key] + 1) / 2 for key in common}
+    found = estimate_mean(halves, clusters)
     error = found.standard_error
     return Estimate(
         value=mean([first[key] - second[key] for key in common]),
@@ -68,6 +81,13 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float]) -
         ci_high=None if found.ci_high is None else 2 * found.ci_high - 1,
         n=len(common),
     )
+
+
+def _error(values: list[float], owners: list[str]) -> float | None:
+    if len(set(owners)) == len(owners):
+        return standard_error(values)
+    error = clustered_standard_error(values, owners)
+    return None if math.isnan(error) else error
 
 
 def _or_nan(error: float | None) -> float:

@@ -1,14 +1,11 @@
 """A provider for inspect-ai over our samplers. Importing it imports inspect_ai (3 s).
 
-inspect asks for one completion at a time, from many samples at once. The calls of a short while
-are collected and sampled as one batch, in the calling thread: the engine is never touched by two
-threads, and everything that waits is waiting for it anyway.
+inspect asks for one completion at a time, from many samples at once; the calls of a short while
+are sampled as one batch (`evals.batching`).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-import anyio
 from inspect_ai.log._samples import sample_active
 from inspect_ai.model import (
     ChatCompletionChoice,
@@ -24,6 +21,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from evals.batching import Batcher
 from evals.models.samplers import (
     Sample,
     SampledCompletion,
@@ -35,20 +33,12 @@ from schemas.errors import BackendError
 from schemas.ids import canonical_messages, content_id, seed_from
 from schemas.labels import Message, Messages
 
-COLLECT_SECONDS = 0.05
 MAX_CONNECTIONS = 1024
 
 CountTokens = Callable[[Messages], int]
 
 
-@dataclass
-class _Call:
-    """One call of inspect's that waits for its batch."""
-
-    request: SampleRequest
-    settings: SamplingSettings
-    done: anyio.Event = field(default_factory=anyio.Event)
-    answer: Sample | Exception | None = None
+_Call = tuple[SampleRequest, SamplingSettings]
 
 
 @modelapi(name="prefline")
@@ -71,7 +61,7 @@ class SamplerAPI(ModelAPI):
         self._sampler = sampler
         self._settings = settings
         self._count_tokens = count_tokens
-        self._waiting: list[_Call] = []
+        self._batcher: Batcher[_Call, Sample] = Batcher(self._sample)
         self._asked: dict[str, int] = {}
 
     def max_connections(self) -> int:
@@ -98,20 +88,13 @@ class SamplerAPI(ModelAPI):
         if tools:
             raise BackendError("a local checkpoint calls no tools, and the task offers some")
         prompt: list[Message] = [{"role": m.role, "content": m.text} for m in input]
-        call = _Call(self._request(prompt, config), self._settings_for(config))
-        self._waiting.append(call)
-        if len(self._waiting) == 1:
-            # The first call of a batch leads it, to the end even if its own sample is cancelled.
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(COLLECT_SECONDS)
-                self._sample_waiting()
-        await call.done.wait()
-        if isinstance(call.answer, Exception):
+        call = (self._request(prompt, config), self._settings_for(config))
+        answer = await self._batcher.ask(call)
+        if isinstance(answer, Exception):
             # An exception of its own for each: one that is raised many times drags them all along.
-            said = f"{type(call.answer).__name__}: {call.answer}"
-            raise BackendError(f"the sampler failed: {said}") from call.answer
-        assert call.answer is not None
-        return self._output(call.answer, prompt, config.stop_seqs or [])
+            said = f"{type(answer).__name__}: {answer}"
+            raise BackendError(f"the sampler failed: {said}") from answer
+        return self._output(answer, prompt, config.stop_seqs or [])
 
     def _request(self, prompt: Messages, config: GenerateConfig) -> SampleRequest:
         sample = sample_active()
@@ -130,23 +113,15 @@ class SamplerAPI(ModelAPI):
         }
         return self._settings.model_copy(update=given)
 
-    def _sample_waiting(self) -> None:
-        calls, self._waiting = sorted(self._waiting, key=lambda c: c.request.key), []
-        for settings in {call.settings.model_dump_json(): call.settings for call in calls}.values():
-            batch = [call for call in calls if call.settings == settings]
-            answers = self._answers([call.request for call in batch], settings)
-            for call, answer in zip(batch, answers, strict=True):
-                call.answer = answer
-                call.done.set()
-
-    def _answers(
-        self, requests: Sequence[SampleRequest], settings: SamplingSettings
-    ) -> Sequence[Sample | Exception]:
-        try:
-            return self._sampler.sample(requests, settings)
-        except Exception as error:
-            # Every call that waits for this batch has to end.
-            return [error] * len(requests)
+    def _sample(self, calls: Sequence[_Call]) -> list[Sample]:
+        """One batch per settings, in the order of keys: what waits together is left to chance."""
+        answers: dict[str, Sample] = {}
+        ordered = sorted(calls, key=lambda call: call[0].key)
+        for settings in {call[1].model_dump_json(): call[1] for call in ordered}.values():
+            batch = [request for request, wanted in ordered if wanted == settings]
+            keys = [request.key for request in batch]
+            answers.update(zip(keys, self._sampler.sample(batch, settings), strict=True))
+        return [answers[request.key] for request, _ in calls]
 
     def _output(self, answer: Sample, prompt: Messages, stops: Sequence[str]) -> ModelOutput:
         read = self._count_tokens(prompt)

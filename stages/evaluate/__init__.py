@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from evals.judges import JudgeKind
 from evals.models.checkpoints import ModelSource
@@ -40,10 +41,28 @@ class EvaluateConfig(SamplingSettings):
         "length_controlled or discrete",
     )
     tasks: tuple[str, ...] = Field(
-        (), description="inspect tasks: food_preference, or any installed (inspect_evals/ifeval)"
+        (),
+        description="inspect tasks, for both models: instruction_following, preference_accuracy, "
+        "judge_bench, pairwise_win_rate, food_preference; any installed (inspect_evals/ifeval); "
+        "or a file's (my_tasks.py@mine)",
+    )
+    task_args: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="arguments of tasks, by task"
+    )
+    compare_with: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], ModelSource] = Field(
+        default_factory=dict,
+        description="further models by name, such as base, each against the same baseline on the "
+        "same prompts",
     )
     epochs: int = Field(1, ge=1, description="completions per sample of a task")
     limit: int | None = Field(None, ge=1, description="samples per task; null takes all")
+
+    @field_validator("compare_with")
+    @classmethod
+    def _no_namesakes(cls, value: dict[str, ModelSource]) -> dict[str, ModelSource]:
+        if taken := sorted({"policy", "baseline"} & set(value)):
+            raise ValueError(f"{taken[0]} is a model of every evaluation; use another name")
+        return value
 
     @property
     def settings(self) -> SamplingSettings:
@@ -59,7 +78,8 @@ def run(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]:
 
 
 def _files(config: EvaluateConfig) -> Sequence[Path]:
-    named = [source for source in (config.policy, config.baseline) if source is not None]
+    further = config.compare_with.values()
+    named = [s for s in (config.policy, config.baseline, *further) if s is not None]
     return [path for source in named for path in source.files()]
 
 
@@ -69,5 +89,6 @@ STAGE = Stage(
     config=EvaluateConfig,
     inputs=("ingest", "sft", "judge", "train"),
     run=run,
+    version=2,
     files=_files,
 )

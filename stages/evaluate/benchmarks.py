@@ -4,20 +4,30 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from evals.judges import JUDGE_FILE
 from evals.measures import paired_difference
-from stages.evaluate.models import Contender, Role
+from schemas.errors import PipelineError
+from schemas.labels import Messages
+from schemas.parquet import write_table
+from schemas.tables import COMPLETIONS
+from stages.evaluate.models import Contender, Role, reference
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
 
     from evals.benchmarks import BenchmarkRun
+    from evals.log_probabilities import CompletionScorer
     from evals.models.samplers import Sampler
     from schemas.stage import StageContext
     from stages.evaluate import EvaluateConfig
+
+Asked = Literal["completions", "log_probabilities", "judge"]
+Answers = Literal["policy", "baseline", "judge"]
+"""Who answers a task: one of the two models, or the judge, who does it once."""
 
 _NO_NUMBERS = ("scorer", "metric", "value", "standard_error", "ci_low", "ci_high")
 
@@ -29,56 +39,143 @@ class Benchmarks:
         self._config = config
         self._context = context
         self._shards = context.output / "benchmarks.shards"
-        self._failed: dict[tuple[Role, str], BenchmarkRun] = {}
+        self._baseline = self._shards / "baseline_completions.parquet"
+        self._failed: dict[tuple[Answers, str], BenchmarkRun] = {}
 
-    def missing(self, role: Role) -> list[str]:
+    def missing(self, answers: Answers, asked: Asked = "completions") -> list[str]:
         """Tasks that have not been run to their end."""
-        return [task for task in self._config.tasks if not self._shard(role, task).exists()]
+        return [
+            task
+            for task in self._config.tasks
+            if _asked(task) == asked and not self._shard(answers, task).exists()
+        ]
+
+    def keep_baseline(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep the baseline's completions for the tasks that compare with them."""
+        if self._config.tasks:
+            self._shards.mkdir(exist_ok=True)
+            write_table(self._baseline, COMPLETIONS, rows)
 
     def run(self, contender: Contender, sampler: "Sampler") -> None:
         """Run the missing tasks of one model; a failure is a warning, and the next task's turn."""
-        missing = self.missing(contender.role)
+        # A model of its own for each: seeds do not depend on the tasks before it.
+        self._run(contender.role, lambda: {"model": self._writer(contender, sampler)})
+
+    def score(self, contender: Contender) -> None:
+        """Run the missing tasks that ask one model, and its reference, for log-probabilities."""
+        if self.missing(contender.role, "log_probabilities"):
+            from evals.log_probabilities import CompletionScorer
+
+            source = reference(self._config, self._context)
+            mine = CompletionScorer(contender.source, self._context.runtime)
+            base = CompletionScorer(source, self._context.runtime)
+            try:
+                self._run(contender.role, lambda: self._scorers(mine, base), "log_probabilities")
+            finally:
+                mine.close()
+                base.close()
+
+    def judge(self) -> None:
+        """Run the missing tasks that measure the judge."""
+        if self.missing("judge", "judge"):
+            from inspect_ai.model import get_model
+
+            self._run("judge", lambda: {"model": get_model("none")}, "judge")
+
+    def _run(self, answers: Answers, models: Any, asked: Asked = "completions") -> None:
+        missing = self.missing(answers, asked)
         if not missing:
             return
-        title = f"{contender.role} benchmarks"
+        title = f"{answers} benchmarks"
         with self._context.progress.task(title, len(missing), "tasks") as progress:
             for task in missing:
-                # A model of its own for each: seeds do not depend on the tasks before it.
-                self._run_one(contender, task, _model(contender, sampler, self._config))
+                self._run_one(answers, task, models())
                 progress.advance()
 
-    def _run_one(self, contender: Contender, task: str, model: "Model") -> None:
-        from evals.benchmarks import run_benchmark
+    def _run_one(self, answers: Answers, task: str, models: "Mapping[str, Model]") -> None:
+        from evals.benchmarks import BenchmarkRun, run_benchmark
 
-        log = self._log(contender.role, task)
+        log = self._log(answers, task)
         log.unlink(missing_ok=True)
-        run = run_benchmark(
-            task,
-            model,
-            prompts=self._context.input("ingest", "prompts.parquet"),
-            log=log,
-            epochs=self._config.epochs,
-            limit=self._config.limit,
-            metadata={"role": contender.role, "fingerprint": contender.fingerprint},
-        )
+        try:
+            run = run_benchmark(
+                task,
+                **models,
+                args=self._args(task),
+                log=log,
+                epochs=self._config.epochs if _asked(task) == "completions" else 1,
+                limit=self._config.limit,
+                metadata={"role": answers},
+            )
+        except PipelineError as error:
+            run = BenchmarkRun(error=str(error))
         if run.error is None:
-            write_json(self._shard(contender.role, task), run.to_json())
+            write_json(self._shard(answers, task), run.to_json())
         else:
-            self._failed[contender.role, task] = run
-            self._context.progress.warn(f"{contender.role}: task {task}: {run.error}")
+            self._failed[answers, task] = run
+            self._context.progress.warn(f"{answers}: task {task}: {run.error}")
+
+    def _args(self, task: str) -> dict[str, Any]:
+        """What a task is called with: of ours what the run provides, and what the recipe says.
+
+        Raises:
+            MissingInputError: the recipe has no stage that provides it.
+        """
+        from evals.tasks import TASKS
+
+        takes = TASKS[task].takes if task in TASKS else {}
+        said = dict(self._config.task_args.get(task, {}))
+        return {arg: str(self._provided(it)) for arg, it in takes.items() if arg not in said} | said
+
+    def _provided(self, what: str) -> Path:
+        if what == "baseline_completions":
+            return self._baseline
+        if what == "judge":
+            return self._context.input("judge", JUDGE_FILE)
+        return self._context.input("ingest", f"{what}.parquet")
+
+    def _writer(self, contender: Contender, sampler: "Sampler") -> "Model":
+        from evals.models.checkpoints import load_tokenizer
+        from evals.models.rendering import ChatRenderer
+        from evals.provider import local_model
+
+        renderer = ChatRenderer(load_tokenizer(contender.source))
+        return local_model(
+            contender.role,
+            sampler,
+            self._config.settings,
+            lambda prompt: len(renderer.prompt_ids(prompt)),
+        )
+
+    def _scorers(self, mine: "CompletionScorer", base: "CompletionScorer") -> "dict[str, Model]":
+        """The model and its reference; one and the same where their weights are."""
+        one, other = self._scoring("scored", mine), self._scoring("reference", base)
+        return {"model": one, "reference": one if mine.fingerprint == base.fingerprint else other}
+
+    def _scoring(self, name: str, scorer: "CompletionScorer") -> "Model":
+        from evals.provider import local_model
+
+        def count(prompt: Messages) -> int:
+            return len(scorer.renderer.prompt_ids(prompt))
+
+        return local_model(name, scorer, self._config.settings, count)
 
     def merge(self, contenders: Mapping[Role, Contender]) -> dict[str, Any]:
-        """Write benchmarks.json, remove the shards, and return what was written."""
-        runs = {(r, t): self._result(r, t) for t in self._config.tasks for r in contenders}
+        """Write benchmarks.json and a file beside each log, remove the shards; what was written."""
+        runs = {(a, t): self._result(a, t) for t in self._config.tasks for a in _answering(t)}
+        fingerprints: dict[str, str] = {role: c.fingerprint for role, c in contenders.items()}
+        entries = {
+            (answers, task): list(self._entries(answers, fingerprints.get(answers), task, run))
+            for (answers, task), run in runs.items()
+        }
+        for (answers, task), found in entries.items():
+            write_json(self._log(answers, task).with_suffix(".json"), {"measured": found})
         result = {
-            "tasks": [
-                entry
-                for (role, task), run in runs.items()
-                for entry in self._entries(contenders[role], task, run)
-            ],
+            "tasks": [entry for found in entries.values() for entry in found],
             "paired": [
                 entry
                 for task in self._config.tasks
+                if ("policy", task) in runs
                 for entry in paired_entries(task, runs["policy", task], runs["baseline", task])
             ],
         }
@@ -86,20 +183,20 @@ class Benchmarks:
         shutil.rmtree(self._shards, ignore_errors=True)
         return result
 
-    def _result(self, role: Role, task: str) -> "BenchmarkRun":
+    def _result(self, answers: Answers, task: str) -> "BenchmarkRun":
         from evals.benchmarks import BenchmarkRun
 
-        failed = self._failed.get((role, task))
-        return failed or BenchmarkRun.from_json(json.loads(self._shard(role, task).read_bytes()))
+        failed = self._failed.get((answers, task))
+        return failed or BenchmarkRun.from_json(json.loads(self._shard(answers, task).read_bytes()))
 
     def _entries(
-        self, contender: Contender, task: str, run: "BenchmarkRun"
+        self, answers: Answers, fingerprint: str | None, task: str, run: "BenchmarkRun"
     ) -> Iterator[dict[str, Any]]:
-        log = self._log(contender.role, task)
-        about = {"task": task, "model": contender.role}
+        log = self._log(answers, task)
+        about = {"task": task, "model": answers}
         rest = {
             "n_truncated": run.n_truncated,
-            "fingerprint": contender.fingerprint,
+            "fingerprint": fingerprint,
             "log": str(log.relative_to(self._context.output)) if log.exists() else None,
             "error": run.error,
         }
@@ -110,11 +207,21 @@ class Benchmarks:
             unscored = {"n_unscored": measured.n_unscored}
             yield about | named | measured.numbers() | unscored | rest
 
-    def _shard(self, role: Role, task: str) -> Path:
-        return self._shards / f"{role}-{_slug(task)}.json"
+    def _shard(self, answers: Answers, task: str) -> Path:
+        return self._shards / f"{answers}-{_slug(task)}.json"
 
-    def _log(self, role: Role, task: str) -> Path:
-        return self._context.output / "logs" / f"{role}-{_slug(task)}.eval"
+    def _log(self, answers: Answers, task: str) -> Path:
+        return self._context.output / "logs" / f"{answers}-{_slug(task)}.eval"
+
+
+def _asked(task: str) -> Asked:
+    from evals.tasks import TASKS
+
+    return TASKS[task].asks if task in TASKS else "completions"
+
+
+def _answering(task: str) -> tuple[Answers, ...]:
+    return ("judge",) if _asked(task) == "judge" else ("policy", "baseline")
 
 
 def paired_entries(
@@ -124,7 +231,7 @@ def paired_entries(
     of_baseline = {(m.scorer, m.metric): m.scores for m in baseline.measured}
     for measured in policy.measured:
         other = of_baseline.get((measured.scorer, measured.metric), {})
-        difference = paired_difference(measured.scores, other)
+        difference = paired_difference(measured.scores, other, measured.clusters)
         if difference is not None:
             numbers = difference.to_json()
             yield {
@@ -134,17 +241,6 @@ def paired_entries(
                 "difference": numbers.pop("value"),
                 **numbers,
             }
-
-
-def _model(contender: Contender, sampler: "Sampler", config: "EvaluateConfig") -> "Model":
-    from evals.models.checkpoints import load_tokenizer
-    from evals.models.rendering import ChatRenderer
-    from evals.provider import local_model
-
-    renderer = ChatRenderer(load_tokenizer(contender.source))
-    return local_model(
-        contender.role, sampler, config.settings, lambda prompt: len(renderer.prompt_ids(prompt))
-    )
 
 
 def _slug(task: str) -> str:

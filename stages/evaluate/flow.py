@@ -7,6 +7,7 @@ from evals.judge_floors import refuse_below_floors
 from evals.judges import Judge, open_judge
 from evals.models.samplers import open_sampler
 from evals.saved_verdicts import judged_comparisons
+from evals.win_rate import prompt_scores
 from schemas.errors import ConfigError, DataError
 from schemas.parquet import ShardedTable, write_table
 from schemas.stage import StageContext
@@ -21,6 +22,7 @@ from stages.evaluate.models import (
     judge_model_name,
     policy_model_name,
 )
+from stages.evaluate.others import OtherModel, differences
 from stages.evaluate.sampling import Completions, read_test_prompts
 
 Row = dict[str, Any]
@@ -40,16 +42,26 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     models = contenders(config, context)
     benchmarks = Benchmarks(config, context)
     sampled = {role: Completions(role, prompts, config, context) for role in models}
-    for role, contender in models.items():
-        _write(contender, sampled[role], benchmarks, config, context)
+    # The baseline first: some tasks compare with what it wrote.
+    for role in ("baseline", "policy"):
+        _write(models[role], sampled[role], benchmarks, config, context)
+    for contender in models.values():
+        benchmarks.score(contender)
+    benchmarks.judge()
+    others = [OtherModel(name, prompts, config, context) for name in config.compare_with]
+    for other in others:
+        other.sample()
     completions = {role: sampled[role].rows() for role in models}
     comparisons = comparison_rows(completions["policy"], completions["baseline"])
     verdicts = ShardedTable(context.output, VERDICTS)
-    rates = _judge(comparisons, completions, verdicts, config, context)
-    rejects = [reject for role in models for reject in sampled[role].rejects]
+    rates = _judge(comparisons, completions, verdicts, others, config, context)
+    wrote = [*sampled.values(), *(other.completions for other in others)]
+    rejects = [reject for one in wrote for reject in one.rejects]
     unscored = sum(row["verdict"] is None for row in verdicts.rows())
     # Nothing below takes time: until here a killed run has kept all its shards.
     measured = benchmarks.merge(models)
+    for other in others:
+        other.merge()
     write_json(context.output / "win_rates.json", rates)
     write_table(context.output / COMPARISONS.file_name, COMPARISONS, comparisons)
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
@@ -79,6 +91,8 @@ def _write(
     sampler = open_sampler(config.sampler, contender.source, context.runtime)
     try:
         completions.sample(sampler)
+        if contender.role == "baseline":
+            benchmarks.keep_baseline(completions.rows())
         benchmarks.run(contender, sampler)
     finally:
         sampler.close()
@@ -88,6 +102,7 @@ def _judge(
     comparisons: Sequence[Row],
     completions: Mapping[Role, Sequence[Row]],
     verdicts: ShardedTable,
+    others: Sequence[OtherModel],
     config: EvaluateConfig,
     context: StageContext,
 ) -> dict[str, Any]:
@@ -111,7 +126,10 @@ def _judge(
             judge_model=judge_model_name(context) if name == "judge" else "",
             policy_model=policy_model_name(config, context),
         )
+        scores = {"policy": prompt_scores(judged.verdicts)}
+        scores |= {other.name: other.scores(judge, completions["baseline"]) for other in others}
         rates[name] = win_rate_json(judge, judged, config.headline)
+        rates[name]["differences"] = differences(scores)
     _warn(rates, context)
     return rates
 

@@ -66,6 +66,16 @@ def _checkpoint(step: int, context: StageContext) -> ModelSource:
     return ModelSource(path=str(context.input("train", paths[step])))
 
 
+def reference(config: EvaluateConfig, context: StageContext) -> ModelSource:
+    """What the policy was trained against; the baseline where it was not trained in this run.
+
+    Raises:
+        ConfigError: neither is known.
+    """
+    trained_here = config.policy is None and context.has("train")
+    return _start(context) if trained_here else config.baseline or _start(context)
+
+
 def _start(context: StageContext) -> ModelSource:
     """What training started from: the model [train] names, else what [sft] has made."""
     named = _declared(context, "train", "model")

@@ -12,7 +12,6 @@ from schemas.parquet import ShardedTable, read_rows
 from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS, PROMPTS
 from stages.evaluate import EvaluateConfig
-from stages.evaluate.models import Role
 
 Row = dict[str, Any]
 
@@ -38,7 +37,7 @@ class Completions:
     """The completions table of one model while it is being made."""
 
     def __init__(
-        self, role: Role, prompts: Sequence[Row], config: EvaluateConfig, context: StageContext
+        self, role: str, prompts: Sequence[Row], config: EvaluateConfig, context: StageContext
     ) -> None:
         self._role = role
         self._config = config
@@ -94,7 +93,7 @@ def _shards(wanted: Sequence[tuple[Row, int]]) -> Iterator[Sequence[tuple[Row, i
         yield wanted[start : start + SHARD_REQUESTS]
 
 
-def _reject(role: Role, prompt: Mapping[str, Any], index: int, answer: Unsampled) -> Row:
+def _reject(role: str, prompt: Mapping[str, Any], index: int, answer: Unsampled) -> Row:
     return {
         "table": f"completions_{role}",
         "reason": answer.reason,

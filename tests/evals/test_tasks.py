@@ -55,7 +55,12 @@ def run_food(
     model = local_model("policy", sampler, SETTINGS, lambda prompt: 7)
     log = prompts.parent / "logs" / "policy-food_preference.eval"
     return run_benchmark(
-        "food_preference", model, prompts=prompts, log=log, epochs=epochs, limit=limit
+        "food_preference",
+        model,
+        args={"prompts": str(prompts)},
+        log=log,
+        epochs=epochs,
+        limit=limit,
     )
 
 
@@ -214,7 +219,8 @@ def run_task(prompts: Path, tmp_path: Path) -> Run:
     def run(task: str, answer: Answer = lambda request: "a") -> BenchmarkRun:
         model = local_model("policy", ScriptedSampler(answer), SETTINGS, lambda prompt: 1)
         log = tmp_path / "logs" / "one.eval"
-        return run_benchmark(task, model, prompts=prompts, log=log)
+        args = {"prompts": str(prompts)} if task == "food_preference" else {}
+        return run_benchmark(task, model, args=args, log=log)
 
     return run
 
@@ -255,7 +261,6 @@ def test_a_tasks_own_settings_win(run_task: Run, tmp_path: Path) -> None:
     run = run_benchmark(
         f"{tmp_path}/others.py@own_settings",
         model,
-        prompts=tmp_path / "prompts.parquet",
         log=tmp_path / "logs" / "own.eval",
     )
     assert run.error is None
@@ -264,12 +269,15 @@ def test_a_tasks_own_settings_win(run_task: Run, tmp_path: Path) -> None:
     assert by_name["words", "mean"].value == 2.0  # "a b", cut at the stop sequence
     assert by_name["short", "accuracy"].value == 1.0
     assert by_name["match", "accuracy"].n == 4
-    assert ("match", "stderr") not in by_name
+    # inspect's own standard error is kept as it is; ours stands beside every mean.
+    assert by_name["match", "stderr"].value == 0
+    assert not by_name["match", "stderr"].scores
 
 
 def test_no_test_people_is_an_error_that_says_what_to_do(tmp_path: Path, prompts: Path) -> None:
     empty = tmp_path / "empty.parquet"
     write_table(empty, PROMPTS, [])
     model = local_model("policy", ScriptedSampler(food_by_seed), SETTINGS, lambda prompt: 1)
-    run = run_benchmark("food_preference", model, prompts=empty, log=tmp_path / "x.eval")
+    args = {"prompts": str(empty)}
+    run = run_benchmark("food_preference", model, args=args, log=tmp_path / "x.eval")
     assert "test_fraction" in (run.error or "")

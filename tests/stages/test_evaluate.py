@@ -149,7 +149,7 @@ def test_the_better_policy_wins_by_the_truth(world: World) -> None:
         "verdicts.parquet",
         "win_rates.json",
     ]
-    assert [role for role, _ in world.opened] == ["policy", "baseline"]
+    assert [role for role, _ in world.opened] == ["baseline", "policy"]
     assert all(sampler.closed for _, sampler in world.opened)
 
 
@@ -318,7 +318,7 @@ def test_a_killed_stage_ends_with_the_same_bytes(
         return say
 
     well = dict(world.says)
-    for role, count in (("policy", 25), ("baseline", 15)):
+    for role, count in (("baseline", 25), ("policy", 15)):
         world.says = {**well, role: dies_after(count, well[role])}
         with pytest.raises(KeyboardInterrupt):
             STAGE.run(config, world.context("killed"))
@@ -434,10 +434,15 @@ def test_tasks_run_on_real_models_and_a_failing_one_is_a_warning(tmp_path: Path)
     entries = found["tasks"]
     measured = [e for e in entries if e["error"] is None]
     assert {(e["task"], e["model"], e["scorer"], e["metric"]) for e in measured} == {
-        ("food_preference", model, scorer, "accuracy")
+        ("food_preference", model, scorer, metric)
         for model in ("policy", "baseline")
         for scorer in ("preferred", "well_formed")
+        for metric in ("accuracy", "stderr")
     }
+    for entry in measured:
+        beside = json.loads((output / entry["log"]).with_suffix(".json").read_bytes())
+        assert entry in beside["measured"]
+    measured = [e for e in measured if e["metric"] == "accuracy"]
     assert len({frozenset(entry) for entry in entries}) == 1  # failed ones have the same keys
     for entry in measured:
         assert entry["n"] == 6
