@@ -48,6 +48,19 @@ def payload_of(
     }
 
 
+def continuation_of(stage: Stage[Any], payload: Mapping[str, Any]) -> str | None:
+    """What a run must share with one of this payload to go on where that one ended, as a hash.
+
+    None where the stage cannot go on from there.
+    """
+    try:
+        config = stage.config.model_validate(payload["config"])
+    except (KeyError, ValueError):  # skipped, or written when the settings were others
+        return None
+    shared = stage.continuation(config)
+    return fingerprint({**payload, "config": shared}) if shared is not None else None
+
+
 def _content(path: Path) -> str:
     """SHA-256 of a raw file, computed once a process as long as the file stays as it is."""
     if not path.exists():

@@ -1,6 +1,7 @@
 """How a stage's directory comes to be: made aside, recorded last, renamed into place.
 
-A partial folder with the same fingerprint is continued, any other is thrown away.
+A partial folder with the same fingerprint is continued, and so is one, or a finished stage, that
+the stage can go on from; any other is thrown away.
 """
 
 import os
@@ -9,30 +10,64 @@ from pathlib import Path
 
 from schemas.ids import file_sha256
 from schemas.manifest import MANIFEST_NAME, Manifest, OutputFile
+from schemas.stage import RESUME_FOLDER
 
 PARTIAL_RECORD = ".fingerprint"
+CONTINUATION_RECORD = ".continuation"
 
 
-def open_partial(partial: Path, wanted: str) -> bool:
-    """Keep a partial folder of the same fingerprint, replace any other; whether it was kept."""
-    record = partial / PARTIAL_RECORD
-    if record.exists() and record.read_text() == wanted:
+def open_partial(partial: Path, wanted: str, continuation: str | None = None) -> bool:
+    """Keep a partial folder of the same fingerprint or continuation, replace any other.
+
+    Returns whether it was kept.
+    """
+    if _said(partial / PARTIAL_RECORD) == wanted:
+        return True
+    if continuation and _said(partial / CONTINUATION_RECORD) == continuation:
+        (partial / PARTIAL_RECORD).write_text(wanted)
         return True
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    record.write_text(wanted)
+    _record(partial, wanted, continuation)
     return False
 
 
+def reopen(directory: Path, partial: Path, wanted: str, continuation: str) -> None:
+    """Make a partial folder of a finished stage, which stays as it is until the new one is done."""
+    copying = partial.with_name(f"{partial.name}.copying")
+    shutil.rmtree(copying, ignore_errors=True)
+    shutil.copytree(directory, copying)
+    (copying / MANIFEST_NAME).unlink()
+    _record(copying, wanted, continuation)
+    shutil.rmtree(partial)
+    os.rename(copying, partial)
+
+
+def close_partial(partial: Path) -> None:
+    """Remove what was only written down to continue it."""
+    for name in (PARTIAL_RECORD, CONTINUATION_RECORD):
+        (partial / name).unlink(missing_ok=True)
+
+
+def _record(partial: Path, wanted: str, continuation: str | None) -> None:
+    (partial / PARTIAL_RECORD).write_text(wanted)
+    if continuation:
+        (partial / CONTINUATION_RECORD).write_text(continuation)
+
+
+def _said(record: Path) -> str | None:
+    return record.read_text() if record.exists() else None
+
+
 def outputs_of(directory: Path) -> dict[str, OutputFile]:
-    """Size and hash of every file below a directory, by its path there."""
+    """Size and hash of every output below a directory, by its path there."""
     return {
         str(path.relative_to(directory)): OutputFile(
             size_bytes=path.stat().st_size, sha256=file_sha256(path)
         )
         for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        if path.is_file() and RESUME_FOLDER not in path.relative_to(directory).parts
     }
 
 

@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.chain import BY_NAME, STAGES
-from pipeline.fingerprint import differences, fingerprint, payload_of
+from pipeline.fingerprint import continuation_of, differences, fingerprint, payload_of
 from pipeline.locks import stage_lock
 from pipeline.provenance import Stopwatch
 from pipeline.publishing import (
-    PARTIAL_RECORD,
+    close_partial,
     damage_of,
     finish_publishing,
     open_partial,
     outputs_of,
     publish,
+    reopen,
     write_synced,
 )
 from pipeline.recipe import Recipe
 from schemas.errors import ConfigError, DataError, MissingInputError, StaleInputError
 from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
-from schemas.stage import Config, Progress, Stage, StageContext
+from schemas.stage import RESUME_FOLDER, Config, Progress, Stage, StageContext
 
 
 class Outcome(StrEnum):
@@ -212,10 +213,13 @@ class Run:
         progress: Progress,
     ) -> Manifest:
         partial = self._partial(stage)
-        resumed = open_partial(partial, fingerprint(payload))
+        left = partial.exists()
+        resumed = self._open(stage, partial, payload)
         watch = Stopwatch()
         if resumed:
-            progress.note(f"{stage.name}: continuing where it was interrupted")
+            progress.note(f"{stage.name}: continuing where it was interrupted, or had ended")
+        elif left:
+            progress.note(f"{stage.name}: what an interrupted run left has other settings")
         recorder = _Recorder(progress)
         context = StageContext(
             inputs={
@@ -228,7 +232,7 @@ class Run:
             progress=recorder,
         )
         counts = stage.run(config, context) if config else {}
-        (partial / PARTIAL_RECORD).unlink()
+        close_partial(partial)
         manifest = Manifest(
             stage=stage.name,
             fingerprint=fingerprint(payload),
@@ -243,6 +247,22 @@ class Run:
         write_synced(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
         publish(partial, self.directory / stage.name)
         return manifest
+
+    def _open(self, stage: Stage[Any], partial: Path, payload: Mapping[str, Any]) -> bool:
+        """Open the partial folder; whether there is something in it to go on from."""
+        wanted, continuation = fingerprint(payload), continuation_of(stage, payload)
+        if open_partial(partial, wanted, continuation):
+            return True
+        directory = self.directory / stage.name
+        manifest = read_manifest(directory)
+        if not (continuation and manifest and (directory / RESUME_FOLDER).is_dir()):
+            return False
+        if continuation_of(stage, manifest.payload) != continuation:
+            return False
+        if damage_of(directory, manifest):
+            return False
+        reopen(directory, partial, wanted, continuation)
+        return True
 
     def _partial(self, stage: Stage[Any]) -> Path:
         return self.directory / f"{stage.name}.partial"

@@ -61,6 +61,11 @@ class Runtime(Config):
         64, ge=1, description="prompts per generate call of the transformers sampler"
     )
     judge_batch_size: int = Field(32, ge=1, description="comparisons per forward of a local judge")
+    keep_training_state: bool = Field(
+        True,
+        description="keep what a finished training needs to go on with a larger max_steps, where "
+        "its schedule allows that: up to three times the weights, in resume/",
+    )
     cache_dir: str | None = Field(
         None,
         description="folder of tokens and reference log-probabilities that runs share and may be "
@@ -182,6 +187,14 @@ def _nobody_knows(config: Any, known: Known) -> Work | None:
     return None
 
 
+def _nothing(config: Any) -> None:
+    return None
+
+
+# A folder of a stage's directory that the stage alone reads again: no output, and in no manifest.
+RESUME_FOLDER = "resume"
+
+
 @dataclass(frozen=True)
 class Stage(Generic[C]):
     """A function from (config, input directories) to an output directory, and its declaration.
@@ -189,7 +202,9 @@ class Stage(Generic[C]):
     `run` returns counts for the manifest. `files` names the raw files a config reads from outside
     the run directory: their content is part of the fingerprint. `work` says beforehand how much
     there will be to do. `trains` tells whether a config trains a model, which several processes
-    can do together under torchrun; the code is then run by all of them.
+    can do together under torchrun; the code is then run by all of them. `continuation` gives what
+    of a config must stay as it is so that a run can go on where one with another config ended, and
+    None where it cannot; the stage then finds in its directory what that one has left.
     """
 
     name: str
@@ -201,3 +216,4 @@ class Stage(Generic[C]):
     files: Callable[[C], Sequence[Path]] = _no_files
     work: Callable[[C, Known], Work | None] = _nobody_knows
     trains: Callable[[C], bool] = _never
+    continuation: Callable[[C], Mapping[str, Any] | None] = _nothing

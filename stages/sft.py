@@ -11,7 +11,7 @@ from evals.models.checkpoints import ModelSource
 from schemas.errors import DataError
 from schemas.labels import Messages
 from schemas.stage import Config, Stage, StageContext
-from stages.training.config import TrainingConfig
+from stages.training.config import TrainingConfig, continuation_of
 from stages.training.from_scratch import VLLM_HEAD_SIZES, FromScratch
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
         return {}
     rejects.write(context.output)
     save_checkpoint(fold_adapter(model), tokenizer, context.output / "model")
-    remove_checkpoints(context.output)
+    if not (context.runtime.keep_training_state and config.training.can_be_continued):
+        remove_checkpoints(context.output)
     rows_in = len(table) + len(rejects.rows)
     return {"rows_in": rows_in, **result.counts, **rejects.counts()}
 
@@ -181,5 +182,6 @@ STAGE = Stage(
     run=run,
     version=2,
     files=_files,
+    continuation=continuation_of,
     trains=lambda config: True,
 )

@@ -10,7 +10,7 @@ from pydantic import Field
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError
 from schemas.stage import Config, Stage, StageContext
-from stages.training.config import TrainingConfig
+from stages.training.config import TrainingConfig, continuation_of
 from stages.training.losses import Loss, SigmoidLoss
 from stages.training.publish import BestCheckpoint, Publish
 from stages.training.watch_config import GenerationSettings, GuardSettings
@@ -102,7 +102,8 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     }
     write_summary(context.output, said, rows, guard, published)
     rejects.write(context.output)
-    remove_checkpoints(context.output)
+    if not (context.runtime.keep_training_state and config.training.can_be_continued):
+        remove_checkpoints(context.output)
     return counts
 
 
@@ -285,4 +286,5 @@ STAGE = Stage(
     version=2,
     files=_files,
     trains=lambda config: True,
+    continuation=continuation_of,
 )

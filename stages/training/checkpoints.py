@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.errors import BackendError, StaleInputError
+from schemas.stage import RESUME_FOLDER
 from stages.training.distributed import current_world
 from stages.training.sharding import (
     fill,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-CHECKPOINTS = "resume"
+CHECKPOINTS = RESUME_FOLDER
 
 Identity = Mapping[str, str]
 _Saved = tuple[int, "dict[str, Tensor]", dict[str, Any]]
@@ -111,6 +112,13 @@ def _read(folder: Path, parameters: "Mapping[str, Tensor]", identity: Identity) 
 def remove_checkpoints(output: Path) -> None:
     """Drop what only a resume needs; called once the trained model is published."""
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+
+
+def drop_checkpoints_after(output: Path, last_step: int) -> None:
+    """Drop what lies beyond the last step: a shorter training cannot be reached from there."""
+    newest = _newest(output)
+    if newest is not None and int(newest.name.removeprefix("step-")) > last_step:
+        remove_checkpoints(output)
 
 
 def _newest(output: Path) -> Path | None:

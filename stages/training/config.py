@@ -1,6 +1,6 @@
 """Settings of every training stage."""
 
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -28,7 +28,11 @@ class TrainingConfig(Config):
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="share of the steps that warm up")
     num_epochs: int = Field(1, ge=1, description="passes over the training items")
     max_steps: int | None = Field(
-        None, ge=1, description="optimizer steps; takes the place of num_epochs where given"
+        None,
+        ge=1,
+        description="optimizer steps; takes the place of num_epochs where given. When it is raised "
+        "later, a training with a constant schedule and no warm-up goes on from its last step; "
+        "any other schedule depends on its end, and begins anew",
     )
     batch_size: int = Field(8, ge=1, description="items (pairs or examples) per optimizer step")
     micro_batch_size: int | None = Field(
@@ -72,3 +76,30 @@ class TrainingConfig(Config):
         200, ge=1, description="steps between checkpoints to resume from; null saves none"
     )
     lora: LoraConfig | None = Field(None, description="train low-rank adapters only")
+
+    @property
+    def can_be_continued(self) -> bool:
+        """Whether the first steps are the same however many there are in all."""
+        return self.lr_schedule == "constant" and not self.warmup_ratio
+
+
+class HasTraining(Protocol):
+    """Settings of a stage that trains a model."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How it trains."""
+
+    def model_dump(self, *, mode: str, exclude: Any) -> dict[str, Any]:
+        """All settings but those in `exclude`, as JSON has them."""
+
+
+def continuation_of(config: HasTraining) -> dict[str, Any] | None:
+    """All that a longer training must share with a shorter one to go on from its end.
+
+    None where the schedule depends on the end: it has decayed (or warmed up) for that length.
+    """
+    if not config.training.can_be_continued:
+        return None
+    length = {"max_steps", "num_epochs", "save_every"}
+    return config.model_dump(mode="json", exclude={"training": length})

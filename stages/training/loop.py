@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from schemas.errors import BackendError, DataError
 from schemas.stage import StageContext, Task
-from stages.training.checkpoints import restore_training_state, save_training_state
+from stages.training.checkpoints import (
+    drop_checkpoints_after,
+    restore_training_state,
+    save_training_state,
+)
 from stages.training.config import TrainingConfig
 from stages.training.dealing import Dealt
 from stages.training.distributed import current_world, seed_rank, share_file
@@ -83,6 +87,7 @@ class _Trainer(Generic[Item]):
 
     def run_all(self) -> list[Row]:
         run = self.run
+        drop_checkpoints_after(run.context.output, self.plan.total_steps)
         resumed = restore_training_state(
             run.context.output, run.model, self.optimizer, run.identity
         )
