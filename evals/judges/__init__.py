@@ -8,8 +8,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from evals.judges.interface import Judge
 from evals.judges.length import LengthJudge
 from evals.judges.llm import LlmJudge
+from evals.judges.panel import PanelJudge
 from evals.judges.preference_model import PreferenceModelJudge
+from evals.judges.reward_model import RewardModelJudge
 from evals.judges.rule import RuleJudge
+from evals.models.checkpoints import ModelSource
 from schemas.errors import DataError, MissingInputError
 from schemas.stage import Config, Runtime
 
@@ -20,16 +23,20 @@ __all__ = [
     "JudgeKind",
     "LengthJudge",
     "LlmJudge",
+    "PanelJudge",
     "PreferenceModelJudge",
+    "RewardModelJudge",
     "RuleJudge",
+    "judge_model_files",
     "open_judge",
     "save_judge",
 ]
 
 JudgeKind = Annotated[
-    RuleJudge | LengthJudge | PreferenceModelJudge | LlmJudge, Field(discriminator="kind")
+    RuleJudge | LengthJudge | PreferenceModelJudge | RewardModelJudge | LlmJudge | PanelJudge,
+    Field(discriminator="kind"),
 ]
-"""Every kind of judge. A new one is a module and a member here."""
+"""Every kind of judge. A new one is a module, a member here, and one of `panel.MemberKind`."""
 
 JUDGE_FILE = "judge.json"
 
@@ -75,3 +82,11 @@ def open_judge(folder: Path, runtime: Runtime) -> Judge:
             "run the stage judge again"
         ) from error
     return record.judge.open(folder, runtime)
+
+
+def judge_model_files(kind: JudgeKind) -> list[Path]:
+    """The files of local models that a judge is made of: part of a stage's fingerprint."""
+    if isinstance(kind, PanelJudge):
+        return [path for member in kind.members for path in judge_model_files(member)]
+    model: ModelSource | None = getattr(kind, "model", None)
+    return model.files() if model else []

@@ -10,9 +10,8 @@ from evals.models.vllm_engine import (
     EngineSettings,
     VllmEngine,
     position_limit,
-    vllm_is_installed,
+    refuse_missing_vllm,
 )
-from schemas.errors import ConfigError
 from schemas.labels import Preference
 from schemas.stage import Runtime
 
@@ -31,11 +30,7 @@ class VllmLabelScorer(LabelJudge):
         Raises:
             ConfigError: vLLM is not installed. And what opening a tokenizer raises.
         """
-        if not vllm_is_installed():
-            raise ConfigError(
-                "judge engine vllm: vLLM is not installed; install it with `make vllm`, or set "
-                "judge.engine to transformers"
-            )
+        refuse_missing_vllm("judge engine vllm", "judge.engine")
         super().__init__(name, config, source, position_limit(source))
         self._runtime = runtime
         self._engine: VllmEngine | None = None

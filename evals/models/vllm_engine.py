@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from schemas.errors import BackendError, MissingInputError
+from schemas.errors import BackendError, ConfigError, MissingInputError
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,15 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 def vllm_is_installed() -> bool:
     """Whether vLLM can be imported, without importing it."""
     return importlib.util.find_spec("vllm") is not None
+
+
+def refuse_missing_vllm(what: str, setting: str) -> None:
+    """Raises ConfigError where vLLM is not installed; `setting` is what to change instead."""
+    if not vllm_is_installed():
+        raise ConfigError(
+            f"{what}: vLLM is not installed; install it with `make vllm`, or set {setting} to "
+            "transformers"
+        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,18 @@ class VllmEngine:
                 lora_request=self._lora_request(),
             )
         return outputs
+
+    def rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
+        """The one number that a `pooling` engine's classifier gives each row of token ids."""
+        from vllm import PoolingParams
+
+        with without_compiler():
+            outputs = self.llm.classify(
+                [{"prompt_token_ids": list(ids)} for ids in rows],
+                pooling_params=PoolingParams(task="classify", use_activation=False),
+                use_tqdm=False,
+            )
+        return [float(output.outputs.probs[0]) for output in outputs]
 
     def close(self) -> None:
         """Stop the engine and leave the process as it was, so that another can be opened."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from evals.judge_floors import JudgeFloors
-from evals.judges import JudgeKind, PreferenceModelJudge
-from evals.models.checkpoints import ModelSource
+from evals.judges import JudgeKind, PreferenceModelJudge, judge_model_files
 from schemas.stage import Stage, StageContext
 from stages.training.config import TrainingConfig
 
@@ -45,8 +44,7 @@ def _run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
 
 
 def _files(config: JudgeConfig) -> Sequence[Path]:
-    model: ModelSource | None = getattr(config.judge, "model", None)
-    return model.files() if model else ()
+    return judge_model_files(config.judge)
 
 
 STAGE = Stage(

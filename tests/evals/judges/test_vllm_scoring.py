@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evals.judges import LlmJudge, PreferenceModelJudge
-from evals.judges import vllm_scoring as module
+from evals.models import vllm_engine as module
 from evals.models.vllm_engine import vllm_is_installed
 from schemas.errors import ConfigError
 from schemas.stage import Runtime
