@@ -128,7 +128,8 @@ def iter_batches(path: Path, table: Table, batch_rows: int = 8192) -> Iterator[p
         raise DataError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
 
 
-_ROW_GROUP = 8192
+ROW_GROUP = 8192
+"""Rows of a row group in every table's file."""
 # Columns of texts and hashes repeat nothing, so that a dictionary of them is wasted work.
 _UNREPEATED = ("content", "raw", "detail")
 
@@ -167,7 +168,7 @@ class TableWriter:
             return
         self._held.append(data)
         self._held_rows += data.num_rows
-        while self._held_rows >= _ROW_GROUP:
+        while self._held_rows >= ROW_GROUP:
             self._write_group()
 
     def __enter__(self) -> "TableWriter":
@@ -194,11 +195,11 @@ class TableWriter:
 
     def _write_group(self) -> None:
         held = pa.concat_tables(self._held)
-        rest = held.slice(_ROW_GROUP)
+        rest = held.slice(ROW_GROUP)
         self._held, self._held_rows = ([rest] if rest.num_rows else []), rest.num_rows
-        group = validate_rows(self._table, held.slice(0, _ROW_GROUP), str(self._path))
+        group = validate_rows(self._table, held.slice(0, ROW_GROUP), str(self._path))
         # One piece: the pages of the file must not show where the pieces began.
-        self._writer.write_table(group.combine_chunks(), row_group_size=_ROW_GROUP)
+        self._writer.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
         self.num_rows += group.num_rows
 
 

@@ -35,7 +35,7 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
         except DataError:
             publish_rejects(reader.units, context.output)
             raise
-    counts = publish(reader.units, reader.admission.moved, context.output)
+    counts = publish(reader.units, reader.sources, reader.admission.moved, context.output)
     reader.store.remove()
     _warn(counts, context)
     return counts
@@ -53,6 +53,8 @@ class _Reader:
         self.admission = Admission(config, self._sources)
         self.store = UnitStore(context.output)
         self.units: list[Unit] = []
+        self.sources: list[Source] = []
+        """Of each unit the source."""
 
     def read_all(self, task: Task) -> None:
         """Read every source of every data set. Raises DataError where one is of no use."""
@@ -73,6 +75,7 @@ class _Reader:
             self.admission.restore(number, unit)
             task.advance(unit.facts.rows_in)
         self.units.append(unit)
+        self.sources.append(source)
         return unit
 
     def _read(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:

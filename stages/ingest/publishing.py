@@ -1,38 +1,64 @@
 """From units to the declared tables: streamed, in reading order, each prompt listed once."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from schemas.parquet import TableWriter
+from schemas.parquet import ROW_GROUP, TableWriter
 from schemas.tables import COMPARISONS, DEMONSTRATIONS, PROMPTS, REJECTS, Table
-from stages.ingest.admission import count_reasons
+from stages.ingest.admission import count_reasons, reject_rows
 from stages.ingest.columnar.identities import arrow_keys
 from stages.ingest.columnar.seen import Seen
+from stages.ingest.examples import RowError
+from stages.ingest.reading import Piece
+from stages.ingest.sources import Source
 from stages.ingest.units import Unit
 
-_TABLES = (PROMPTS, DEMONSTRATIONS, COMPARISONS, REJECTS)
+_ROW_TABLES = (PROMPTS, DEMONSTRATIONS, COMPARISONS)
+_TABLES = (*_ROW_TABLES, REJECTS)
 _SPLITS = ("train", "test")
 Flags = NDArray[np.bool_]
 
 
-def publish(units: Sequence[Unit], moved: set[str], output: Path) -> dict[str, int]:
-    """Write the four tables; returns the counts, in which every row read is accounted for."""
-    publisher = _Publisher(units, moved)
+Late = Callable[[Unit, pa.Table], Sequence[tuple[int, RowError]]]
+"""What is only known when all has been read: which rows of a piece of a unit must go, by their
+index in the piece, and why.
+"""
+
+
+def publish(
+    units: Sequence[Unit],
+    sources: Sequence[Source],
+    moved: set[str],
+    output: Path,
+    late: Late = lambda unit, rows: (),
+) -> dict[str, int]:
+    """Write the four tables; returns the counts, in which every row read is accounted for.
+
+    `sources` are those of the units, one each: rows that go late are read there once more, so
+    that they stand among the rejects as they were written.
+    """
+    publisher = _Publisher(units, sources, moved, late)
     with ExitStack() as stack:
         writers = {
             table.name: stack.enter_context(TableWriter(output / table.file_name, table))
             for table in _TABLES
         }
-        for name, data in publisher.tables():
-            writers[name].append(data)
+        groups = {table.name: _RowGroups(writers[table.name], table) for table in _ROW_TABLES}
+        for rows, rejects in publisher.pieces():
+            writers[REJECTS.name].append(rejects)
+            for name, frame in publisher.tables(rows):
+                groups[name].append(frame)
+        for group in groups.values():
+            group.close()
         counts = publisher.counts()
         for writer in writers.values():
             writer.counts = counts
@@ -47,10 +73,31 @@ def publish_rejects(units: Sequence[Unit], output: Path) -> None:
                 writer.append(rejects)
 
 
+class _Rereader:
+    """Rows of a source as they were written, asked for in ascending order."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._pieces: Iterator[Piece] | None = None
+        self._piece: Piece | None = None
+
+    def row(self, row: int) -> str:
+        """One row."""
+        if self._pieces is None:
+            self._pieces = self.source.pieces()
+        while self._piece is None or self._piece.next_row <= row:
+            self._piece = next(self._pieces)
+        return self._piece.raw(row)
+
+
 class _Publisher:
-    def __init__(self, units: Sequence[Unit], moved: set[str]) -> None:
+    def __init__(
+        self, units: Sequence[Unit], sources: Sequence[Source], moved: set[str], late: Late
+    ) -> None:
         self._units = units
-        self._moved = pa.array(sorted(moved), pa.string())
+        self._sources = sources
+        self._late = late
+        self._moved = sorted(moved)
         self._prompts, self._demonstrations = Seen(), Seen()
         self._reasons: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
@@ -60,22 +107,43 @@ class _Publisher:
             for rows in unit.batches("rows"):
                 own = pc.and_(pc.is_null(rows["b"]), pc.is_valid(rows["demonstration_id"]))
                 if pc.any(own).as_py():
-                    _first(self._shown, rows.filter(own)["demonstration_id"])
+                    _first(self._shown, rows["demonstration_id"].filter(own))
 
-    def tables(self) -> Iterator[tuple[str, pa.Table]]:
-        """Pieces of all tables by their names."""
-        for unit in self._units:
+    def pieces(self) -> Iterator[tuple[pl.DataFrame, pa.Table]]:
+        """Rows that stay, and rejects, in the order they were read."""
+        for unit, source in zip(self._units, self._sources, strict=True):
+            raw = _Rereader(source)
             for rows, rejects in unit.pieces():
+                rows, rejects = self._without_late(unit, rows, rejects, raw)
                 self._reasons.update(count_reasons(rejects))
-                yield REJECTS.name, rejects
-                rows = self._settled(_with_lineage(rows, unit))
-                for table, data in (
-                    (PROMPTS, self._new_prompts(rows)),
-                    (DEMONSTRATIONS, self._new_demonstrations(rows)),
-                    (COMPARISONS, _comparisons(rows)),
-                ):
-                    self._count(table, data)
-                    yield table.name, data.select(table.schema.names)
+                yield self._settled(_with_lineage(rows, unit)), rejects
+
+    def tables(self, rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+        """What the tables take of these rows, by name."""
+        for table, frame in (
+            (PROMPTS, self._new_prompts(rows)),
+            (DEMONSTRATIONS, self._new_demonstrations(rows)),
+            (COMPARISONS, rows.filter(pl.col("b").is_not_null())),
+        ):
+            self._numbers[table.name] += len(frame)
+            for split in _SPLITS:
+                held = int((frame["split"] == split).sum())
+                self._numbers[f"{table.name}/{split}"] += held
+            yield table.name, frame
+
+    def _without_late(
+        self, unit: Unit, rows: pa.Table, rejects: pa.Table, raw: "_Rereader"
+    ) -> tuple[pa.Table, pa.Table]:
+        dropped = self._late(unit, rows)
+        if not dropped:
+            return rows, rejects
+        keep = np.ones(rows.num_rows, bool)
+        keep[[index for index, _ in dropped]] = False
+        numbers = rows["row"].to_numpy()
+        errors = sorted(((int(numbers[i]), error) for i, error in dropped), key=lambda e: e[0])
+        both = pa.concat_tables([rejects, reject_rows(raw.source, raw.row, errors)])
+        order = np.argsort(both["row"].to_numpy(), kind="stable")
+        return rows.filter(keep), both.take(order)
 
     def counts(self) -> dict[str, int]:
         """Rows read, kept and rejected by reason; the size of each table and of its splits."""
@@ -91,101 +159,95 @@ class _Publisher:
             "prompts_moved_to_test": len(self._moved),
             **{
                 name: self._numbers[name]
-                for table in (PROMPTS, DEMONSTRATIONS, COMPARISONS)
+                for table in _ROW_TABLES
                 for name in (table.name, *(f"{table.name}/{split}" for split in _SPLITS))
             },
         }
 
-    def _settled(self, rows: pa.Table) -> pa.Table:
+    def _settled(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Prompts that sources put in both splits are held out whole."""
-        self._numbers["kept"] += rows.num_rows
-        self._numbers["ties"] += pc.sum(pc.equal(rows["label"], "Tie")).as_py() or 0
-        if not len(self._moved):
+        self._numbers["kept"] += len(rows)
+        self._numbers["ties"] += int((rows["label"] == "Tie").sum())
+        if not self._moved:
             return rows
-        moved = pc.is_in(rows["prompt_id"], self._moved)
-        split = pc.if_else(moved, "test", rows["split"])
-        return rows.set_column(rows.schema.get_field_index("split"), "split", split)
+        moved = pl.col("prompt_id").is_in(self._moved)
+        split = pl.when(moved).then(pl.lit("test")).otherwise("split")
+        return rows.with_columns(split=split)
 
-    def _new_prompts(self, rows: pa.Table) -> pa.Table:
-        return select_rows(rows, _first(self._prompts, rows["prompt_id"]))
+    def _new_prompts(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.filter(pl.Series(_first(self._prompts, _ids(rows, "prompt_id"))))
 
-    def _new_demonstrations(self, rows: pa.Table) -> pa.Table:
+    def _new_demonstrations(self, rows: pl.DataFrame) -> pl.DataFrame:
         """What is shown in its own right, and preferred answers of train, each once."""
-        derived = pc.and_(pc.is_valid(rows["b"]), pc.equal(rows["split"], "train"))
-        own = pc.is_null(rows["b"])
-        wanted = pc.and_(pc.is_valid(rows["demonstration_id"]), pc.or_(own, derived))
-        rows = select_rows(rows, _flags(wanted))
-        ids = rows["demonstration_id"]
-        new = _first(self._demonstrations, ids)
-        new &= ~(_known(self._shown, ids) & _flags(pc.is_valid(rows["b"])))
-        rows = select_rows(rows, new)
-        preferred = pc.if_else(
-            pc.fill_null(pc.equal(rows["label"], "B"), False), rows["b"], rows["a"]
-        )
-        return rows.append_column("completion", answers(preferred))
-
-    def _count(self, table: Table, data: pa.Table) -> None:
-        self._numbers[table.name] += data.num_rows
-        for split in _SPLITS:
-            held = pc.sum(pc.equal(data["split"], split)).as_py() or 0
-            self._numbers[f"{table.name}/{split}"] += held
+        own, train = pl.col("b").is_null(), pl.col("split") == "train"
+        shown = rows.filter(pl.col("demonstration_id").is_not_null() & (own | train))
+        ids = _ids(shown, "demonstration_id")
+        known = pl.Series(self._shown.has(arrow_keys(ids)), dtype=pl.Boolean)
+        new = pl.Series(_first(self._demonstrations, ids), dtype=pl.Boolean)
+        preferred = pl.when((pl.col("label") == "B").fill_null(False)).then("b").otherwise("a")
+        return shown.with_columns(a=preferred).filter(new & (own | ~known))
 
 
-def _with_lineage(rows: pa.Table, unit: Unit) -> pa.Table:
-    for name in ("source", "file"):
-        value = getattr(unit.facts, name)
-        rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.string()), rows.num_rows))
-    return rows
+class _RowGroups:
+    """Rows of one table, made Arrow a whole row group at a time: no text is copied twice."""
+
+    def __init__(self, writer: TableWriter, table: Table) -> None:
+        self._writer, self._table = writer, table
+        self._held: list[pl.DataFrame] = []
+        self._rows = 0
+
+    def append(self, rows: pl.DataFrame) -> None:
+        """Take rows; write what fills a row group."""
+        self._held.append(rows)
+        self._rows += len(rows)
+        while self._rows >= ROW_GROUP:
+            self._write()
+
+    def close(self) -> None:
+        """Write the rest."""
+        if self._rows:
+            self._write()
+
+    def _write(self) -> None:
+        held = pl.concat(self._held)
+        self._held = [rest] if len(rest := held.slice(ROW_GROUP)) else []
+        self._rows = len(rest)
+        self._writer.append(_declared(self._table, held.head(ROW_GROUP)))
 
 
-def _comparisons(rows: pa.Table) -> pa.Table:
-    rows = select_rows(rows, _flags(pc.is_valid(rows["b"])))
-    nothing = pa.nulls(rows.num_rows, pa.string())
-    return pa.table(
-        {
-            **{name: rows[name] for name in rows.column_names},
-            "completion_a": answers(rows["a"]),
-            "completion_b": answers(rows["b"]),
-            "completion_a_id": nothing,
-            "completion_b_id": nothing,
-        }
-    )
-
-
-def answers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Each text as a conversation of one assistant turn."""
-    return pa.chunked_array(
-        [_answers(chunk) for chunk in texts.chunks], COMPARISONS.schema.field("completion_a").type
-    )
+def _declared(table: Table, rows: pl.DataFrame) -> pa.Table:
+    """Rows of units as the table declares them."""
+    texts = {"completion": "a", "completion_a": "a", "completion_b": "b"}
+    nothing = {"completion_a_id", "completion_b_id"}
+    plain = [name for name in table.schema.names if name not in texts and name not in nothing]
+    sides = [texts[name] for name in table.schema.names if name in texts]
+    data = rows.select(*plain, *sides).rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    made: dict[str, Any] = {name: data[name] for name in plain}
+    for column in table.schema:
+        if column.name in texts:
+            made[column.name] = _answers(data[texts[column.name]].combine_chunks())
+        elif column.name in nothing:
+            made[column.name] = pa.nulls(len(rows), column.type)
+    return pa.table([made[column.name].cast(column.type) for column in table.schema], table.schema)
 
 
 def _answers(texts: pa.Array) -> pa.Array:
+    """Each text as a conversation of one assistant turn."""
     role = pa.repeat(pa.scalar("assistant", pa.string()), len(texts))
-    turns = pa.StructArray.from_arrays([role, texts], names=["role", "content"])
+    turns = pa.StructArray.from_arrays([role, texts.cast(pa.string())], names=["role", "content"])
     return pa.ListArray.from_arrays(pa.array(np.arange(len(texts) + 1, dtype=np.int32)), turns)
 
 
-def select_rows(rows: pa.Table, keep: Flags) -> pa.Table:
-    """Kept rows as slices of the table: most rows are kept, and a slice copies nothing."""
-    if keep.all():
-        return rows
-    edges = np.flatnonzero(np.diff(keep, prepend=False, append=False))
-    runs = edges.reshape(-1, 2).tolist()
-    if not runs:
-        return rows.slice(0, 0)
-    return pa.concat_tables([rows.slice(start, end - start) for start, end in runs])
+def _with_lineage(rows: pa.Table, unit: Unit) -> pl.DataFrame:
+    frame = pl.DataFrame(pl.from_arrow(rows))
+    return frame.with_columns(source=pl.lit(unit.facts.source), file=pl.lit(unit.facts.file))
 
 
-def _first(seen: Seen, ids: Any) -> Flags:
+def _ids(rows: pl.DataFrame, name: str) -> pa.Array:
+    return rows[name].to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _first(seen: Seen, ids: pa.Array | pa.ChunkedArray) -> Flags:
     """Which ids come for the first time."""
     keys = arrow_keys(ids)
     return seen.add(keys, np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int8)).new
-
-
-def _known(seen: Seen, ids: Any) -> Flags:
-    return seen.has(arrow_keys(ids))
-
-
-def _flags(values: Any) -> Flags:
-    flags: Flags = pc.fill_null(values, False).to_numpy()
-    return flags

@@ -183,7 +183,10 @@ def _piece(
 def split_outcomes(outcomes: Sequence[tuple[int, Outcome]]) -> Readings:
     """Examples as a frame, and rejects; an example that is no text after all is one of these."""
     examples = [(row, found) for row, found in outcomes if not isinstance(found, RowError)]
-    rejects = [(row, found) for row, found in outcomes if isinstance(found, RowError)]
+    # A traceback would keep the whole block alive.
+    rejects = [
+        (row, found.with_traceback(None)) for row, found in outcomes if isinstance(found, RowError)
+    ]
     if not examples:
         return EMPTY, rejects
     try:

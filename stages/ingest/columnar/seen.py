@@ -5,6 +5,7 @@ and every key is merged into longer runs at most log(n) times.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ Keys = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class _Run:
-    high: NDArray[np.uint64]  # ascending; rows of equal high half in ascending low half
+    high: NDArray[np.uint64]  # ascending
     low: NDArray[np.uint64]
     place: NDArray[np.int64]
     note: NDArray[np.int8]
@@ -100,9 +101,20 @@ class Seen:
 
 
 def _merged(one: _Run, two: _Run) -> _Run:
-    high = np.concatenate((one.high, two.high))
-    low = np.concatenate((one.low, two.low))
-    order = np.lexsort((low, high))
-    place = np.concatenate((one.place, two.place))
-    note = np.concatenate((one.note, two.note))
-    return _Run(high[order], low[order], place[order], note[order])
+    """Both runs as one: the rows of `two` go in front of the first greater row of `one`."""
+    size = len(one) + len(two)
+    taken = np.searchsorted(one.high, two.high, side="right") + np.arange(len(two))
+    free = np.ones(size, bool)
+    free[taken] = False
+
+    def column(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+        both = np.empty(size, left.dtype)
+        both[taken], both[free] = right, left
+        return both
+
+    return _Run(
+        column(one.high, two.high),
+        column(one.low, two.low),
+        column(one.place, two.place),
+        column(one.note, two.note),
+    )
