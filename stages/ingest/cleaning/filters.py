@@ -1,28 +1,27 @@
 """Rules that leave rows out, each under its own name and with a reason for every row.
 
 A rule looks at one example and either lets it pass or says why not. Rules that speak of two
-completions let demonstrations and prompts pass.
+completions let demonstrations and prompts pass. In whole columns a rule names its suspects, which
+may be too many and never too few; only those are looked at one by one.
 """
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from schemas.errors import DataError
-from schemas.labels import Messages, Preference
+from schemas.errors import DataError, MissingInputError
+from schemas.labels import Preference
 from schemas.stage import Config
-from stages.ingest.examples import (
-    ComparisonExample,
-    DemonstrationExample,
-    Example,
-    RowError,
-)
+from stages.ingest.cleaning.refusals import is_refusal
+from stages.ingest.cleaning.texts import completions, text
+from stages.ingest.examples import ComparisonExample, Example, RowError
 
 if TYPE_CHECKING:
+    import polars as pl
     from tokenizers import Tokenizer
 
 
@@ -38,10 +37,20 @@ class _Rule(Config):
         found = self._found(example)
         return RowError(self.reason, found) if found else None
 
+    def files(self) -> list[Path]:
+        """The files that the rule reads."""
+        return []
+
     @property
     def reason(self) -> str:
         """The code under which rejects are counted."""
         return str(getattr(self, "kind", ""))
+
+    def suspects(self) -> "pl.Expr":
+        """Every row of a frame as in `columnar.frames` that the rule may object to."""
+        import polars as pl
+
+        return pl.lit(True)
 
     def _found(self, example: Example) -> str | None:
         raise NotImplementedError
@@ -52,6 +61,13 @@ class LengthRatio(_Rule):
 
     kind: Literal["length_ratio"] = Field("length_ratio", description="one side is far longer")
     max_ratio: float = Field(4.0, gt=1, description="longest over shortest, in characters")
+
+    def suspects(self) -> "pl.Expr":
+        """Pairs whose longest side is too long for the shortest."""
+        import polars as pl
+
+        a, b = (pl.col(side).str.len_chars() for side in ("a", "b"))
+        return pl.max_horizontal(a, b) > self.max_ratio * pl.min_horizontal(a, b)
 
     def _found(self, example: Example) -> str | None:
         if not isinstance(example, ComparisonExample):
@@ -67,6 +83,12 @@ class Language(_Rule):
     allowed: list[str] = Field(min_length=1, description="tags that pass, in any case")
     untagged: Literal["keep", "reject"] = Field("keep", description="what becomes of rows without")
 
+    def suspects(self) -> "pl.Expr":
+        """Rows whose tag is none of the allowed ones as they are written."""
+        import polars as pl
+
+        return ~pl.col("language").is_in(self.allowed).fill_null(False)
+
     def _found(self, example: Example) -> str | None:
         if example.language is None:
             return "no language tag" if self.untagged == "reject" else None
@@ -78,6 +100,13 @@ class Empty(_Rule):
     """Texts without one letter or digit; texts without any character are always rejected."""
 
     kind: Literal["empty"] = Field("empty", description="a text without a letter or digit")
+
+    def suspects(self) -> "pl.Expr":
+        """Rows with a text that has no letter or digit of ASCII."""
+        import polars as pl
+
+        bare = [~pl.col(side).str.contains("[A-Za-z0-9]") for side in ("a", "b")]
+        return pl.any_horizontal(~_prompt_text().str.contains("[A-Za-z0-9]"), *bare)
 
     def _found(self, example: Example) -> str | None:
         texts = {"prompt": text(example.prompt)} | {
@@ -92,32 +121,20 @@ class Identical(_Rule):
 
     kind: Literal["identical"] = Field("identical", description="both sides say the same words")
 
+    def suspects(self) -> "pl.Expr":
+        """Pairs whose letters and digits of ASCII are the same."""
+        import polars as pl
+
+        a, b = (
+            pl.col(side).str.to_lowercase().str.replace_all("[^a-z0-9]+", "") for side in ("a", "b")
+        )
+        return a == b
+
     def _found(self, example: Example) -> str | None:
         if not isinstance(example, ComparisonExample):
             return None
         first, second = (re.findall(r"\w+", side.lower()) for side in completions(example))
         return "the completions are the same words" if first == second and first else None
-
-
-_REFUSAL = re.compile(
-    r"\W*(?:(?:i['’]?m|i am) (?:very |so |really )?sorry|sorry|(?:i )?apologi[sz]e|unfortunately|"
-    r"as an ai\b|as a language model|i (?:can(?:no|['’])?t|am unable to|['’]?m unable to|"
-    r"won['’]?t|will not|must decline|do not feel comfortable|don['’]?t feel comfortable)|"
-    r"i['’]?m (?:unable|not able) to)",
-    re.IGNORECASE,
-)
-_DENIAL = re.compile(
-    r"can(?:no|['’])?t|unable|not able|won['’]?t|will not|decline|comfortable|as an ai|"
-    r"language model|against my",
-    re.IGNORECASE,
-)
-_OPENING = 200
-
-
-def is_refusal(said: str) -> bool:
-    """Whether an answer opens as a refusal: an apology or "as an AI", with a denial soon after."""
-    opening = said[:_OPENING]
-    return bool(_REFUSAL.match(opening) and _DENIAL.search(opening))
 
 
 class RefusalPairs(_Rule):
@@ -127,6 +144,14 @@ class RefusalPairs(_Rule):
     where: Literal["chosen", "rejected", "both", "either"] = Field(
         "both", description="which side must refuse for the row to be left out"
     )
+
+    def suspects(self) -> "pl.Expr":
+        """Pairs of which a side begins with a word that refusals begin with."""
+        import polars as pl
+
+        opening = r"(?i)^[^a-z]*(?:i|sorry|apologi|unfortunately|as a)"
+        a, b = (pl.col(side).str.contains(opening) for side in ("a", "b"))
+        return (a & b) if self.where == "both" else (a | b)
 
     def _found(self, example: Example) -> str | None:
         if not isinstance(example, ComparisonExample):
@@ -146,6 +171,13 @@ class MinMargin(_Rule):
     min_margin: float = Field(gt=0, description="least strength that passes")
     unknown: Literal["keep", "reject"] = Field("keep", description="where the source is silent")
 
+    def suspects(self) -> "pl.Expr":
+        """Rows that are a tie, too weak, or silent."""
+        import polars as pl
+
+        strong = pl.col("strength") >= self.min_margin
+        return (pl.col("label") == "Tie") | ~strong.fill_null(False)
+
     def _found(self, example: Example) -> str | None:
         if not isinstance(example, ComparisonExample):
             return None
@@ -163,6 +195,10 @@ class MaxCharacters(_Rule):
     kind: Literal["max_characters"] = Field("max_characters", description="length in characters")
     limit: int = Field(ge=1, description="most characters of prompt and longest completion")
 
+    def suspects(self) -> "pl.Expr":
+        """Rows that are too long."""
+        return _total(_prompt_text().str.len_chars(), "len_chars") > self.limit
+
     def _found(self, example: Example) -> str | None:
         longest = max(map(len, completions(example)), default=0)
         total = len(text(example.prompt)) + longest
@@ -175,6 +211,17 @@ class MaxTokens(_Rule):
     kind: Literal["max_tokens"] = Field("max_tokens", description="length in tokens")
     limit: int = Field(ge=1, description="most tokens of prompt and longest completion")
     tokenizer: str = Field(description="a tokenizer.json, or the folder of a model that has one")
+
+    def suspects(self) -> "pl.Expr":
+        """Rows of more bytes than that: no token is less than a byte."""
+        return _total(_prompt_text().str.len_bytes(), "len_bytes") > self.limit
+
+    def files(self) -> list[Path]:
+        """The tokenizer's file. Raises MissingInputError where there is none."""
+        path = Path(self.tokenizer)
+        if not path.is_file():
+            raise MissingInputError(f"{path}: no tokenizer; set that of max_tokens in [ingest]")
+        return [path]
 
     @field_validator("tokenizer")
     @classmethod
@@ -217,22 +264,16 @@ Filter = Annotated[
 ]
 
 
-def screen(filters: Sequence[Any], example: Example, source: str) -> RowError | None:
-    """What the first rule that objects says, or None where the example passes all of them."""
-    for rule in filters:
-        found: RowError | None = rule.reject(example, source)
-        if found is not None:
-            return found
-    return None
+def _prompt_text() -> "pl.Expr":
+    import polars as pl
+
+    contents = pl.col("prompt").list.eval(pl.element().struct.field("content"))
+    return contents.list.join("\n")
 
 
-def text(messages: Messages) -> str:
-    """All turns of a conversation as one text, a line feed between them."""
-    return "\n".join(message["content"] for message in messages)
+def _total(prompt: "pl.Expr", length: str) -> "pl.Expr":
+    """The prompt's length and that of the longest completion, where there is one."""
+    import polars as pl
 
-
-def completions(example: Example) -> list[str]:
-    """The texts of the answers: two of a comparison, one of a demonstration, none of a prompt."""
-    if isinstance(example, ComparisonExample):
-        return [text(example.completion_a), text(example.completion_b)]
-    return [text(example.completion)] if isinstance(example, DemonstrationExample) else []
+    sides = [getattr(pl.col(side).str, length)().fill_null(0) for side in ("a", "b")]
+    return prompt.cast(pl.Int64) + pl.max_horizontal(*sides).cast(pl.Int64)

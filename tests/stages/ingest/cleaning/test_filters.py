@@ -4,14 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from schemas.errors import DataError
+from schemas.errors import DataError, MissingInputError
 from schemas.labels import Message, Preference
-from stages.ingest.cleaning.filters import Filter, is_refusal, screen
+from stages.ingest.cleaning.filters import Filter
+from stages.ingest.cleaning.refusals import is_refusal
+from stages.ingest.cleaning.screening import screen, screen_frame
+from stages.ingest.columnar.frames import examples_frame
 from stages.ingest.examples import (
     ComparisonExample,
     DemonstrationExample,
@@ -133,6 +138,72 @@ def test_a_rule_may_be_for_some_sources_and_the_first_that_objects_speaks() -> N
     ]
 
 
+SAID = [
+    "yes",
+    "Yes!",
+    "…",
+    "?!",
+    "日本",
+    "ja é",
+    "x" * 30,
+    "\u212a",
+    "k",
+    "İs",
+    "i\u0307s",
+    "5",
+    "",
+]
+OPENINGS = [SORRY, "Sorry, I can't.", "as an AI I won't", "“I cannot” he said", "as always", "I do"]
+TEXTS = st.sampled_from([*SAID, *OPENINGS])
+RULES = [
+    {"kind": "length_ratio", "max_ratio": 3},
+    {"kind": "language", "allowed": ["English", "de"]},
+    {"kind": "language", "allowed": ["de"], "untagged": "reject"},
+    {"kind": "empty"},
+    {"kind": "identical"},
+    {"kind": "refusal_pairs"},
+    {"kind": "refusal_pairs", "where": "chosen"},
+    {"kind": "refusal_pairs", "where": "rejected"},
+    {"kind": "refusal_pairs", "where": "either"},
+    {"kind": "min_margin", "min_margin": 2},
+    {"kind": "min_margin", "min_margin": 2, "unknown": "reject"},
+    {"kind": "max_characters", "limit": 20},
+]
+
+
+@st.composite
+def examples(draw: st.DrawFn) -> Example:
+    said = [{"role": r, "content": draw(TEXTS)} for r in ("user", "assistant", "user")]
+    prompt: Any = said[: draw(st.sampled_from((1, 3)))]
+    language = draw(st.sampled_from((None, "english", "de", "DE", "fr")))
+    kind = draw(st.sampled_from(("pair", "pair", "pair", "demonstration", "prompt")))
+    if kind == "prompt":
+        return PromptExample(prompt, language=language)
+    a, b = (turn("assistant", draw(TEXTS)) for _ in range(2))
+    if kind == "demonstration":
+        return DemonstrationExample(prompt, a, language=language)
+    label = draw(st.sampled_from(list(Preference)))
+    strength = draw(st.sampled_from((None, 0.0, 1.0, 2.0, 3.0)))
+    return ComparisonExample(prompt, a, b, label, strength, language=language)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(examples(), max_size=6), st.lists(st.sampled_from(RULES), max_size=4))
+def test_columns_leave_out_what_the_rules_leave_out(
+    given_examples: list[Example], given_rules: list[dict[str, Any]]
+) -> None:
+    rules = [TypeAdapter(Filter).validate_python(rule) for rule in given_rules]
+    rows = [(7 + 2 * i, example) for i, example in enumerate(given_examples)]
+    frame = examples_frame(rows)
+    expected = {row: screen(rules, example, "s") for row, example in rows}
+    rejects, kept = screen_frame(rules, frame, "s")
+    assert {row: (e.reason, e.detail) for row, e in rejects} == {
+        row: (e.reason, e.detail) for row, e in expected.items() if e is not None
+    }
+    assert kept["row"].to_list() == [row for row, error in expected.items() if error is None]
+    assert kept.schema == frame.schema
+
+
 def test_tokens_are_counted_by_the_tokenizer(tmp_path: Path) -> None:
     tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
@@ -145,5 +216,12 @@ def test_tokens_are_counted_by_the_tokenizer(tmp_path: Path) -> None:
         assert error is not None
         assert (error.reason, error.detail) == ("max_tokens", "6 tokens, at most 5")
     rule = {"kind": "max_tokens", "limit": 5, "tokenizer": str(tmp_path / "none.json")}
+    missing = TypeAdapter(Filter).validate_python(rule)
     with pytest.raises(DataError, match=r"none\.json: not a tokenizer"):
-        TypeAdapter(Filter).validate_python(rule).reject(pair(), "s")
+        missing.reject(pair(), "s")
+    with pytest.raises(MissingInputError, match=r"none\.json: no tokenizer"):
+        missing.files()
+    frame = examples_frame([(0, pair("a b", "c")), (1, pair("a b c d", "d", prompt="x y"))])
+    rejects, kept = screen_frame([at_most_five], frame, "s")
+    assert [(row, error.detail) for row, error in rejects] == [(1, "6 tokens, at most 5")]
+    assert len(kept) == 1

@@ -1,0 +1,66 @@
+"""Filters on examples, one by one and in whole columns."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from schemas.labels import Message, Preference
+from stages.ingest.examples import (
+    ComparisonExample,
+    DemonstrationExample,
+    Example,
+    PromptExample,
+    RowError,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def screen(filters: Sequence[Any], example: Example, source: str) -> RowError | None:
+    """What the first rule that objects says, or None where the example passes all of them."""
+    for rule in filters:
+        found: RowError | None = rule.reject(example, source)
+        if found is not None:
+            return found
+    return None
+
+
+def screen_frame(
+    filters: Sequence[Any], examples: "pl.DataFrame", source: str
+) -> tuple[list[tuple[int, RowError]], "pl.DataFrame"]:
+    """Row number and reason of every example that is left out, and the frame of the others.
+
+    Args:
+        filters: the rules, in order.
+        examples: a frame as in `columnar.frames`.
+        source: the name of the source.
+    """
+    import polars as pl
+
+    if not filters or not len(examples):
+        return [], examples
+    suspects = examples.select(
+        pl.any_horizontal(rule.suspects().fill_null(False) for rule in filters).alias("suspect")
+    )["suspect"]
+    dropped: dict[int, RowError] = {}
+    for index in suspects.arg_true().to_list():
+        found = screen(filters, _example(examples.row(index, named=True)), source)
+        if found is not None:
+            dropped[index] = found
+    kept = pl.Series([i not in dropped for i in range(len(examples))], dtype=pl.Boolean)
+    rejects = [(int(examples["row"][index]), error) for index, error in dropped.items()]
+    return rejects, examples.filter(kept)
+
+
+def _example(row: dict[str, Any]) -> Example:
+    """A row of the frame as the example that it was."""
+    beside = {"category": row["category"], "language": row["language"]}
+    if row["a"] is None:
+        return PromptExample(row["prompt"], **beside)
+    a = [Message(role="assistant", content=row["a"])]
+    if row["b"] is None:
+        return DemonstrationExample(row["prompt"], a, **beside)
+    b = [Message(role="assistant", content=row["b"])]
+    return ComparisonExample(
+        row["prompt"], a, b, Preference(row["label"]), row["strength"], **beside
+    )
