@@ -34,13 +34,10 @@ def read_transcripts(rows: pl.DataFrame) -> pl.DataFrame:
     )
     # The history ends with the mark of the last turn.
     length = chosen.str.len_bytes() - pl.col("last").str.len_bytes()
-    cut = cut.with_columns(
-        same=chosen.cast(pl.Binary).bin.slice(0, length) == rejected.bin.slice(0, length),
-        other=rejected.bin.slice(length).cast(pl.String, strict=False),
-    )
-    clean = cut.filter(
-        pl.col("same")
-        & pl.col("last").str.starts_with("a")
+    # Only where the histories are the same is that a place between characters in both.
+    same = cut.filter(chosen.cast(pl.Binary).bin.slice(0, length) == rejected.bin.slice(0, length))
+    clean = same.with_columns(other=rejected.bin.slice(length).cast(pl.String)).filter(
+        pl.col("last").str.starts_with("a")
         & pl.col("other").str.starts_with("a")
         & ~pl.col("other").str.contains(_MARK, literal=True)
         & (pl.col("turns").list.first() == "")

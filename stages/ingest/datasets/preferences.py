@@ -9,14 +9,14 @@ Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from schemas.labels import Message
 from stages.ingest.datasets.hh import parse_hh
 from stages.ingest.datasets.sided import beside, on_its_side, parse_cookbook, parse_own
-from stages.ingest.datasets.ultrafeedback import scored_label
+from stages.ingest.datasets.ultrafeedback import SCORES, scored_label
 from stages.ingest.examples import (
     ComparisonExample,
     DemonstrationExample,
@@ -34,6 +34,9 @@ from stages.ingest.examples import (
 )
 from stages.ingest.sources import JSON_LINES, FileDataset
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 class _OwnFiles(FileDataset):
     content: Literal["comparisons", "demonstrations", "prompts"] = Field(
@@ -50,6 +53,25 @@ class _OwnFiles(FileDataset):
         "demonstrations": (("prompt", "completion"),),
         "prompts": (("prompt",),),
     }
+
+    flat_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
+    # All that `parse_preference` looks at.
+    table_fields: ClassVar[tuple[str, ...]] = (
+        *("prompt", "chosen", "rejected", "category", "language", "label_source"),
+        *("comparison", "completion_a", "chosen_side"),
+        *(name for pair in SCORES for name in pair),
+    )
+
+    def read_flat(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """The rows without doubt, in whole columns."""
+        return self.read_table(rows)
+
+    def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """The preferences without doubt; other contents, and sided rows, are read one by one."""
+        from stages.ingest.columnar.frames import EMPTY
+        from stages.ingest.columnar.preferences import read_preferences
+
+        return read_preferences(rows, SCORES) if self.content == "comparisons" else EMPTY
 
     def parse(self, row: Mapping[str, Any]) -> Example:
         """One row as what `content` says it is. Raises RowError."""
