@@ -5,6 +5,7 @@ A helper runs the stage's code on the same inputs and writes into a folder that 
 
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -129,6 +130,8 @@ def _blamed(world: "World", error: BaseException) -> BaseException:
     """What a failing rank raises: the reason where it is the first to fail, else a silent end."""
     from stages.training.lead import RESUME, fails_first, is_lost_contact
 
+    # torchrun stops the ranks that are left when one ends; this one is ending already.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if isinstance(error, KeyboardInterrupt):
         error = BackendError(f"rank {world.rank} was told to stop; {RESUME}")
     elif is_lost_contact(error):
