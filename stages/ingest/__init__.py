@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.stage import Config, Stage, StageContext
+from stages.ingest.cleaning.decontamination import Decontaminate
+from stages.ingest.cleaning.filters import Filter
+from stages.ingest.cleaning.near_duplicates import NearDuplicates
 from stages.ingest.datasets import Dataset
 
 
@@ -24,11 +27,23 @@ class IngestConfig(Config):
         description="dealt: where a source always lists the chosen answer first, the seed puts it "
         "on side A or B; as_given: it stays A",
     )
-    seed: int = Field(0, description="seed of the sides, and of generators without their own")
+    seed: int = Field(
+        0, description="seed of the sides, of mixtures, and of generators without their own"
+    )
+    filters: list[Filter] = Field(
+        [], description="rules that leave rows out; the first that objects gives the reason"
+    )
+    near_duplicates: NearDuplicates = Field(
+        NearDuplicates(), description="prompts that say nearly the same"
+    )
+    decontaminate: list[Decontaminate] = Field(
+        [], description="evaluation sets that training prompts must not overlap"
+    )
 
 
 def _files(config: IngestConfig) -> Sequence[Path]:
-    return [path for dataset in config.datasets for path in dataset.files()]
+    reading = (*config.datasets, *config.filters, *config.decontaminate)
+    return [path for one in reading for path in one.files()]
 
 
 def _run(config: IngestConfig, context: StageContext) -> Mapping[str, int]:
@@ -43,6 +58,6 @@ STAGE = Stage(
     config=IngestConfig,
     inputs=(),
     run=_run,
-    version=2,
+    version=3,
     files=_files,
 )

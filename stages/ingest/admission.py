@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.tables import REJECTS
+from stages.ingest.cleaning.screening import screen_frame
 from stages.ingest.columnar.identities import (
     hash_splits,
     hex_keys,
@@ -48,6 +49,8 @@ class Admission:
         """Rows and rejects of a piece of source `number`."""
         source = self._sources[number]
         examples, rejects = piece.readings
+        filtered, examples = screen_frame(self._config.filters, examples, source.name)
+        rejects = sorted([*rejects, *filtered], key=lambda reject: reject[0])
         if len(examples):
             examples = self._identified(examples, source)
             self._note_moved(examples)

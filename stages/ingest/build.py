@@ -9,6 +9,7 @@ from schemas.ids import prompt_id
 from schemas.labels import Messages
 from schemas.stage import StageContext, Task
 from stages.ingest.admission import Admission, count_reasons
+from stages.ingest.cleaning.plan import make_plan
 from stages.ingest.publishing import publish, publish_rejects
 from stages.ingest.sources import FileDataset, Source
 from stages.ingest.splits import hash_split
@@ -35,7 +36,9 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
         except DataError:
             publish_rejects(reader.units, context.output)
             raise
-    counts = publish(reader.units, reader.sources, reader.admission.moved, context.output)
+    moved = reader.admission.moved
+    plan = make_plan(config, reader.units, reader.numbers, moved)
+    counts = publish(reader.units, reader.sources, moved, context.output, plan.late, plan.held_out)
     reader.store.remove()
     _warn(counts, context)
     return counts
@@ -55,15 +58,18 @@ class _Reader:
         self.units: list[Unit] = []
         self.sources: list[Source] = []
         """Of each unit the source."""
+        self.numbers: list[int] = []
+        """Of each unit the number of its data set."""
 
     def read_all(self, task: Task) -> None:
         """Read every source of every data set. Raises DataError where one is of no use."""
         numbers = iter(range(len(self._sources)))
-        for dataset, sources in self._datasets:
+        for index, (dataset, sources) in enumerate(self._datasets):
             limit, units = getattr(dataset, "max_rows", None), []
             for source, number in zip(sources, numbers, strict=False):
                 if limit != 0:
                     units.append(self._unit(number, source, limit, task))
+                    self.numbers.append(index)
                     limit = None if limit is None else limit - units[-1].facts.next_row
             _refuse_useless(dataset.name or dataset.kind, units)
 
@@ -133,4 +139,9 @@ def _warn(counts: Mapping[str, int], context: StageContext) -> None:
         context.progress.warn(
             f"{counts['prompts_moved_to_test']} prompts were in train and test of their sources; "
             "all their rows are in test now"
+        )
+    if counts["near_duplicates_moved_to_test"]:
+        context.progress.note(
+            f"{counts['near_duplicates_moved_to_test']} prompts are held out because they nearly "
+            "repeat held-out prompts"
         )

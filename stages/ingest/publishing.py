@@ -1,7 +1,7 @@
 """From units to the declared tables: streamed, in reading order, each prompt listed once."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,15 @@ def publish(
     moved: set[str],
     output: Path,
     late: Late = lambda unit, rows: (),
+    held_out: Collection[str] = (),
 ) -> dict[str, int]:
     """Write the four tables; returns the counts, in which every row read is accounted for.
 
     `sources` are those of the units, one each: rows that go late are read there once more, so
-    that they stand among the rejects as they were written.
+    that they stand among the rejects as they were written. `held_out` are prompts that join the
+    test split because of what else was read.
     """
-    publisher = _Publisher(units, sources, moved, late)
+    publisher = _Publisher(units, sources, moved, late, held_out)
     with ExitStack() as stack:
         writers = {
             table.name: stack.enter_context(TableWriter(output / table.file_name, table))
@@ -92,12 +94,21 @@ class _Rereader:
 
 class _Publisher:
     def __init__(
-        self, units: Sequence[Unit], sources: Sequence[Source], moved: set[str], late: Late
+        self,
+        units: Sequence[Unit],
+        sources: Sequence[Source],
+        moved: set[str],
+        late: Late,
+        held_out: Collection[str],
     ) -> None:
         self._units = units
         self._sources = sources
         self._late = late
-        self._moved = sorted(moved)
+        self._moved = sorted(moved.union(held_out))
+        self._moved_counts = {
+            "prompts_moved_to_test": len(moved),
+            "near_duplicates_moved_to_test": len(set(held_out) - moved),
+        }
         self._prompts, self._demonstrations = Seen(), Seen()
         self._reasons: Counter[str] = Counter()
         self._numbers: Counter[str] = Counter()
@@ -156,7 +167,7 @@ class _Publisher:
             "rejects": rejected,
             **{f"rejects/{reason}": n for reason, n in sorted(self._reasons.items())},
             "ties": self._numbers["ties"],
-            "prompts_moved_to_test": len(self._moved),
+            **self._moved_counts,
             **{
                 name: self._numbers[name]
                 for table in _ROW_TABLES

@@ -61,6 +61,12 @@ class FileDataset(Config):
     hub_folder: str | None = Field(None, description="folder in the hub data set (its data_dir)")
     hub_split: str = Field("train", description="split of the hub data set")
     max_rows: int | None = Field(None, ge=1, description="read no more than the first so many rows")
+    max_kept: int | None = Field(
+        None, ge=1, description="keep so many of the good rows, drawn by seed and content"
+    )
+    weight: float | None = Field(
+        None, gt=0, description="share in the mixture; with one, every data set needs one"
+    )
     demonstrations: Literal["chosen", "none"] = Field(
         "chosen", description="chosen: preferred answers of train comparisons teach the SFT stage"
     )

@@ -111,10 +111,11 @@ def rensa_seconds(words: Any) -> dict[str, float] | None:
     from stages.ingest.cleaning.minhash import shingles
 
     sets = shingles(words)
+    hashes = sets.hashes.astype(np.uint64)
     digest = rensa.RMinHash.digest_matrix_from_flat_token_hashes
     times: dict[str, float] = {}
     matrix = timed(
-        times, "signatures", lambda: digest(sets.hashes, sets.offsets.astype(np.uint64), 128, 7)
+        times, "signatures", lambda: digest(hashes, sets.offsets.astype(np.uint64), 128, 7)
     )
     index = rensa.RMinHashLSH(THRESHOLD, 128, 32)
     timed(times, "flags", lambda: index.query_duplicate_flags_matrix_one_shot(matrix))
@@ -124,6 +125,7 @@ def rensa_seconds(words: Any) -> dict[str, float] | None:
 def measure() -> dict[str, Any]:
     """Time every step and count what was found of what was planted."""
     from stages.ingest.cleaning.decontamination import Decontaminate, EvaluationSet
+    from stages.ingest.cleaning.minhash import shingles
     from stages.ingest.cleaning.near_duplicates import near_pairs
     from stages.ingest.cleaning.words import hash_words
 
@@ -137,7 +139,7 @@ def measure() -> dict[str, Any]:
     planted = plant_copies(draw, prompts)
     times: dict[str, float] = {}
     words = timed(times, "words", lambda: hash_words(prompts))
-    pairs, _ = timed(times, "near_pairs", lambda: near_pairs(words, THRESHOLD))
+    pairs, _ = timed(times, "near_pairs", lambda: near_pairs(shingles(words), THRESHOLD))
     found = timed(
         times, "decontamination", lambda: EvaluationSet(settings).overlaps(prompts, words)
     )

@@ -5,6 +5,7 @@ The chance that two sets agree in one place of their signatures is their Jaccard
 found with probability 1 - (1 - s**rows)**bands at similarity s.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stages.ingest.cleaning.words import Words, mix
@@ -23,7 +24,7 @@ _SMALL_BUCKET = 16
 def shingles(words: Words, size: int = 3) -> Words:
     """Every `size` words in a row; a text of fewer words is one shingle, one without words none.
 
-    The hashes fit 32 bits, which is enough to tell the shingles of two texts apart.
+    The hashes are uint32, which is enough to tell the shingles of two texts apart.
     """
     import numpy as np
 
@@ -36,7 +37,19 @@ def shingles(words: Words, size: int = 3) -> Words:
     owners_short = np.repeat(short, counts)
     joined[~owners_short] = windows.hashes
     joined[owners_short] = _whole(words, np.flatnonzero(short), size)
-    return Words(joined >> np.uint64(32), offsets)
+    return Words((joined >> np.uint64(32)).astype(np.uint32), offsets)
+
+
+def joined(parts: Sequence[Words]) -> Words:
+    """The texts of all parts, one part after the other."""
+    import numpy as np
+
+    counts = [np.diff(part.offsets) for part in parts]
+    hashes = [part.hashes for part in parts]
+    if not parts:
+        return Words(np.empty(0, np.uint32), np.zeros(1, np.int64))
+    offsets = np.concatenate(([0], np.cumsum(np.concatenate(counts))))
+    return Words(np.concatenate(hashes), offsets)
 
 
 def _whole(words: Words, texts: "NDArray[np.int64]", size: int) -> "NDArray[np.uint64]":
@@ -70,7 +83,7 @@ def signatures(sets: Words, permutations: int = BANDS * ROWS) -> "NDArray[np.uin
         # Whole texts, about _CHUNK elements: what is worked on stays in the cache.
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + _CHUNK)))
         begin, end = starts[first], sets.offsets[filled[last - 1] + 1]
-        values = sets.hashes[begin:end].astype(np.uint32)
+        values = sets.hashes[begin:end]
         cuts = starts[first:last] - begin
         rows = np.empty((permutations, last - first), np.uint32)
         for place in range(permutations):
@@ -146,7 +159,7 @@ def _distinct(sets: Words, texts: "NDArray[np.int64]") -> Words:
         members, owners = _members(sets, some)
         keys = np.unique((owners << np.uint64(32)) | members)
         sizes = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(some))
-        parts.append((keys & np.uint64(0xFFFFFFFF), sizes))
+        parts.append((keys.astype(np.uint32), sizes))
     hashes, counts = (np.concatenate(side) for side in zip(*parts, strict=True))
     return Words(hashes, np.concatenate(([0], np.cumsum(counts))))
 
@@ -174,4 +187,6 @@ def _members(
     counts = np.diff(sets.offsets)[texts]
     before = np.repeat(np.cumsum(counts) - counts, counts)
     at = np.repeat(sets.offsets[texts], counts) + np.arange(counts.sum()) - before
-    return sets.hashes[at], np.repeat(np.arange(len(texts)), counts).astype(np.uint64)
+    return sets.hashes[at].astype(np.uint64), np.repeat(np.arange(len(texts)), counts).astype(
+        np.uint64
+    )

@@ -9,7 +9,7 @@ nothing but the word, so it is the same on every machine and in every version.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +27,10 @@ class Words:
     """All words of some texts, one after the other.
 
     `hashes` [words] uint64; text i has words `offsets[i]` to `offsets[i + 1]` (offsets [texts + 1]
-    int64).
+    int64). Runs of words have the same form; hashes may then be shorter.
     """
 
-    hashes: "NDArray[np.uint64]"
+    hashes: "NDArray[Any]"
     offsets: "NDArray[np.int64]"
 
     def __len__(self) -> int:

@@ -36,7 +36,7 @@ def plain_jaccard(left: str, right: str) -> float:
 
 
 def found_pairs(texts: Sequence[str], threshold: float = 0.7) -> set[tuple[int, int]]:
-    pairs, similarity = near_pairs(hash_words(texts), threshold)
+    pairs, similarity = near_pairs(minhash.shingles(hash_words(texts)), threshold)
     assert (similarity >= threshold).all()
     return {(int(a), int(b)) for a, b in pairs}
 
@@ -96,7 +96,7 @@ def test_rensa_flags_what_is_found_here() -> None:
     texts += [reworded(draw, texts[i], 0.03) for i in range(0, 800, 4)]
     sets = minhash.shingles(hash_words(texts))
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        sets.hashes, sets.offsets.astype(np.uint64), 128, 7
+        sets.hashes.astype(np.uint64), sets.offsets.astype(np.uint64), 128, 7
     )
     flags = rensa.RMinHashLSH(0.7, 128, 32).query_duplicate_flags_matrix_one_shot(matrix)
     ours = {index for pair in found_pairs(texts) for index in pair}
