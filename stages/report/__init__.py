@@ -15,6 +15,9 @@ class ReportConfig(Config):
     examples: int = Field(
         8, ge=0, description="side-by-side examples drawn at random; half as many doubtful ones"
     )
+    verdicts: int = Field(
+        200, ge=0, description="comparisons in the list of verdicts, a fair sample of more"
+    )
     seed: int = Field(0, ge=0, description="seed of the draw of examples")
     world: Literal["food"] | None = Field(
         None, description="world with a known truth, whose rates the summary must hold"
@@ -33,4 +36,5 @@ STAGE = Stage(
     config=ReportConfig,
     inputs=("ingest", "sft", "judge", "sample", "label", "train", "evaluate"),
     run=_run,
+    version=2,
 )

@@ -38,6 +38,15 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A vertical line at a step where something happened; `tone` is its CSS class."""
+
+    label: str
+    tone: str
+    step: float
+
+
+@dataclass(frozen=True)
 class Bars:
     """A histogram's group: shares of its values per bin, outlined over the others."""
 
@@ -66,6 +75,7 @@ def line_chart(
     references: Sequence[Reference] = (),
     limits: tuple[float, float] | None = None,
     x_label: str = "step",
+    moments: Sequence[Moment] = (),
 ) -> Markup:
     """Lines over steps; empty markup where there is nothing to draw."""
     drawn = [s for s in series if s.points]
@@ -78,12 +88,13 @@ def line_chart(
     marks = [_y_axis(y), _x_axis(x, x_label)]
     inside = [r for r in references if y.low <= r.value <= y.high]
     marks += [_segment("reference", LEFT, y(r.value), WIDTH - RIGHT, y(r.value)) for r in inside]
+    happened = [m for m in moments if x.low <= m.step <= x.high]
+    marks += [_moment(m, x(m.step)) for m in happened]
     marks += [_line(s, x, y) for s in drawn]
     marks += [_reference_label(r, y) for r in inside]
-    ends = "; ".join(
-        f"{s.label} {number(s.points[0][1])} to {number(s.points[-1][1])}" for s in drawn
-    )
-    return _svg(title, f"{title} by {x_label}: {ends}.", marks)
+    said = [f"{s.label} {number(s.points[0][1])} to {number(s.points[-1][1])}" for s in drawn]
+    said += [f"{m.label} at {x_label} {number(m.step)}" for m in happened]
+    return _svg(title, f"{title} by {x_label}: {'; '.join(said)}.", marks)
 
 
 def histogram_chart(
@@ -224,6 +235,15 @@ def _reference_label(reference: Reference, y: _Scale) -> str:
 
 def _segment(css: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="{css}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _moment(moment: Moment, at: float) -> str:
+    line = _segment(f"moment {moment.tone}", at, TOP, at, HEIGHT - BOTTOM)
+    top = TOP - 7  # above the highest value, which lines often run along
+    corners = f"{at - 4:.1f},{top} {at + 4:.1f},{top} {at:.1f},{TOP - 1}"
+    hint = escape(plain(f"{moment.label} at step {number(moment.step)}"))
+    flag = f'<polygon class="flag {moment.tone}" points="{corners}"><title>{hint}</title></polygon>'
+    return line + flag
 
 
 def _text(x: float, y: float, content: str, anchor: str, css: str = "") -> str:

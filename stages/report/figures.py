@@ -9,6 +9,7 @@ from markupsafe import Markup
 from stages.report.charts import (
     MIN_LINE,
     Bars,
+    Moment,
     Reference,
     Series,
     histogram_chart,
@@ -35,8 +36,10 @@ _Plan = tuple[str, str, list[tuple[str, str, str]], list[Reference], tuple[float
 """Title, note, (metric, tone, label) of each line, reference lines, limits of the y axis."""
 
 
-def training_figures(found: Json, starts_at_ln2: bool) -> list[Figure]:
-    """The curves of preference training, as far as they were logged."""
+def training_figures(
+    found: Json, starts_at_ln2: bool, checkpoints: Json | None, guard: Json | None
+) -> list[Figure]:
+    """The curves of preference training, as far as they were logged, and what happened when."""
     curves = found["curves"]
     at_start = [Reference("ln 2: policy = reference", LN2)] if starts_at_ln2 else []
     plans: tuple[_Plan, ...] = (
@@ -52,9 +55,35 @@ def training_figures(found: Json, starts_at_ln2: bool) -> list[Figure]:
         ("Log-probability", "Sum over the answer's tokens, in nats; dashed: chosen at first.",
          [("logps/chosen", "chosen", "chosen"), ("logps/rejected", "rejected", "rejected")],
          _reference_logps(curves), None),
+        ("What it writes", "Share of completions of the same prompts at every evaluation.",
+         [("completions/end_of_turn_rate", "policy", "ended"),
+          ("completions/well_formed_rate", "chosen", "well-formed")], [], (0.0, 1.0)),
+        ("Length of what it writes", "Mean tokens, the end token included; the cut ones as cut.",
+         [("completions/mean_length", "policy", "")], [], None),
     )  # fmt: skip
-    figures = (_curve_figure(curves, *plan) for plan in plans)
+    moments = _moments(checkpoints, guard)
+    figures = (_curve_figure(curves, *plan, moments=moments) for plan in plans)
     return [figure for figure in figures if figure]
+
+
+_CHECKED = {
+    "logps/chosen": "Log-probability",
+    "completions/end_of_turn_rate": "What it writes",
+    "completions/well_formed_rate": "What it writes",
+    "completions/mean_length": "Length of what it writes",
+}
+"""The figure that a finding of the guard belongs to, by the measure it is about."""
+
+
+def _moments(checkpoints: Json | None, guard: Json | None) -> Mapping[str, Sequence[Moment]]:
+    """By the figure's title the steps to mark; under "" what is marked in every figure."""
+    found: dict[str, list[Moment]] = {}
+    if checkpoints:
+        found[""] = [Moment("published", "published", checkpoints["published_step"])]
+    for finding in (guard or {}).get("findings", ()):
+        title = _CHECKED.get(finding["measure"].removeprefix("eval_"), "")
+        found.setdefault(title, []).append(Moment("warning", "warned", finding["step"]))
+    return found
 
 
 def loss_figure(found: Json, title: str, note: str) -> Figure | None:
@@ -75,15 +104,19 @@ def _curve_figure(
     names: Sequence[tuple[str, str, str]],
     references: Sequence[Reference],
     limits: tuple[float, float] | None,
+    moments: Mapping[str, Sequence[Moment]] | None = None,
 ) -> Figure | None:
     series = list(_series(curves, names))
-    svg = line_chart(title, series, references, limits)
+    marked = [m for key in ("", title) for m in (moments or {}).get(key, ())]
+    svg = line_chart(title, series, references, limits, moments=marked)
     if not svg:
         return None
-    return Figure(title, note, svg, _legend(series))
+    return Figure(title, note, svg, _legend(series, marked))
 
 
-def _legend(series: Sequence[Series]) -> list[tuple[str, str, float | None, str]]:
+def _legend(
+    series: Sequence[Series], moments: Sequence[Moment]
+) -> list[tuple[str, str, float | None, str]]:
     """The strong lines with their last values; the faint ones stand for training together."""
     found: list[tuple[str, str, float | None, str]] = [
         (s.tone, s.label, s.points[-1][1], "points" if len(s.points) < MIN_LINE else "")
@@ -92,6 +125,7 @@ def _legend(series: Sequence[Series]) -> list[tuple[str, str, float | None, str]
     ]
     if any(s.faint for s in series):
         found.append(("quiet", "training", None, "faint"))
+    found += [(m.tone, f"{m.label}, step", m.step, "upright") for m in moments]
     return found
 
 

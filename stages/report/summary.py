@@ -11,6 +11,7 @@ from stages.report import (
     distributions,
     examples,
     flow,
+    generations,
     results,
     rounds,
     training,
@@ -47,6 +48,8 @@ def summarize(config: ReportConfig, context: StageContext) -> Json:
             "trained": _trained(sources),
             "training": training.training(sources, "train"),
             "guard": training.guard(sources),
+            "checkpoints": training.checkpoints(sources),
+            "generations": generations.generations(sources),
             "other_training": {
                 name: found
                 for name in TRAINING_STAGES[:-1]

@@ -63,11 +63,36 @@ def guard(sources: Sources) -> Json | None:
 
     `value` is the last chosen reward, beta (log p - log p of the reference): its sign tells.
     `fell_at_step` is where the trainer's own guard saw a fall that matters; None where it did not.
+    `findings` is all that the guard saw, each with its step and numbers.
     """
+    summary = sources.json("train", "summary.json")
     rows = sources.metrics("train")
     for name in ("eval_rewards/chosen", "rewards/chosen"):
         points = _points(rows, name)
         if points:
-            fell = sources.json("train", "summary.json").get("chosen_fell_at_step")
-            return {"metric": name, "value": points[-1][1], "fell_at_step": fell}
+            return {
+                "metric": name,
+                "value": points[-1][1],
+                "fell_at_step": summary.get("chosen_fell_at_step"),
+                "findings": summary.get("guard") or [],
+            }
     return None
+
+
+def checkpoints(sources: Sources) -> Json | None:
+    """Which step was published and why, and how it and the other kept ones measured.
+
+    Returns:
+        `{published_step, final_step, why, measure, kept: [{step, value, path}]}`, `measure` and the
+        values None where the last step was asked for; None where nothing is recorded.
+    """
+    record = sources.json("train", "checkpoints.json")
+    if not record:
+        return None
+    measure = record["publish"].get("measure")
+    kept = [
+        {"step": c["step"], "value": c["measures"].get(measure), "path": c["path"]}
+        for c in record["checkpoints"]
+    ]
+    said = {name: record[name] for name in ("published_step", "final_step", "why")}
+    return {**said, "measure": measure, "kept": kept}

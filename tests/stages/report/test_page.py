@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from schemas.parquet import write_table
 from stages.report import STAGE, ReportConfig
 from stages.report.text import percent
-from tests.fixtures.finished_runs import FakeRun, win_rate, write_evaluation
+from stages.training.generations import GENERATIONS
+from tests.fixtures.finished_runs import FakeRun, generations, win_rate, write_evaluation
 from tests.fixtures.html_page import Page
 
 FOOD = ReportConfig(title="Food world", world="food")
@@ -160,3 +162,38 @@ def test_rates_near_the_ends_are_not_rounded_onto_them() -> None:
     assert percent(0.00001) == "<0.1%"
     assert percent(0) == "0.0%"
     assert percent(None) == "–"
+
+
+def test_published_step_and_warnings_are_marked_in_the_curves(run: FakeRun) -> None:
+    page = render(run)
+    text = (run.root / "report" / "index.html").read_text(encoding="utf-8")
+    charts = re.findall(r'<svg class="chart".*?</svg>', text, flags=re.S)
+    training = [c for c in charts if "by step" in c and "published at step 80" in c]
+    titles = [re.search("<title>(.*?)</title>", c) for c in training]
+    assert [t[1] for t in titles if t] == [
+        "Loss",
+        "Accuracy",
+        "Rewards",
+        "Margin",
+        "Log-probability",
+        "What it writes",
+        "Length of what it writes",
+    ]
+    warned = [c for c in training if "warning at step 40" in c]
+    assert [m[1] for c in warned if (m := re.search("<title>(.*?)</title>", c))] == [
+        "Length of what it writes"
+    ]
+    assert "Step 80 of 120 is published: the lowest eval_loss, 0.0721, of 6 steps" in page.text
+    assert "Step 40: the sampled completions are 14 tokens long on average" in page.text
+    assert "It ended at 25" in page.text
+
+
+def test_what_the_policy_wrote_is_escaped(run: FakeRun) -> None:
+    bad = '<script>alert("x")</script>'
+    rows = [
+        row | {"completion": [{"role": "assistant", "content": bad}]} for row in generations([0])
+    ]
+    write_table(run.inputs["train"] / "generations.parquet", GENERATIONS, rows)
+    page = render(run)
+    assert "script" not in page.names()
+    assert bad in page.text

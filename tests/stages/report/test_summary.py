@@ -14,6 +14,7 @@ from schemas.errors import DataError
 from schemas.parquet import read_rows, write_table
 from schemas.tables import COMPARISONS, VERDICTS
 from stages.report import STAGE, ReportConfig
+from stages.report.generations import shown_steps
 from tests.fixtures.finished_runs import (
     FakeRun,
     comparison,
@@ -282,3 +283,41 @@ def test_without_label_the_pairs_are_what_people_said(run: FakeRun) -> None:
     assert pairs["lengths"]["groups"]["chosen"]["mean"] == pytest.approx((1 + 4) / 2)
     assert pairs["lengths"]["groups"]["rejected"]["mean"] == pytest.approx((2 + 3) / 2)
     assert pairs["margins"]["unit"] == "strength"
+
+
+def test_the_published_step_stands_beside_the_others_that_were_kept(run: FakeRun) -> None:
+    found = summary_of(run)["checkpoints"]
+    assert (found["published_step"], found["final_step"], found["measure"]) == (
+        80,
+        120,
+        "eval_loss",
+    )
+    assert [(c["step"], c["value"]) for c in found["kept"]] == [(80, 0.0721), (120, 0.0845)]
+    assert summary_of(run, "train")["checkpoints"] is None
+
+
+def test_what_the_policy_wrote_is_shown_at_first_middle_published_and_last_step(
+    run: FakeRun,
+) -> None:
+    found = summary_of(run)["generations"]
+    assert found["steps"] == [0, 60, 80, 120]
+    assert (found["n_prompts"], len(found["prompts"])) == (6, 4)
+    first = found["prompts"][0]
+    assert first["prompt"] == "what does person 0 like?"
+    assert [c["content"] for c in first["completions"]] == ["soup", "pizza", "pizza", "pizza"]
+    assert [c["ended"] for c in first["completions"]] == [True, True, True, False]
+    (run.inputs["train"] / "generations.parquet").unlink()
+    assert summary_of(run)["generations"] is None
+
+
+@pytest.mark.parametrize(
+    ("measured", "published", "shown"),
+    [
+        ([0], 0, [0]),
+        ([0, 9], 9, [0, 9]),
+        ([0, 2, 4, 6, 8, 9], 6, [0, 6, 9]),
+        ([0, 5], None, [0, 5]),
+    ],
+)
+def test_shown_steps(measured: list[int], published: int | None, shown: list[int]) -> None:
+    assert shown_steps(measured, published) == shown
