@@ -43,10 +43,16 @@ class TrainingConfig(Config):
         description="pack items without padding and compute a shared prompt once, where the model "
         "can; false: padded batches",
     )
-    tokens_per_micro_batch: int = Field(
-        2048,
+    tokens_per_micro_batch: int | None = Field(
+        None,
         ge=1,
-        description="token budget of a packed forward pass; an item above it goes alone",
+        description="token budget of a packed forward pass; an item above it goes alone; null "
+        "takes 1024 on a CPU, 4096 on a GPU",
+    )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="keep the inputs of layers only and run them again in the backward: less "
+        "memory, about a third more time",
     )
     max_length: int | None = Field(
         None,

@@ -16,6 +16,7 @@ from stages.training.config import TrainingConfig
 from stages.training.fused_head import FusedHead, Logits, Workspace
 from stages.training.packing import Pack, Tile, Tree, first_fit_decreasing, tree_size
 from stages.training.precision import autocast
+from stages.training.recomputation import recomputed, refuse_if_not_recomputable
 from stages.training.row_gradients import row_gradients
 from stages.training.tree_attention import CannotShareError, shared_prompts
 
@@ -27,6 +28,9 @@ TreeItem = TypeVar("TreeItem", bound=Tree)
 
 # How far the two engines may differ on the probe, in nats: far above rounding in float32.
 _TOLERANCE = 1e-3
+
+# Tokens of a packed forward pass where the recipe does not say: more are hardly faster.
+_BUDGETS = {"cpu": 1024, "cuda": 4096}
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,10 @@ class Engine(Protocol):
 class PaddedEngine:
     """Every completion behind its own copy of the prompt, padded to the longest; autograd."""
 
-    def __init__(self, dtype: Dtype = "float32") -> None:
+    def __init__(self, dtype: Dtype = "float32", *, recompute: bool = False) -> None:
+        """`recompute`: gradient checkpointing."""
         self.dtype = dtype
+        self._recompute = recompute
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
         """Items of similar length, longest first."""
@@ -113,7 +119,9 @@ class PaddedEngine:
         scale: float,
     ) -> "dict[str, Tensor]":
         """See `Engine`."""
-        result = terms(items, self._scores(model, items, count_correct=False))
+        with recomputed(model, self._recompute):
+            scores = self._scores(model, items, count_correct=False)
+        result = terms(items, scores)
         (result.loss.sum() * scale).backward()  # type: ignore[no-untyped-call]
         return _columns([result])
 
@@ -135,9 +143,17 @@ class PaddedEngine:
 class PackedEngine:
     """Trees packed without padding under a token budget; the LM head fused with the loss."""
 
-    def __init__(self, dtype: Dtype = "float32", tokens_per_micro_batch: int = 2048) -> None:
+    def __init__(
+        self,
+        dtype: Dtype = "float32",
+        tokens_per_micro_batch: int = 1024,
+        *,
+        recompute: bool = False,
+    ) -> None:
+        """`recompute`: gradient checkpointing."""
         self.dtype = dtype
         self._budget = tokens_per_micro_batch
+        self._recompute = recompute
         self._workspace = Workspace()
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
@@ -180,7 +196,8 @@ class PackedEngine:
         pack = Pack.of(items, model.device)
         results = []
         with shared_prompts(model), row_gradients(model):
-            hidden = self._states_before_head(model, pack)
+            with recomputed(model, self._recompute):
+                hidden = self._states_before_head(model, pack)
             states, gradient = hidden.detach(), torch.zeros_like(hidden)
             head = FusedHead(_head(model), self.dtype, self._workspace)
             for tile in pack.tiles(head.tile_tokens):
@@ -222,14 +239,22 @@ class PackedEngine:
 
 
 def open_engine(model: "PreTrainedModel", config: TrainingConfig, progress: Progress) -> Engine:
-    """The packed engine where the model can take it; else the padded one, and says why."""
+    """The packed engine where the model can take it; else the padded one, and says why.
+
+    Raises:
+        ConfigError: gradient checkpointing is asked for, and the model cannot do it.
+    """
+    if config.gradient_checkpointing:
+        refuse_if_not_recomputable(model)
+    padded = PaddedEngine(config.dtype, recompute=config.gradient_checkpointing)
     if not config.packing:
-        return PaddedEngine(config.dtype)
+        return padded
     reason = why_not_packed(model)
     if reason is None:
-        return PackedEngine(config.dtype, config.tokens_per_micro_batch)
+        budget = config.tokens_per_micro_batch or _BUDGETS.get(model.device.type, 1024)
+        return PackedEngine(config.dtype, budget, recompute=config.gradient_checkpointing)
     progress.note(f"{type(model).__name__} is trained padded, not packed: {reason}")
-    return PaddedEngine(config.dtype)
+    return padded
 
 
 def why_not_packed(model: "PreTrainedModel") -> str | None:

@@ -250,8 +250,8 @@ def _memory_errors(step: int) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise BackendError(
-                f"step {step}: out of memory; lower micro_batch_size (then max_length), or set "
-                "dtype to bfloat16"
+                f"step {step}: out of memory; lower micro_batch_size or tokens_per_micro_batch "
+                "(then max_length), set gradient_checkpointing, or set dtype to bfloat16"
             ) from error
         raise
 

@@ -107,6 +107,7 @@ class Pack:
         places = list(_places(trees))
         filler = range(places[-1].branches[-1].stop, _rounded(places[-1].branches[-1].stop))
         row = np.zeros((2, filler.stop), dtype=np.int64)
+        row[1, filler.start :] = np.arange(len(filler))
         for tree, place in zip(trees, places, strict=True):
             for ids, run in zip(
                 (tree.prompt_ids, *tree.branches), (place.prompt, *place.branches), strict=True

@@ -151,14 +151,36 @@ def test_tiles_of_the_head_do_not_show(
     assert_close(packed_gradients(models["Qwen2"], pairs, 0.3, 1000)[1], together)
 
 
-def test_gradient_checkpointing_recomputes_the_same(
+@pytest.mark.parametrize("name", ["Llama", "Mistral", "Gemma3"])
+@pytest.mark.parametrize("packing", [True, False])
+def test_gradient_checkpointing_runs_layers_again_for_the_same_gradients(
+    name: str, packing: bool, models: dict[str, Any], pairs: list[PairExample]
+) -> None:
+    model, plain = deepcopy(models[name]), packed_gradients(models[name], pairs, 0.3, 1000)[1]
+    config = TrainingConfig(gradient_checkpointing=True, packing=packing)
+    engine = open_engine(model, config, SilentProgress())
+    assert isinstance(engine, PackedEngine) == packing
+    runs: list[Any] = []
+    model.get_decoder().layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
+    objective = PreferenceObjective(SigmoidLoss(beta=0.3), engine)
+    objective.accumulate(model, pairs, 1 / len(pairs))
+    assert len(runs) == 2
+    assert_close(gradients(model), plain)
+    assert not model.training
+    assert not any(module.training for module in model.modules())
+
+
+def test_gradient_checkpointing_reaches_an_adapter(
     models: dict[str, Any], pairs: list[PairExample]
 ) -> None:
-    plain = packed_gradients(models["Llama"], pairs, 0.3, 1000)[1]
-    model = deepcopy(models["Llama"])
-    model.gradient_checkpointing_enable()
-    model.train()
-    assert_close(packed_gradients(model, pairs, 0.3, 1000)[1], plain)
+    def trained(recompute: bool) -> Any:
+        model = add_lora(deepcopy(models["Qwen2"]), LoraConfig(rank=4), seed=0)
+        engine = PackedEngine("float32", recompute=recompute)
+        PreferenceObjective(SigmoidLoss(), engine).accumulate(model, pairs, 1.0)
+        return gradients(model)
+
+    assert trained(recompute=True)
+    assert_close(trained(recompute=True), trained(recompute=False))
 
 
 def test_lora_moves_the_adapter_only(models: dict[str, Any], pairs: list[PairExample]) -> None:
@@ -171,6 +193,18 @@ def test_lora_moves_the_adapter_only(models: dict[str, Any], pairs: list[PairExa
     _, computed = packed_gradients(model, pairs, 0.3, 1000)
     assert all("lora" in name for name in computed)
     assert_close(computed, expected)
+
+
+def test_tied_and_padded_embeddings_add_up_over_micro_batches(
+    models: dict[str, Any], pairs: list[PairExample]
+) -> None:
+    """The embedding's rows are added in place: twice the pass is twice the gradient."""
+    model = deepcopy(models["Llama"])
+    objective = PreferenceObjective(SigmoidLoss(), PackedEngine())
+    objective.accumulate(model, pairs, 1.0)
+    once = {name: gradient.clone() for name, gradient in gradients(model).items()}
+    objective.accumulate(model, pairs, 1.0)
+    assert_close(gradients(model), {name: 2 * gradient for name, gradient in once.items()})
 
 
 @pytest.mark.parametrize("name", PACKED)
