@@ -55,6 +55,9 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     rejects = Rejects("demonstrations")
     table = _examples(config, context, model, tokenizer, path, rejects)
     train, held_out = (view_examples(table, table.split(name)) for name in ("train", "test"))
+    table.refuse_foreign_tokens(model.config.get_text_config().vocab_size)
+    if rejects.rows:
+        context.progress.note(f"sft: rows that are not trained on: {rejects.describe()}")
     if not train:
         raise DataError(
             f"sft: every demonstration of the train split was rejected ({rejects.describe()}); "

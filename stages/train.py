@@ -143,11 +143,13 @@ def _pairs(
     from stages.training.disk_cache import open_cache
     from stages.training.pairs import open_pairs, pair_sources, view_pairs
     from stages.training.screening import length_limit
+    from stages.training.weights import effective_pairs
 
     limit = length_limit(config.training.max_length, model_config)
     sources, renderer = pair_sources(context), ChatRenderer(tokenizer)
     by = config.weights.column
     table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by)
+    table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
     train, test = table.split("train"), table.split("test")
     held_out = test[: config.training.max_held_out]
     if not len(train):
@@ -162,9 +164,13 @@ def _pairs(
         "held_out": len(held_out),
         "held_out_unused": len(test) - len(held_out),
     }
+    if rejects.rows:
+        context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
     both = view_pairs(table, np.concatenate([train, held_out]))
-    weighed = config.weights.weigh(table, train)
-    return _Pairs(view_pairs(table, train, weighed), both[len(train) :], both, counts)
+    weights = config.weights.weigh(table, train)
+    if weights is not None:
+        counts["effective_pairs"] = round(effective_pairs(weights[train]))
+    return _Pairs(view_pairs(table, train, weights), both[len(train) :], both, counts)
 
 
 def _reference(

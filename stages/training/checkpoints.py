@@ -97,15 +97,28 @@ def restore_training_state(
 
 def _read(folder: Path, parameters: "Mapping[str, Tensor]", identity: Identity) -> _Saved:
     """Step, weights and the rest of a checkpoint, checked; raises what the restoring raises."""
+    import pickle
+
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    state = json.loads((folder / "state.json").read_text())
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        weights = load_file(folder / "trainable.safetensors")
+        # Tensors and numbers only: nothing that a pickle could run.
+        saved = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    except (
+        *(OSError, EOFError, ValueError, RuntimeError),
+        *(SafetensorError, pickle.UnpicklingError),
+    ) as error:
+        raise BackendError(
+            f"{folder}: is not a checkpoint that can be read ({_first_line(error)}); delete "
+            f"{folder.parent} to start over"
+        ) from error
     _refuse_other_identity(folder, state["identity"], identity)
-    weights = load_file(folder / "trainable.safetensors")
     if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
         raise BackendError(f"{folder}: weights of another model; delete {folder.parent}")
-    saved = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     return int(state["step"]), weights, saved
 
 
@@ -126,6 +139,10 @@ def _newest(output: Path) -> Path | None:
         f for f in (output / CHECKPOINTS).glob("step-*") if f.name.removeprefix("step-").isdigit()
     ]
     return max(folders, key=lambda f: int(f.name.removeprefix("step-")), default=None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _refuse_other_identity(folder: Path, saved: Identity, now: Identity) -> None:

@@ -1,6 +1,6 @@
 """Preference pairs to train on: from the label stage, or straight from people's comparisons."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from stages.training.tokens import cached_tokens, has_split
 if TYPE_CHECKING:
     from evals.models.rendering import ChatRenderer
     from stages.training.token_store import Rows
+    from stages.training.weights import Floats
 
 Row = Mapping[str, Any]
 
@@ -94,13 +95,14 @@ def open_pairs(
 def view_pairs(
     table: TokenTable,
     rows: "Rows",
-    weight: Callable[[int], float | None] = lambda row: None,
+    weights: "Floats | None" = None,
 ) -> TokenView[PairExample]:
-    """Rows of the table as pairs; `weight` of a row of the table."""
+    """Rows of the table as pairs; `weights` of all rows of the table, if they are weighed."""
 
     def make(stored: StoredItem) -> PairExample:
         prompt, chosen, rejected = stored.parts
-        return PairExample(stored.key, prompt, chosen, rejected, weight=weight(stored.row))
+        weight = None if weights is None else float(weights[stored.row])
+        return PairExample(stored.key, prompt, chosen, rejected, weight=weight)
 
     return TokenView(table, rows, make)
 

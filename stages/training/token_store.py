@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import pyarrow as pa
 
+from schemas.errors import ConfigError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -115,6 +117,18 @@ class TokenTable:
     def numbers(self, name: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
         """One of the further columns, NaN where an item has no value: float64 (len,)."""
         return self._table[name].to_numpy()  # type: ignore[no-any-return]
+
+    def refuse_foreign_tokens(self, vocabulary: int) -> None:
+        """Raises ConfigError where an item has a token that a model of so many does not know."""
+        import pyarrow.compute as pc
+
+        highest = pc.max(pc.list_flatten(self._table["tokens"])).as_py()
+        if highest is not None and highest >= vocabulary:
+            raise ConfigError(
+                f"the tokenizer gives token {highest}, and the model has embeddings for "
+                f"{vocabulary} tokens only: the two do not belong together; save the model with "
+                "its own tokenizer, or with as many embeddings as the tokenizer has tokens"
+            )
 
     @cached_property
     def lengths(self) -> "np.ndarray[Any, np.dtype[np.int32]]":

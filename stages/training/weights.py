@@ -1,6 +1,5 @@
 """How much each pair counts: all the same, or by how clearly one side is better."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -25,9 +24,9 @@ class EqualWeights(Config):
         """The column that weights are made of."""
         return None
 
-    def weigh(self, table: "TokenTable", rows: "Rows") -> Callable[[int], float | None]:
+    def weigh(self, table: "TokenTable", rows: "Rows") -> "Floats | None":
         """No pair has a weight."""
-        return lambda row: None
+        return None
 
 
 class _PowerWeights(Config):
@@ -40,13 +39,13 @@ class _PowerWeights(Config):
         """The column that weights are made of."""
         raise NotImplementedError
 
-    def weigh(self, table: "TokenTable", rows: "Rows") -> Callable[[int], float | None]:
-        """The weight of a row of the table, which is one of `rows`; their mean is 1."""
+    def weigh(self, table: "TokenTable", rows: "Rows") -> "Floats | None":
+        """Weights of `rows`, their mean 1, by row of the whole table: float64 (len(table),)."""
         import numpy as np
 
         weights = np.full(len(table), np.nan)
         weights[rows] = normalised(table.numbers(self.column)[rows], self.power)
-        return lambda row: float(weights[row])
+        return weights
 
 
 class MarginWeights(_PowerWeights):
