@@ -10,7 +10,7 @@ from typing import Literal
 
 from schemas.labels import Comparison, Message, Messages
 
-LAYOUT_VERSION = "1"
+LAYOUT_VERSION = "2"
 """Part of a judge's fingerprint: another layout gives other verdicts."""
 
 SectionRole = Literal["system", "user"]
@@ -20,6 +20,10 @@ SECTION_A = "==== Completion A ===="
 SECTION_B = "==== Completion B ===="
 SECTION_PREFERENCE = "==== Preference ===="
 
+DECORATION = " \t\r\n*_`\"'“”‘’.!()[]"
+"""What may stand around a label without changing it."""
+
+_DECORATION = f"[{re.escape(DECORATION)}]"
 _WORD_JOINER = "\u2060"
 
 # Each imitation is broken after its `head`: it stays readable and matches no more. None of the
@@ -32,8 +36,9 @@ _IMITATIONS = (
     ),
     # Control tokens of chat templates, also where the tokenizer has them as plain text.
     re.compile(
-        r"(?P<head><)(?:\|[^|<>\s]{1,40}\|>|/?s>|(?:start|end)_of_turn>|</?SYS>>)"
-        r"|(?P<bracket>\[)/?INST\]"
+        r"(?P<head><)(?:[|｜][^|｜<>\s]{1,40}[|｜]>|/?s>|(?:start|end)_of_turn>|</?SYS>>"
+        r"|(?:bos|eos|pad|unk|extra_id_\d{1,3})>)"
+        r"|(?P<bracket>\[)/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
     ),
     # Role headers of plain-text templates, at the start of a line.
     re.compile(
@@ -41,13 +46,19 @@ _IMITATIONS = (
         r"(?:(?<=s)ystem|(?<=u)ser|(?<=h)uman|(?<=a)ssistant)(?=[^\S\n]*:)",
         re.IGNORECASE | re.MULTILINE,
     ),
-    # Verdicts.
+    # Turns as `llm` shows those of a long prompt.
     re.compile(
-        r"\b(?P<head>[pvw])(?:(?<=p)refer(?:ence|red)|(?<=v)erdict|(?<=w)inner)\b"
-        r"(?=\s*(?:is\b|[:=])[\s*\"'\[(]*(?:a|b|tie)\b)",
+        r"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029])[^\S\n\r\v\f\x85\u2028\u2029]*\[)"
+        r"(?:system|user|assistant|tool)\]",
+        re.IGNORECASE | re.MULTILINE,
+    ),
+    # Verdicts, in every form that a reply is read for.
+    re.compile(
+        r"(?<![^\W_])(?P<head>[pvw])(?:(?<=p)refer(?:ence|red)|(?<=v)erdict|(?<=w)inner)"
+        rf"(?=[\s*_`]*(?:is\b|[:=]){_DECORATION}*(?:a|b|tie)(?![^\W_]))",
         re.IGNORECASE,
     ),
-    re.compile(r"(?P<head>\[)\[[ABC<>=]{1,5}\]\]"),
+    re.compile(r"(?P<head>\[)\[(?:[ABC<>=]{1,5}|Tie)\]\]"),
 )
 
 

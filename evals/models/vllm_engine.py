@@ -207,7 +207,8 @@ def _engine_options(
         "dtype": settings.dtype if settings.dtype != "auto" else _dtype_of(device),
         "max_model_len": context,
         "seed": 0,
-        "skip_tokenizer_init": True,
+        # A classifier's engine opens the tokenizer, whatever it is told.
+        "skip_tokenizer_init": settings.runner == "generate",
         "generation_config": "vllm",
         "logprobs_mode": "raw_logprobs",
         "disable_log_stats": True,

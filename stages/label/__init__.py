@@ -55,5 +55,6 @@ STAGE = Stage(
     config=LabelConfig,
     inputs=("sample", "judge"),
     run=_run,
+    version=2,
     work=_work,
 )

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evals.judges.layout import DECORATION
 from evals.judges.served.replies import Reply, TokenChoice
-from evals.judges.served.text_verdicts import DECORATION, last_verdict
+from evals.judges.served.text_verdicts import last_verdict
 from schemas.labels import Preference
 
 Masses = Mapping[Preference, float]

@@ -2,15 +2,15 @@
 
 import re
 
+from evals.judges.layout import DECORATION
 from schemas.labels import Preference
 
 # `Verdict: A` on a line of its own, or `[[A]]`. What stands there may be anything; it is checked.
 _ANCHORED = re.compile(
-    r"^[\s>*_#`-]*(?:final\s+)?verdict[\s*_`]*(?:is\b|[:=])(?P<line>[^\n]*)$"
-    r"|\[\[(?P<brackets>[^\[\]\n]{0,40})\]\]",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?i:^[ \t>*_#`-]*(?:final\s+)?verdict[ \t*_`]*(?:is\b|[:=])(?P<line>[^\n]*)$)"
+    r"|\[\[(?P<brackets>[ABC<>=]{1,5}|Tie)\]\]",
+    re.MULTILINE,
 )
-DECORATION = " \t\r\n*_`\"'“”‘’.!()[]"
 _LABELS = {label.casefold(): label for label in Preference}
 
 _REFUSAL = re.compile(

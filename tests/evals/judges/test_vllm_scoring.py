@@ -1,21 +1,23 @@
-"""Label tokens by vLLM are those by transformers; the engine runs in a process of its own."""
+"""vLLM says what transformers says: label tokens and rewards, in a process of its own."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
-from evals.judges import LlmJudge, PreferenceModelJudge
+from evals.judges import JudgeKind, LlmJudge
 from evals.models import vllm_engine as module
 from evals.models.vllm_engine import vllm_is_installed
 from schemas.errors import ConfigError
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
-from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
+from tests.fixtures.tiny_models import tiny_adapter, tiny_llama, tiny_reward_model
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [(f"question {i}?", "word " * (i % 7), "other " * (i % 5)) for i in range(24)]
@@ -60,22 +62,37 @@ def adapter(model: Path) -> Path:
     return tiny_adapter(model.with_name("adapter"), model)
 
 
-def kinds(model: Path, adapter: Path, engine: str) -> dict[str, dict[str, Any]]:
+@pytest.fixture(scope="module")
+def reward(model: Path) -> Path:
+    return tiny_reward_model(model.with_name("reward"), context=1024)
+
+
+Folders = Mapping[str, Path]
+
+
+@pytest.fixture(scope="module")
+def folders(model: Path, adapter: Path, reward: Path) -> Folders:
+    return {"llm": model, "adapter": adapter, "reward": reward}
+
+
+def kinds(folders: Folders, engine: str) -> dict[str, dict[str, Any]]:
     common = {"min_label_mass": 0.0, "engine": engine}
+    model, adapter, reward = (str(folders[name]) for name in ("llm", "adapter", "reward"))
     return {
-        "llm": {"kind": "llm", "model": {"path": str(model)}, **common},
-        "adapter": {"kind": "preference_model", "model": {"path": str(adapter)}, **common},
+        "reward": {"kind": "reward_model", "model": {"path": reward}, "engine": engine},
+        "llm": {"kind": "llm", "model": {"path": model}, **common},
+        "adapter": {"kind": "preference_model", "model": {"path": adapter}, **common},
     }
 
 
 @pytest.fixture(scope="module")
-def by_vllm(model: Path, adapter: Path) -> dict[str, Any]:
+def by_vllm(folders: Folders) -> dict[str, Any]:
     if not vllm_is_installed():
         message = "vLLM is not installed (make vllm)"
         if os.environ.get("PREFLINE_REQUIRE_VLLM") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    job = {"kinds": kinds(model, adapter, "vllm"), "texts": [*TEXTS, TOO_LONG]}
+    job = {"kinds": kinds(folders, "vllm"), "texts": [*TEXTS, TOO_LONG]}
     done = subprocess.run(
         [sys.executable, "-c", WORKER],
         input=json.dumps(job),
@@ -92,25 +109,25 @@ def by_vllm(model: Path, adapter: Path) -> dict[str, Any]:
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("name", ["llm", "adapter"])
+@pytest.mark.parametrize("name", ["llm", "adapter", "reward"])
 def test_vllm_and_transformers_give_the_same_probabilities(
-    by_vllm: dict[str, Any], model: Path, adapter: Path, name: str
+    by_vllm: dict[str, Any], folders: Folders, name: str
 ) -> None:
-    config = kinds(model, adapter, "transformers")[name]
-    kind = (LlmJudge if name == "llm" else PreferenceModelJudge).model_validate(config)
+    config = kinds(folders, "transformers")[name]
+    kind: JudgeKind = TypeAdapter(JudgeKind).validate_python(config)
     judge = kind.open(None, Runtime(threads=1))
     ours = [vars(v) for v in judge.judge([comparison(*texts) for texts in [*TEXTS, TOO_LONG]])]
     theirs = by_vllm[name]["verdicts"]
     assert ours[-1]["reason"] == theirs[-1]["reason"] == "prompt_too_long"
     for one, two in zip(ours[:-1], theirs[:-1], strict=True):
         for field in ("p_a", "p_b", "p_tie", "label_mass"):
-            assert two[field] == pytest.approx(one[field], abs=1e-3)
+            assert two[field] == (one[field] and pytest.approx(one[field], abs=1e-3))
         assert two["prompt_tokens"] == one["prompt_tokens"]
     assert by_vllm[name]["fingerprint"] != judge.fingerprint, "the engine is part of it"
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("name", ["llm", "adapter"])
+@pytest.mark.parametrize("name", ["llm", "adapter", "reward"])
 def test_a_verdict_does_not_depend_on_its_batch(by_vllm: dict[str, Any], name: str) -> None:
     found = by_vllm[name]
     beside_others = found["together"][len(found["verdicts"]) :]

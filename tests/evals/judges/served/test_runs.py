@@ -1,6 +1,7 @@
 """A judge behind a server through the command line: keys, money, kills and servers that refuse."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -67,13 +68,20 @@ def recipe(server: ChaosServer, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def run(recipe: Path, tmp_path: Path) -> Path:
-    """A run directory with its comparisons, not judged yet."""
-    directory = tmp_path / "run"
-    done = prefline(*on(directory, "ingest", recipe=recipe))
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ingested")
+    recipe = folder / "served.toml"
+    recipe.write_text(RECIPE.format(url="http://127.0.0.1:1/v1"))
+    done = prefline(*on(folder / "run", "ingest", recipe=recipe))
     assert done.returncode == 0, done.stderr
-    return directory
+    return folder / "run"
+
+
+@pytest.fixture
+def run(ingested: Path, tmp_path: Path) -> Path:
+    """A run directory with its comparisons, not judged yet."""
+    return Path(shutil.copytree(ingested, tmp_path / "run"))
 
 
 def judged(run: Path, recipe: Path, *settings: str) -> Any:
@@ -154,7 +162,7 @@ def test_a_cap_needs_prices(run: Path, recipe: Path) -> None:
 
 
 def test_a_killed_run_loses_at_most_the_calls_in_flight(
-    server: ChaosServer, run: Path, recipe: Path, tmp_path: Path
+    server: ChaosServer, run: Path, recipe: Path, ingested: Path, tmp_path: Path
 ) -> None:
     server.delay_seconds = 0.02
     arguments = on(run, "judge", recipe=recipe)
@@ -172,9 +180,8 @@ def test_a_killed_run_loses_at_most_the_calls_in_flight(
     twice = sum(n - 1 for n in server.answered.values())
     assert server.total_answered() == calls + twice
     assert twice <= 2 * 8, "two kills with 8 calls in flight each"
-    other = tmp_path / "undisturbed"
-    for stage in ("ingest", "judge"):
-        assert prefline(*on(other, stage, recipe=recipe)).returncode == 0
+    other = shutil.copytree(ingested, tmp_path / "undisturbed")
+    assert prefline(*on(other, "judge", recipe=recipe)).returncode == 0
     assert hashes(other / "judge") == hashes(run / "judge")
 
 
