@@ -9,6 +9,7 @@ from schemas.ids import seed_from
 from stages.report.distributions import histogram
 from stages.report.sources import Json, Rows
 from stages.report.text import clip
+from stages.report.verdict_list import outcome_of
 
 MAX_TURN = 3000
 MAX_TURNS = 12
@@ -104,15 +105,11 @@ def _judged(name: str, rows: Rows) -> Json:
         }
         for row in sorted(rows, key=lambda row: str(row["order"]))
     ]
-    return {"judge": name, "outcome": _outcome(orders), "orders": orders}
+    return {
+        "judge": name,
+        "outcome": outcome_of([order["verdict"] for order in orders]),
+        "orders": orders,
+    }
 
 
 _SIDES = {"A": "policy", "B": "baseline", "Tie": "tie"}
-
-
-def _outcome(orders: Sequence[Json]) -> str:
-    """policy, baseline or tie where all orders say so, split where they differ, or unscored."""
-    sides = {order["verdict"] for order in orders}
-    if None in sides or not sides:
-        return "unscored"
-    return str(sides.pop()) if len(sides) == 1 else "split"

@@ -57,6 +57,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "distance": lambda value: _data(value, text.points(value).removeprefix("+")),
     "points": lambda value: _data(value, text.points(value)),
     "score": lambda value: _data(value, f"{value:.3f}"),
+    "p_value": lambda value: _data(value, f"{value:.3f}" if value >= 0.001 else "<0.001"),
     "shown": lambda found: _data(found["value"], _SHOW[found["kind"]](found["value"])),
     "seconds": lambda value: _data(value, text.seconds(value)),
     "bytes": lambda value: _data(value, text.size(value)),

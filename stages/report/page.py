@@ -11,10 +11,17 @@ from markupsafe import Markup
 from schemas.stage import StageContext
 from stages.report import ReportConfig, charts, figures, text
 from stages.report.markup import FILTERS, finalize
+from stages.report.results import MIN_CATEGORY
 from stages.report.rounds import rounds_figure
 from stages.report.sources import STAGE_ORDER, Json
 from stages.report.summary import summarize
-from stages.report.wording import JUDGE_NAMES, STAGE_WORDS, card_rows, model_words
+from stages.report.wording import (
+    JUDGE_NAMES,
+    OUTCOME_WORDS,
+    STAGE_WORDS,
+    card_rows,
+    model_words,
+)
 
 _HERE = Path(__file__).parent
 PAGE_NAME = "index.html"
@@ -64,6 +71,8 @@ def render_page(summary: Json) -> str:
         rounds_figure=rounds_figure,
         card_rows=card_rows(summary["judge"] or {}),
         judge_names=JUDGE_NAMES,
+        outcome_words=OUTCOME_WORDS,
+        min_category=MIN_CATEGORY,
         stage_words=STAGE_WORDS,
         model_words=model_words,
     )

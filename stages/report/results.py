@@ -41,7 +41,20 @@ def _shown(rate: Json) -> Json:
     declared = rate.get("headline") or {"measure": "win_rate", **soft, "value": rate["win_rate"]}
     decides = {key: declared[key] for key in ("value", "ci_low", "ci_high")}
     shown = {**rate, **decides, "soft": soft, "measure": _MEASURES[declared["measure"]]}
+    shown |= {"declared": declared["measure"], "categories": _categories(rate)}
     return {**shown, "verdict": conclusion(shown)}
+
+
+MIN_CATEGORY = 50
+"""A category of fewer prompts has an interval of some 27 points: it is counted, and not rated."""
+
+
+def _categories(rate: Mapping[str, Any]) -> Json:
+    """Each category with its number of prompts; the small ones without a rate."""
+    return {
+        name: found if found["n"] >= MIN_CATEGORY else {"n": found["n"], "too_small": True}
+        for name, found in (rate.get("categories") or {}).items()
+    }
 
 
 _MEASURES = {
@@ -123,7 +136,9 @@ def _about(entry: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 def benchmarks(sources: Sources) -> Json:
     """All benchmark results as evaluate wrote them: `tasks`, and `paired` differences."""
     found = sources.json("evaluate", "benchmarks.json")
-    return {key: list(found.get(key) or []) for key in ("tasks", "paired")}
+    shown = {key: list(found.get(key) or []) for key in ("tasks", "paired")}
+    # Our own error stands beside every mean; inspect's own stays in benchmarks.json.
+    return shown | {"tasks": [t for t in shown["tasks"] if t.get("metric") != "stderr"]}
 
 
 def judge_card(sources: Sources) -> Json | None:

@@ -15,6 +15,7 @@ from stages.report import (
     results,
     rounds,
     training,
+    verdict_list,
 )
 from stages.report.sources import Json, Sources
 
@@ -33,6 +34,7 @@ def summarize(config: ReportConfig, context: StageContext) -> Json:
     sources = Sources(context)
     rates = results.win_rates(sources)
     verdicts = sources.rows("evaluate", VERDICTS)
+    compared = sources.rows("evaluate", COMPARISONS)
     card = results.judge_card(sources)
     verdict = results.verdict(rates)
     summary: Json = finite(
@@ -59,11 +61,14 @@ def summarize(config: ReportConfig, context: StageContext) -> Json:
             "outputs": distributions.outputs(_completions(sources)),
             "scores": examples.score_distribution(verdicts),
             "examples": examples.draw_examples(
-                sources.rows("evaluate", COMPARISONS),
+                compared,
                 verdicts,
                 verdict["judge"],
                 config.examples,
                 config.seed,
+            ),
+            "verdicts": verdict_list.verdict_list(
+                compared, verdicts, verdict["judge"], config.verdicts, config.seed
             ),
             "stages": flow.stages(sources),
             "warnings": flow.warnings(sources),

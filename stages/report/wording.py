@@ -8,6 +8,14 @@ from stages.report.text import is_number, words
 
 JUDGE_NAMES = {"judge": "the judge", "truth": "the true rule", "length": "the longer wins"}
 
+OUTCOME_WORDS = {
+    "split": "orders disagree",
+    "unscored": "unscored",
+    "baseline": "baseline wins",
+    "tie": "tie",
+    "policy": "policy wins",
+}
+
 STAGE_WORDS = {
     "ingest": "raw data to tables",
     "sft": "supervised fine-tuning",
@@ -46,27 +54,35 @@ def card_rows(card: Mapping[str, Any], prefix: str = "") -> list[Json]:
 CARD_WORDS = {
     "accuracy": "Accuracy on held-out labels",
     "accuracy_non_ties": "Accuracy where the label is no tie",
+    "accuracy_by_side": "Accuracy of the side ahead, no ties",
     "kappa": "Cohen's kappa",
+    "human_ceiling.annotator": "One person's agreement with the others",
+    "human_ceiling.judge": "The judge's agreement with the same others",
     "baselines.longest": "Accuracy of “the longer one wins”",
     "baselines.first": "Accuracy of “the first one wins”",
     "baselines.longest_non_ties": "Accuracy of “the longer one wins”, no ties",
     "lift_over_longest": "Lift over “the longer one wins”, points",
     "lift_over_first": "Lift over “the first one wins”, points",
     "position_consistency": "Same verdict in both orders",
+    "flip_rate": "Opposite sides in the two orders",
     "p_first": "Verdicts for whichever is shown first",
+    "position_gap": "Score shown first, less shown second, points",
     "unscored_rate.ab": "Unscored, shown as given",
     "unscored_rate.ba": "Unscored, shown exchanged",
     "unscored_rate.n": "",
     "n": "",
     "n_scored": "",
     "n_prompts": "",
+    "human_ceiling.annotators_per_comparison": "People per comparison",
+    "floors.min_agreement": "Floor of accuracy",
+    "floors.max_position_gap": "Largest position gap allowed, points",
     "ece": "Expected calibration error",
     "brier": "Brier score, 0 to 2",
 }
 
 
 def _kind(name: str, estimate: Mapping[str, Any]) -> str:
-    if name.startswith("lift"):
+    if name.startswith("lift") or name.endswith("_gap"):
         return "points"
     rate = "ci_low" in estimate or name.endswith(("_rate", "_share"))
     return "rate" if rate and "kappa" not in name and 0 <= estimate["value"] <= 1 else "number"
