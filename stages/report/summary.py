@@ -8,6 +8,7 @@ from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
 from stages.report import (
     ReportConfig,
+    data,
     distributions,
     examples,
     flow,
@@ -57,6 +58,7 @@ def summarize(config: ReportConfig, context: StageContext) -> Json:
                 for name in TRAINING_STAGES[:-1]
                 if (found := training.training(sources, name))
             },
+            "data": data.ingested(sources),
             "preference_data": distributions.preference_data(sources),
             "outputs": distributions.outputs(_completions(sources)),
             "scores": examples.score_distribution(verdicts),
