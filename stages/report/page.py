@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from schemas.stage import StageContext
 from stages.report import ReportConfig, charts, figures, text
+from stages.report.data_figures import data_figures
 from stages.report.markup import FILTERS, finalize
 from stages.report.results import MIN_CATEGORY
 from stages.report.rounds import rounds_figure
@@ -68,6 +69,7 @@ def render_page(summary: Json) -> str:
         order=STAGE_ORDER,
         charts=charts,
         figures=figures,
+        data_figures=data_figures,
         rounds_figure=rounds_figure,
         card_rows=card_rows(summary["judge"] or {}),
         judge_names=JUDGE_NAMES,
