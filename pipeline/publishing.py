@@ -26,8 +26,9 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
     if continuation and _said(partial / CONTINUATION_RECORD) == continuation:
         (partial / PARTIAL_RECORD).write_text(wanted)
         return True
-    if partial.exists():
-        shutil.rmtree(partial)
+    for stale in (partial, _copying(partial)):
+        if stale.exists():
+            shutil.rmtree(stale)
     partial.mkdir(parents=True)
     _record(partial, wanted, continuation)
     return False
@@ -35,8 +36,7 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
 
 def reopen(directory: Path, partial: Path, wanted: str, continuation: str) -> None:
     """Make a partial folder of a finished stage, which stays as it is until the new one is done."""
-    copying = partial.with_name(f"{partial.name}.copying")
-    shutil.rmtree(copying, ignore_errors=True)
+    copying = _copying(partial)
     shutil.copytree(directory, copying)
     (copying / MANIFEST_NAME).unlink()
     _record(copying, wanted, continuation)
@@ -48,6 +48,10 @@ def close_partial(partial: Path) -> None:
     """Remove what was only written down to continue it."""
     for name in (PARTIAL_RECORD, CONTINUATION_RECORD):
         (partial / name).unlink(missing_ok=True)
+
+
+def _copying(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.copying")
 
 
 def _record(partial: Path, wanted: str, continuation: str | None) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stages.training.dpo import PairExample
     from stages.training.generations import Generations
+    from stages.training.guard import Guard
     from stages.training.kept import KeptCheckpoints
     from stages.training.metrics import Row
     from stages.training.observers import Observer
@@ -85,7 +86,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     reference = _reference(config, context, source, model, tokenizer, pairs)
     held_out = bool(pairs.held_out)
     guard = Guard(config.guard, config.loss.beta, context.progress, held_out=held_out)
-    kept = _kept_checkpoints(config, context, tokenizer)
+    kept = _kept_checkpoints(config, context, tokenizer, guard)
     observers = [*_generations(config, context, tokenizer), guard, kept]
     model, rows = _optimise(config, context, model, pairs, reference, observers)
     if not current_world().is_main:
@@ -195,7 +196,7 @@ def _reference(
     training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
-    how = (training.matmul_precision, computing_device(start).type)
+    how = (training.matmul_precision, computing_device(start).type, str(training.packing))
     cache = ReferenceCache(open_cache(context), fingerprint, *how)
     reference = ReferencePass(context.output, fingerprint, pairs.both, cache)
     if not reference.is_finished:
@@ -249,7 +250,10 @@ def _optimise(
 
 
 def _kept_checkpoints(
-    config: TrainConfig, context: StageContext, tokenizer: "PreTrainedTokenizerBase"
+    config: TrainConfig,
+    context: StageContext,
+    tokenizer: "PreTrainedTokenizerBase",
+    guard: "Guard",
 ) -> "KeptCheckpoints":
     from stages.training.kept import KeptCheckpoints
     from stages.training.sharding import save_collected
@@ -258,7 +262,12 @@ def _kept_checkpoints(
         save_collected(model, tokenizer, folder)
 
     return KeptCheckpoints(
-        context.output, config.publish, config.keep_checkpoints, save, context.progress
+        context.output,
+        config.publish,
+        config.keep_checkpoints,
+        save,
+        context.progress,
+        guard.is_sound,
     )
 
 

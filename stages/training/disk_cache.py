@@ -11,12 +11,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
 
+from schemas.errors import BackendError, PipelineError
 from schemas.ids import file_sha256
 from schemas.stage import StageContext
 
@@ -60,11 +61,12 @@ class DiskCache:
     def _write(self, key: str, write: Callable[[Path], None]) -> Path:
         final = self.root / key
         writing = final.with_name(f".{final.name}.{os.getpid()}-{token_hex(4)}.writing")
-        writing.mkdir(parents=True)
         try:
-            write(writing)
-            seal = {p.name: file_sha256(p) for p in sorted(writing.iterdir())}
-            (writing / SEAL).write_text(json.dumps(seal), encoding="utf-8")
+            with _disk_errors(writing):
+                writing.mkdir(parents=True)
+                write(writing)
+                seal = {p.name: file_sha256(p) for p in sorted(writing.iterdir())}
+                (writing / SEAL).write_text(json.dumps(seal), encoding="utf-8")
         except BaseException:
             shutil.rmtree(writing, ignore_errors=True)
             raise
@@ -122,6 +124,19 @@ def open_cache(context: StageContext) -> DiskCache:
         context.progress.note(f"{root} cannot be written, so nothing is shared with other runs")
         root = context.output.parent.absolute() / ".cache"
     return DiskCache(root, int(runtime.cache_max_gb * 1e9))
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PipelineError:
+        raise
+    except OSError as error:
+        raise BackendError(
+            f"{folder.parent}: cannot be written ({error.strerror or error}); make room there, or "
+            "set runtime.cache_dir to another folder"
+        ) from error
 
 
 def _drop(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """The shared cache: whole entries, checked when read, bounded, and lost without harm."""
 
+import errno
 import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 
+from schemas.errors import BackendError, MissingInputError
 from schemas.stage import Runtime, StageContext
 from stages.training.disk_cache import SEAL, DiskCache, open_cache
 
@@ -71,6 +73,21 @@ def test_a_writer_that_fails_leaves_nothing(cache: DiskCache) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         cache.get("kind/key", fail, Text.read)
+    assert visible(cache) == []
+
+
+def test_a_full_disk_says_what_to_do(cache: DiskCache) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(BackendError, match=r"No space left.*; make room there, or set runtime"):
+        cache.get("kind/key", full, Text.read)
+
+    def other(folder: Path) -> None:
+        raise MissingInputError("some table: no such table")
+
+    with pytest.raises(MissingInputError, match="some table"):
+        cache.get("kind/key", other, Text.read)
     assert visible(cache) == []
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from schemas.stage import StageContext
+from stages.training.config import TrainingConfig
 from stages.training.dpo import PairExample, PreferenceObjective
+from stages.training.loop import TrainingRun, train
 from stages.training.losses import SigmoidLoss
 from stages.training.weights import (
     MarginWeights,
@@ -80,6 +84,34 @@ def test_equal_weights_are_no_weights(
     assert equal.pop("effective_pairs") == pytest.approx(3)
     assert equal == plain
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_micro_batches_of_any_size_give_the_same_training(
+    new_model: Callable[[], Any], pairs: list[PairExample], tmp_path: Path, size: int
+) -> None:
+    items = [replace(pair, weight=0.5 + i % 2) for i, pair in enumerate(pairs[:16])]
+    curves, models = [], []
+    for micro_batch_size in (8, size):
+        folder = tmp_path / str(micro_batch_size)
+        folder.mkdir()
+        config = TrainingConfig(
+            learning_rate=1e-2,
+            lr_schedule="cosine",
+            warmup_ratio=0.25,
+            batch_size=8,
+            micro_batch_size=micro_batch_size,
+            num_epochs=4,
+        )
+        model, objective = new_model(), PreferenceObjective(SigmoidLoss(rpo_alpha=0.1))
+        run = TrainingRun(model, objective, items, [], config, StageContext({}, folder), "train")
+        rows = train(run)
+        curves.append([[row[k] for k in ("loss", "grad_norm", "effective_pairs")] for row in rows])
+        models.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert len(curves[0]) == 8
+    for one, other in zip(*curves, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    assert torch.allclose(models[0], models[1], atol=1e-4)
 
 
 def test_settings() -> None:
