@@ -1,0 +1,126 @@
+"""The data section against hand counts, and what its pictures say."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from schemas.parquet import write_table
+from schemas.tables import COMPARISONS, REJECTS
+from stages.report import data
+from stages.report.bars import Bar, stacked_bars
+from stages.report.data_figures import data_figures
+from stages.report.sources import Sources
+from tests.fixtures.finished_runs import FakeRun
+
+
+def row(index: int, **more: Any) -> dict[str, Any]:
+    def said(role: str, text: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": text}]
+
+    return {
+        **dict.fromkeys(COMPARISONS.schema.names),
+        "comparison_id": f"c{index}",
+        "prompt_id": f"p{index // 2}",
+        "prompt": said("user", "ask"),
+        "completion_a": said("assistant", "longer"),
+        "completion_b": said("assistant", "no"),
+        "label": "A",
+        "strength": 1.0,
+        "annotations": [],
+        "split": "train",
+        "source": "one",
+        "file": "f",
+        "row": index,
+    } | more
+
+
+ROWS = [
+    row(0),
+    row(1, label="B", split="test"),
+    row(2, label="Tie", strength=0.0),
+    row(3, source="<two>", strength=None),
+    row(4, source="<two>", label=None, strength=None),
+]
+
+
+def read(folder: Path, rows: list[dict[str, Any]], reasons: list[str]) -> dict[str, Any]:
+    run = FakeRun(folder)
+    ingest = run.stage("ingest")
+    write_table(ingest / "comparisons.parquet", COMPARISONS, rows)
+    rejected = {"table": "comparisons", "detail": "", "file": "f", "row": 0, "raw": ""}
+    write_table(ingest / "rejects.parquet", REJECTS, [{**rejected, "reason": r} for r in reasons])
+    return data.ingested(Sources(run.context()))
+
+
+def test_the_numbers_are_those_of_the_table(tmp_path: Path) -> None:
+    found = read(tmp_path, ROWS, ["duplicate", "empty_chosen", "duplicate"])
+    assert (found["n"], found["prompts_repeated"], found["chosen_longer"]) == (5, 2, 2 / 3)
+    assert found["rejects"] == [
+        {"reason": "duplicate", "rows": 2},
+        {"reason": "empty_chosen", "rows": 1},
+    ]
+    one, two = found["sources"]
+    assert one == {
+        "source": "one",
+        "rows": 3,
+        "ties": 1,
+        "unlabelled": 0,
+        "a_share": 0.5,
+        "strength": 2 / 3,
+        "chosen_longer": 0.5,
+        "train": 2,
+        "test": 1,
+    }
+    assert (two["source"], two["unlabelled"], two["a_share"], two["strength"]) == (
+        *("<two>", 1, 1.0),
+        None,
+    )
+    lengths = found["lengths"]
+    assert lengths["unit"] == "characters"
+    assert {n: (g["n"], g["max"]) for n, g in lengths["groups"].items()} == {
+        "prompt": (5, 3),
+        "answer": (10, 6),
+    }
+    assert found["strengths"]["groups"]["comparisons"]["n"] == 3
+
+
+def test_pictures_say_in_words_what_they_show(tmp_path: Path) -> None:
+    found = read(tmp_path, ROWS, ["duplicate"] * 3)
+    figures = {figure.title: figure for figure in data_figures(found)}
+    assert list(figures) == [
+        "Labels by source",
+        "Length of prompts and answers",
+        "Strength of the labels",
+        "Rows left out",
+    ]
+    labels = figures["Labels by source"].svg
+    assert "one A preferred 33.3%, tie 33.3%, B preferred 33.3%" in labels
+    assert "&lt;two&gt;" in labels
+    assert "<two>" not in labels
+    assert "duplicate 3" in figures["Rows left out"].svg
+
+
+def test_without_comparisons_there_is_no_data(tmp_path: Path) -> None:
+    found = read(tmp_path, [], ["duplicate"])
+    assert (found["n"], found["sources"]) == (0, [])
+    assert [figure.title for figure in data_figures(found)] == ["Rows left out"]
+
+
+def widths(svg: Markup) -> list[float]:
+    return [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', svg)]
+
+
+def test_bars_fill_the_width_by_share_or_by_the_longest() -> None:
+    bars = [Bar("a", [("chosen", "x", 1), ("rejected", "y", 3)]), Bar("b", [("chosen", "x", 1)])]
+    assert widths(stacked_bars("t", bars, relative=True)) == [85, 255, 340]
+    assert widths(stacked_bars("t", bars, relative=False)) == [85, 255, 85]
+    assert stacked_bars("t", [Bar("none", [])], relative=True) == ""
+
+
+def test_rare_reasons_stand_together(tmp_path: Path) -> None:
+    reasons = [f"reason_{i:02d}" for i in range(12) for _ in range(20 - i)]
+    svg = data_figures(read(tmp_path, [], reasons))[0].svg
+    assert "4 other reasons 42" in svg  # 12 + 11 + 10 + 9
+    assert "reason 08" not in svg
