@@ -39,6 +39,9 @@ class StreamingJudge(Judge, Protocol):
     usage: Mapping[str, float]
     warnings: Sequence[str]
 
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The price of tokens, in the unit of the prices."""
+
     def stream(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[int, Verdict]]:
         """Verdicts as they come, each with its comparison's number; takes what it needs only."""
 

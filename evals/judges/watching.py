@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from evals.judges.interface import Judge
+from evals.judges.interface import Judge, StreamingJudge
 from schemas.stage import Task
 
 _SECONDS_BETWEEN = 2.0
@@ -53,3 +53,19 @@ class JudgingWatch:
         self._task.advance()
         if time.monotonic() - self._shown >= _SECONDS_BETWEEN:
             self.show()
+
+
+def spending_counts(judge: Judge, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """For a manifest: what rows of VERDICTS took of a judge that is paid for; else nothing.
+
+    Costs are in millionths of the prices' unit.
+    """
+    if not isinstance(judge, StreamingJudge):
+        return {}
+    read = sum(row["prompt_tokens"] or 0 for row in rows)
+    written = sum(row["completion_tokens"] or 0 for row in rows)
+    return {
+        "judge_prompt_tokens": read,
+        "judge_completion_tokens": written,
+        "judge_cost_millionths": round(judge.cost(read, written) * 1e6),
+    }

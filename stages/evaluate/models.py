@@ -96,10 +96,19 @@ def policy_model_name(config: EvaluateConfig, context: StageContext) -> str:
 
 
 def judge_model_name(context: StageContext) -> str:
-    """The name of the model that the judge is, or was trained from; "" where it is no model."""
+    """The models that the judge is, or was trained from, a panel's all; "" where it is none."""
     judge = _declared(context, "judge", "judge")
-    if not isinstance(judge, dict) or "model" not in judge:
+    if not isinstance(judge, dict):
         return ""
+    names = (_one_judge(one, context) for one in judge.get("members") or [judge])
+    return ", ".join(dict.fromkeys(name for name in names if name))
+
+
+def _one_judge(judge: Mapping[str, Any], context: StageContext) -> str:
+    if "model" not in judge:
+        return ""
+    if judge.get("server"):
+        return str(judge["server"]["model"])
     return _name(judge["model"]) or _name(_declared(context, "sft", "model"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from evals.judge_floors import CARD_FILE, JudgeFloors, shortfalls
 from evals.judges import PreferenceModelJudge, save_judge
 from evals.judges.orders import judge_to_table
+from evals.judges.watching import spending_counts
 from schemas.errors import DataError
 from schemas.labels import LabeledComparison
 from schemas.parquet import read_rows, write_table
@@ -90,6 +91,7 @@ def _measure(
         "held_out_comparisons": card["n"],
         "scored_comparisons": card["n_scored"],
         "verdicts": len(verdicts),
+        **spending_counts(judge, verdicts),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from evals.judge_floors import refuse_below_floors
 from evals.judges import open_judge
 from evals.judges.orders import judge_to_table, verdict_of
+from evals.judges.watching import spending_counts
 from schemas.errors import DataError
 from schemas.labels import Order
 from schemas.parquet import read_rows, write_table
@@ -59,6 +60,7 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
         "prompts": len(prompts),
         "comparisons": len(candidates),
         "verdicts": len(rows),
+        **spending_counts(judge, rows),
         "candidates": len(pairs) + len(rejects),
         "pairs": len(pairs),
         "pairs_train": sum(r["split"] == "train" for r in pairs),

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from evals.judges.served.answers import Tokens
 from evals.judges.served.session import Question, Session
+from evals.judges.served.spending import cost
 from schemas.labels import Comparison, Verdict
 from schemas.stage import JudgeServerRuntime
 
@@ -27,6 +29,7 @@ class ServedJudge:
         self.fingerprint = fingerprint
         self.usage: Mapping[str, float] = {}
         self.warnings: Sequence[str] = ()
+        self._runtime = runtime
         self._session = lambda: Session(question, fingerprint, key, cache, runtime)
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
@@ -60,6 +63,10 @@ class ServedJudge:
             finally:
                 self._note(session)
                 runner.run(session.close())
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The price of tokens, in the unit of the prices."""
+        return cost(Tokens(prompt_tokens, completion_tokens), self._runtime)
 
     def _note(self, session: Session) -> None:
         self.usage, self.warnings = session.usage(), session.warnings()

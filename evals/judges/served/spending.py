@@ -12,6 +12,12 @@ class SpentUp(Exception):
     """The next call could cost more than what is left."""
 
 
+def cost(tokens: Tokens, runtime: JudgeServerRuntime) -> float:
+    """The price of tokens, in the unit of the prices."""
+    read = tokens.prompt * runtime.price_per_million_prompt_tokens
+    return (read + tokens.completion * runtime.price_per_million_completion_tokens) / 1e6
+
+
 class Meter:
     """Counts tokens and money. Costs are in the unit of the prices.
 
@@ -25,16 +31,12 @@ class Meter:
         Raises:
             ConfigError: a cap without prices.
         """
-        self._prices = (
-            runtime.price_per_million_prompt_tokens,
-            runtime.price_per_million_completion_tokens,
-        )
-        if runtime.max_cost is not None and not any(self._prices):
+        if runtime.max_cost is not None and cost(Tokens(1, 1), runtime) == 0:
             raise ConfigError(
                 "runtime.judge_server.max_cost: set price_per_million_prompt_tokens and "
                 "price_per_million_completion_tokens beside it"
             )
-        self._max_cost = runtime.max_cost
+        self._runtime = runtime
         self._reserved: list[float] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.tokens = before
@@ -42,12 +44,7 @@ class Meter:
     @property
     def spent(self) -> float:
         """What all answers have cost, earlier ones of this judge included."""
-        return self.cost(self.tokens)
-
-    def cost(self, tokens: Tokens) -> float:
-        """The price of tokens."""
-        read, written = self._prices
-        return (tokens.prompt * read + tokens.completion * written) / 1e6
+        return cost(self.tokens, self._runtime)
 
     async def reserve(self, most: Tokens) -> float:
         """Set aside what a call may cost; waits while calls in flight may yet leave enough.
@@ -55,18 +52,19 @@ class Meter:
         Raises:
             SpentUp: it would not fit even if no other call were under way.
         """
-        cost = self.cost(most)
-        while not self._fits(cost):
+        price = cost(most, self._runtime)
+        while not self._fits(price):
             if not self._reserved:
                 raise SpentUp
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
-        self._reserved.append(cost)
-        return cost
+        self._reserved.append(price)
+        return price
 
-    def _fits(self, cost: float) -> bool:
-        return self._max_cost is None or self.spent + sum(self._reserved) + cost <= self._max_cost
+    def _fits(self, price: float) -> bool:
+        cap = self._runtime.max_cost
+        return cap is None or self.spent + sum(self._reserved) + price <= cap
 
     def settle(self, reserved: float, used: Tokens | None) -> None:
         """A call has ended: give its reservation back, and count what it used."""

@@ -148,8 +148,12 @@ def test_the_cap_stops_the_stage_and_raising_it_goes_on(
     assert done.returncode == 0, done.stderr
     manifest = read_manifest(run / "judge")
     assert manifest is not None
-    assert server.total_answered() == manifest.counts["verdicts"]
+    calls = manifest.counts["verdicts"]
+    assert server.total_answered() == calls
     assert max(server.answered.values()) == 1
+    assert manifest.counts["judge_prompt_tokens"] == 100 * calls
+    assert manifest.counts["judge_completion_tokens"] == 10 * calls
+    assert manifest.counts["judge_cost_millionths"] == round(calls * COST_OF_A_CALL * 1e6)
 
 
 def test_a_cap_needs_prices(run: Path, recipe: Path) -> None:
