@@ -1,14 +1,15 @@
 """DPO training on a CPU, measured against TRL: `make bench-train` (needs requirements/bench.txt).
 
-Real HH pairs, a 27M-parameter llama with a 32k vocabulary trained on them, max_length 1024, 8 pairs
-a step, one thread, every configuration in a process of its own. The reference's log-probabilities
-are known beforehand in "ours" and in "trl_best"; TRL's default computes them in every step.
-"trl_best": precomputed, without gradient checkpointing, and with the LM head that TRL otherwise
-keeps for GPUs (completion positions only) forced on; no setting of TRL gives that on a CPU.
+Real HH pairs, a 27M-parameter llama with a 32k vocabulary, max_length 1024, 8 pairs a step, one
+thread, every configuration in a process of its own, one after the other. The reference's
+log-probabilities are known beforehand in "ours" and in "trl_best"; TRL's default computes them in
+every step. "trl_best": precomputed, without gradient checkpointing, and with the LM head that TRL
+otherwise keeps for GPUs (completion positions only) forced on; no setting of TRL gives that on a
+CPU. Rows that end in "_medium" run under torch.set_float32_matmul_precision("medium"); each row
+says how exact its matrix products are.
 """
 
 import argparse
-import gzip
 import json
 import os
 import resource
@@ -20,89 +21,53 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-RESULT = Path(__file__).parent / "results" / "train-cpu.json"
-CONFIGURATIONS = ("trl_default", "trl_best", "ours")
-MAX_LENGTH, PAIRS_PER_STEP, VOCABULARY = 1024, 8, 32_000
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
+from tests.benchmarks import training_pairs  # noqa: E402
+from tests.benchmarks.training_pairs import (  # noqa: E402
+    BPE_WORDS,
+    PAIRS_PER_STEP,
+    RESULTS,
+    hh_rows,
+    make_tokenizer,
+    num_flops,
+    num_tokens,
+    show,
+    tokenized,
+    write_result,
+)
 
-def real_data() -> Path:
-    """The folder of real data sets."""
-    return Path(os.environ.get("PREFLINE_REAL_DATA", ROOT.parent / "shared" / "data"))
+__all__ = ["hh_rows", "make_model", "make_tokenizer"]
 
-
-def hh_rows() -> list[dict[str, str]]:
-    """Prompt, chosen and rejected texts of HH, split at the last assistant turn."""
-    path = real_data() / "hh-rlhf" / "harmless-base-test.jsonl.gz"
-    if not path.exists():
-        sys.exit(f"{path} is not there: set PREFLINE_REAL_DATA to the folder that holds hh-rlhf/")
-    rows = []
-    marker = "\n\nAssistant:"
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            pair = json.loads(line)
-            prompt, _, chosen = pair["chosen"].rpartition(marker)
-            other, _, rejected = pair["rejected"].rpartition(marker)
-            if prompt == other and chosen.strip() and rejected.strip() and chosen != rejected:
-                rows.append({"prompt": prompt + marker, "chosen": chosen, "rejected": rejected})
-    return rows
-
-
-def make_tokenizer(folder: Path) -> None:
-    """Train and save a byte-level BPE tokenizer on all texts."""
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    backend = ByteLevelBPETokenizer()
-    texts = (text for row in hh_rows() for text in row.values())
-    special = ["<|pad|>", "<|end|>"]
-    backend.train_from_iterator(
-        texts, VOCABULARY, special_tokens=special, show_progress=False, min_frequency=1
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=backend._tokenizer, pad_token="<|pad|>", eos_token="<|end|>"
-    ).save_pretrained(folder)
+MAX_LENGTH, DEFAULT_PAIRS = 1024, 64
+SHAPE: dict[str, Any] = {
+    "vocab_size": BPE_WORDS,
+    "hidden_size": 384,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "head_dim": 64,
+    "max_position_embeddings": MAX_LENGTH,
+}
+ROWS = [
+    f"{who}_{t}" for t in ("float32", "bfloat16") for who in ("trl_default", "trl_best", "ours")
+]
+EXTRA_ROWS = ["trl_best_float32_medium", "ours_float32_medium"]
+TRL_BEST = {"precompute_ref_log_probs": True, "gradient_checkpointing": False}
 
 
 def make_model() -> Any:
     """A random llama: 8 layers of 384, tied embeddings."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=384,
-        intermediate_size=1024,
-        num_hidden_layers=8,
-        num_attention_heads=6,
-        num_key_value_heads=6,
-        max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-    )
-    return LlamaForCausalLM(config)
-
-
-def tokenized(tokenizer: Any, count: int) -> list[dict[str, Any]]:
-    """The first `count` pairs, evenly spread over the file, that fit into MAX_LENGTH."""
-    rows = hh_rows()
-    pairs = []
-    for row in rows[:: max(1, len(rows) // (count + 8))]:
-        prompt = tokenizer.encode(row["prompt"])
-        chosen, rejected = ([*tokenizer.encode(row[k]), 1] for k in ("chosen", "rejected"))
-        if len(prompt) + max(len(chosen), len(rejected)) <= MAX_LENGTH:
-            pairs.append({"row": row, "prompt": prompt, "chosen": chosen, "rejected": rejected})
-    return pairs[:count]
+    return training_pairs.make_model(SHAPE)
 
 
 def matmul_flops(dtype: str) -> float:
-    """Floating point operations per second of a matrix product of the model's size."""
+    """Floating point operations per CPU-second of a matrix product of the model's size."""
     import torch
 
-    a, b = torch.randn(1024, 384), torch.randn(384, 8192)
-    a, b = a.to(getattr(torch, dtype)), b.to(getattr(torch, dtype))
+    a, b = (torch.randn(n, m).to(getattr(torch, dtype)) for n, m in ((1024, 384), (384, 8192)))
     a @ b
     started = time.process_time()
     for _ in range(5):
@@ -110,7 +75,19 @@ def matmul_flops(dtype: str) -> float:
     return 5 * 2 * 1024 * 384 * 8192 / (time.process_time() - started)
 
 
-def train_ours(pairs: list[dict[str, Any]], dtype: Any, folder: Path) -> tuple[float, float]:
+def matmul_error(dtype: str) -> float:
+    """Relative error (Frobenius) of a matrix product of the model's size, against float64."""
+    import torch
+
+    a, b = torch.randn(512, 1024).to(getattr(torch, dtype)), torch.randn(1024, 384)
+    b = b.to(getattr(torch, dtype))
+    exact = a.double() @ b.double()
+    return float(((a @ b).double() - exact).norm() / exact.norm())
+
+
+def train_ours(
+    pairs: list[dict[str, Any]], dtype: Any, folder: Path, precision: Any = "highest"
+) -> list[float]:
     """CPU and wall seconds of one epoch of prefline's training loop."""
     from schemas.stage import SilentProgress, StageContext
     from stages.training.config import TrainingConfig
@@ -123,7 +100,9 @@ def train_ours(pairs: list[dict[str, Any]], dtype: Any, folder: Path) -> tuple[f
         PairExample(str(i), pair["prompt"], pair["chosen"], pair["rejected"])
         for i, pair in enumerate(pairs)
     ]
-    config = TrainingConfig(batch_size=PAIRS_PER_STEP, dtype=dtype, save_every=None)
+    config = TrainingConfig(
+        batch_size=PAIRS_PER_STEP, dtype=dtype, save_every=None, matmul_precision=precision
+    )
     model = make_model()
     engine = open_engine(model, config, SilentProgress())
     assert isinstance(engine, PackedEngine)
@@ -131,74 +110,45 @@ def train_ours(pairs: list[dict[str, Any]], dtype: Any, folder: Path) -> tuple[f
     run = TrainingRun(model, objective, items, [], config, StageContext({}, folder), "bench")
     cpu, wall = time.process_time(), time.perf_counter()
     train(run)
-    return time.process_time() - cpu, time.perf_counter() - wall
+    return [time.process_time() - cpu, time.perf_counter() - wall]
 
 
-def train_trl(
-    pairs: list[dict[str, Any]], dtype: str, folder: Path, tokenizer: Any, *, best: bool
-) -> tuple[float, float]:
-    """CPU and wall seconds of one epoch of TRL, without what it does before the first step."""
-    import trl.trainer.utils as trl_internals
-    from datasets import Dataset
-    from transformers import LlamaForCausalLM, TrainerCallback
-    from trl.trainer.dpo_config import DPOConfig
-    from trl.trainer.dpo_trainer import DPOTrainer
+def train_theirs(
+    pairs: list[dict[str, Any]], dtype: str, tokenizer: Any, folder: Path, *, best: bool
+) -> list[float]:
+    """CPU and wall seconds of one epoch of TRL."""
+    from transformers import LlamaForCausalLM
 
-    marks: list[tuple[float, float]] = []
+    from tests.benchmarks.trl_training import force_compact_head, train_trl
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            marks.append((time.process_time(), time.perf_counter()))
-
-        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-            marks.append((time.process_time(), time.perf_counter()))
-
-    settings: dict[str, Any] = {"bf16": dtype == "bfloat16"}
+    settings = {"bf16": dtype == "bfloat16", "max_length": MAX_LENGTH, "use_cpu": True}
     if best:
-        setattr(trl_internals, "_use_triton", lambda device: True)  # noqa: B010
-        settings |= {"precompute_ref_log_probs": True, "gradient_checkpointing": False}
-    trainer = DPOTrainer(
-        model=LlamaForCausalLM.from_pretrained(tokenizer.name_or_path),
-        args=DPOConfig(
-            output_dir=str(folder),
-            per_device_train_batch_size=PAIRS_PER_STEP,
-            max_length=MAX_LENGTH,
-            num_train_epochs=1,
-            learning_rate=1e-5,
-            report_to=[],
-            save_strategy="no",
-            use_cpu=True,
-            disable_tqdm=True,
-            **settings,
-        ),
-        train_dataset=Dataset.from_list([pair["row"] for pair in pairs]),
-        processing_class=tokenizer,
-        callbacks=[Clock()],
-    )
-    trainer.train()
-    (cpu, wall), (cpu_end, wall_end) = marks
-    return cpu_end - cpu, wall_end - wall
+        force_compact_head()
+        settings |= TRL_BEST
+    model = LlamaForCausalLM.from_pretrained(tokenizer.name_or_path)
+    return train_trl(model, tokenizer, pairs, settings, folder)
 
 
-def measure(configuration: str, dtype: str, count: int, folder: Path) -> dict[str, float]:
+def measure(row: str, count: int, folder: Path) -> dict[str, float]:
     """One configuration, in this process."""
     import torch
     from transformers import AutoTokenizer
 
     torch.set_num_threads(1)
+    name, medium, _ = row.partition("_medium")
+    who, _, dtype = name.rpartition("_")
+    precision = "medium" if medium else "highest"
+    torch.set_float32_matmul_precision(precision)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    pairs = tokenized(tokenizer, count)
-    peak_flops = matmul_flops(dtype)
+    pairs = tokenized(tokenizer, count, MAX_LENGTH)
+    peak_flops, error = matmul_flops(dtype), matmul_error(dtype)
     with tempfile.TemporaryDirectory() as scratch:
-        if configuration == "ours":
-            cpu, wall = train_ours(pairs, dtype, Path(scratch))
+        if who == "ours":
+            cpu, wall = train_ours(pairs, dtype, Path(scratch), precision)
         else:
-            best = configuration == "trl_best"
-            cpu, wall = train_trl(pairs, dtype, Path(scratch), tokenizer, best=best)
-    completion = sum(len(p["chosen"]) + len(p["rejected"]) for p in pairs)
-    tokens = completion + sum(len(p["prompt"]) for p in pairs)
-    body = sum(p.numel() for p in make_model().model.layers.parameters())
-    flops = 6 * (body * tokens + VOCABULARY * 384 * completion)
+            best = who == "trl_best"
+            cpu, wall = train_theirs(pairs, dtype, tokenizer, Path(scratch), best=best)
+    tokens = num_tokens(pairs)
     return {
         "pairs": len(pairs),
         "tokens": tokens,
@@ -208,7 +158,8 @@ def measure(configuration: str, dtype: str, count: int, folder: Path) -> dict[st
         "tokens_per_cpu_second": tokens / cpu,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "matmul_flops_per_second": peak_flops,
-        "model_flops_utilisation": flops / cpu / peak_flops,
+        "matmul_relative_error": error,
+        "model_flops_utilisation": num_flops(pairs, SHAPE) / cpu / peak_flops,
     }
 
 
@@ -228,46 +179,74 @@ def ratios(measured: dict[str, dict[str, float]]) -> dict[str, float]:
     return {**table, "memory_vs_trl_default": peaks[0] / peaks[1]}
 
 
-def show(line: str) -> None:
-    """Write a line at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+LABELS = {"trl_default": "TRL 1.16 default", "trl_best": "TRL 1.16 at its best", "ours": "prefline"}
+
+
+def markdown(measured: dict[str, dict[str, float]]) -> str:
+    """The table that the README shows."""
+    lines = [
+        "| configuration | tokens per CPU-second | peak memory | model-FLOPs utilisation |",
+        "|---|---|---|---|",
+    ]
+    for name, row in measured.items():
+        plain, medium, _ = name.partition("_medium")
+        who, _, dtype = plain.rpartition("_")
+        label = f"{LABELS[who]}, {dtype}" + (', matmul_precision "medium"' if medium else "")
+        lines.append(
+            f"| {label} | {row['tokens_per_cpu_second']:,.0f} "
+            f"| {row['peak_memory_bytes'] / 1e9:.2f} GB | {row['model_flops_utilisation']:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def in_own_process(row: str, pairs: int, folder: str) -> dict[str, float]:
+    """What `measure` gives in a fresh process with one thread."""
+    command = [sys.executable, __file__, "--pairs", str(pairs), "--one", row, folder]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--pairs", type=int, default=DEFAULT_PAIRS, help="pairs of the one epoch; 8 a step"
+    )
+    parser.add_argument("--rows", nargs="+", default=ROWS + EXTRA_ROWS, choices=ROWS + EXTRA_ROWS)
+    parser.add_argument("--one", nargs=2, metavar=("ROW", "FOLDER"), help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main() -> None:
     """Run every configuration in a process of its own, print and write what they measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=64)
-    parser.add_argument("--one", nargs=3, metavar=("CONFIGURATION", "DTYPE", "FOLDER"))
-    options = parser.parse_args()
+    options = arguments()
     if options.one:
-        configuration, dtype, folder = options.one
-        show(json.dumps(measure(configuration, dtype, options.pairs, Path(folder))))
+        row, folder = options.one
+        show(json.dumps(measure(row, options.pairs, Path(folder))))
         return
+    show(f"{options.pairs} real HH pairs, one epoch, one thread, one process per row; load average")
+    show(f"at the start {os.getloadavg()[0]:.2f}: CPU-seconds are worth something below 1")
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
         make_tokenizer(Path(folder))
         make_model().save_pretrained(folder)
-        for dtype in ("float32", "bfloat16"):
-            for configuration in CONFIGURATIONS:
-                command = [sys.executable, __file__, "--pairs", str(options.pairs)]
-                command += ["--one", configuration, dtype, folder]
-                environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-                done = subprocess.run(
-                    command, env=environment, check=True, stdout=subprocess.PIPE, text=True
-                )
-                name = f"{configuration}_{dtype}"
-                measured[name] = json.loads(done.stdout.splitlines()[-1])
-                row = measured[name]
-                show(
-                    f"{name:22} {row['tokens_per_cpu_second']:8.0f} tokens per CPU-second"
-                    f" {row['wall_seconds']:7.1f} s {row['peak_memory_bytes'] / 1e9:5.2f} GB"
-                    f" MFU {row['model_flops_utilisation']:.0%}"
-                )
+        for name in options.rows:
+            row = measured[name] = in_own_process(name, options.pairs, folder)
+            show(
+                f"{name:24} {row['tokens_per_cpu_second']:6.0f} tokens per CPU-second"
+                f" {row['wall_seconds']:7.1f} s {row['peak_memory_bytes'] / 1e9:5.2f} GB"
+                f" MFU {row['model_flops_utilisation']:.0%}"
+                f" matmul error {row['matmul_relative_error']:.0e}"
+            )
+    if not set(ROWS) <= set(measured):
+        show("some rows are left out: nothing is written")
+        return
     result = {"configurations": measured, "ratios": ratios(measured)}
     show(json.dumps(result["ratios"], indent=2))
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    show(markdown(measured))
+    write_result(RESULTS / "train-cpu.json", result)
 
 
 if __name__ == "__main__":
