@@ -70,14 +70,20 @@ def reference_fingerprint(
 
 
 def _hub_commit(source: ModelSource) -> str:
-    """The commit that a hub id stands for now: a branch moves on, and its weights with it."""
+    """The commit that a hub id stands for now: a branch moves on, and its weights with it.
+
+    Empty for a local folder, and where the hub gives no config: opening the model then says why.
+    """
     if source.files():
         return ""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(
-        source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
-    )
+    try:
+        config = AutoConfig.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
+    except (OSError, ValueError):
+        return ""
     return str(getattr(config, "_commit_hash", None) or "")
 
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from evals.judges import open_judge
 from schemas.errors import ConfigError, DataError
-from schemas.labels import LabeledComparison
+from schemas.labels import LabeledComparison, Preference
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, REJECTS, VERDICTS
@@ -107,6 +108,38 @@ def test_examples_are_what_scoring_reads_and_one_token() -> None:
             assert tokens[-1] == labels.ids[shown.label]
             assert len(completion) == 1
         assert as_given.key != exchanged.key
+
+
+def test_comparisons_are_tokenized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evals.judges.label_tokens import LabelTokens
+    from stages.judge.training import examples_of, tokenise
+    from stages.training.disk_cache import DiskCache
+
+    labels, cache = LabelTokens(byte_level_tokenizer()), DiskCache(tmp_path, 10**9)
+    long = labelled("q", "x " * 200, "y", "A")
+    units = sorted([*TRAIN[:3], long], key=lambda unit: unit.comparison.comparison_id)
+    first = tokenise(labels, units, 300, cache, [labels.fingerprint])
+    (place,) = first.too_long
+    assert units[place] is long
+    assert "at most 300 are trained on" in first.too_long[place]
+    usable = [unit for unit in units if unit is not long]
+    expected = [example for unit in usable for example in examples_of(labels, unit)]
+    assert [(e.key, list(e.prompt_ids), list(e.completion_ids)) for e in first.examples] == [
+        (e.key, *map(list, e.parts)) for e in expected
+    ]
+    swapped = [replace(unit, label=Preference.TIE) for unit in units]
+    assert (
+        tokenise(labels, swapped, 300, cache, ["x"]).examples[0].completion_ids[0]
+        == (labels.ids[Preference.TIE])
+    )
+
+    def never(*_: object) -> None:
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(LabelTokens, "prompt_ids", never)
+    again = tokenise(labels, units, 300, cache, [labels.fingerprint])
+    assert again.too_long == first.too_long
+    assert [e.key for e in again.examples] == [e.key for e in expected]
 
 
 @pytest.fixture(scope="module")

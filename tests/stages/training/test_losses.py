@@ -71,6 +71,8 @@ def test_sigmoid_is_ln_2_where_policy_and_reference_agree(beta: float, smoothing
 def test_hand_arithmetic_of_the_other_losses() -> None:
     one = pairs([-1.0], [-5.0], [-2.0], [-3.0])  # gap = 1 - (-2) = 3
     assert IpoLoss(beta=0.25)(one).item() == pytest.approx((3 - 2) ** 2)
+    # Per token (4 chosen, 2 rejected): 1 / 4 - (-2 / 2) = 1.25.
+    assert IpoLoss(beta=0.25, per_token=True)(one).item() == pytest.approx((1.25 - 2) ** 2)
     assert HingeLoss(beta=0.1)(one).item() == pytest.approx(0.7)
     assert HingeLoss(beta=0.5)(one).item() == 0
     wins, loses = math.log(1 + math.exp(-0.3)), math.log(1 + math.exp(0.3))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evals.models.checkpoints import ModelSource, load_tokenizer
-from schemas.errors import StaleInputError
+from schemas.errors import BackendError, StaleInputError
 from schemas.parquet import read_rows
 from schemas.stage import SilentProgress
 from stages.training.config import TrainingConfig
@@ -21,10 +21,11 @@ from stages.training.reference import (
     REFERENCE_LOGPS,
     PairScorer,
     ReferencePass,
+    open_reference,
     reference_fingerprint,
 )
 from stages.training.reference_cache import ReferenceCache, tokens_digest
-from tests.fixtures.tiny_models import tiny_llama
+from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
 
 NAME = REFERENCE_LOGPS.file_name
 
@@ -214,3 +215,11 @@ def test_a_branch_of_a_hub_model_is_known_by_its_commit(monkeypatch: pytest.Monk
         return reference_fingerprint(ModelSource(path="some/model"), tokenizer, "float32")
 
     assert at("a") == at("a") != at("b")
+
+
+def test_a_reference_that_the_hub_does_not_have_is_told_when_it_is_opened() -> None:
+    source = ModelSource(path="nobody/has-this-model")
+    tokenizer: Any = byte_level_tokenizer()
+    assert reference_fingerprint(source, tokenizer, "float32")
+    with pytest.raises(BackendError, match="nobody/has-this-model"):
+        open_reference(source, tokenizer, torch.device("cpu"))
