@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -70,11 +70,16 @@ def execute_on_ranks(stage: Stage[Any], recipe: Recipe, lead: Lead[Result]) -> R
         SystemExit: on all others.
     """
     from stages.training.distributed import joined_world
+    from stages.training.lead import last_words
+    from stages.training.stopping import stopping_in_time
 
     config = recipe.stages.get(stage.name)
     if config is not None and not stage.trains(config):
         refuse_several_ranks(stage.name)
-    with joined_world(recipe.runtime) as world:
+    with ExitStack() as stack:
+        with said_once():
+            world = stack.enter_context(joined_world(recipe.runtime))
+        stack.enter_context(stopping_in_time(last_words(world)))
         try:
             if world.is_main:
                 return _lead(world, stage, lead)
@@ -111,7 +116,8 @@ def _help(world: "World", stage: Stage[Any], recipe: Recipe) -> None:
         inputs = {name: Path(path) for name, path in word["inputs"].items()}
         _refuse_unseen(world, inputs)
         with tempfile.TemporaryDirectory(prefix="prefline-rank-") as folder:
-            context = StageContext(inputs, Path(folder), recipe.runtime)
+            runtime = recipe.runtime.model_copy(update={"reporters": ()})
+            context = StageContext(inputs, Path(folder), runtime)
             stage.run(stage.config.model_validate_json(word["config"]), context)
         hear(world, 1, patience)
     world.agree(None)
@@ -128,12 +134,12 @@ def _refuse_unseen(world: "World", inputs: Mapping[str, Path]) -> None:
 
 def _blamed(world: "World", error: BaseException) -> BaseException:
     """What a failing rank raises: the reason where it is the first to fail, else a silent end."""
-    from stages.training.lead import RESUME, fails_first, is_lost_contact
+    from stages.training.lead import RESUME, TOLD_TO_STOP, fails_first, is_lost_contact
 
     # torchrun stops the ranks that are left when one ends; this one is ending already.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if isinstance(error, KeyboardInterrupt):
-        error = BackendError(f"rank {world.rank} was told to stop; {RESUME}")
+        error = BackendError(TOLD_TO_STOP.format(rank=world.rank))
     elif is_lost_contact(error):
         error = BackendError(
             f"rank {world.rank}: another rank is gone or does not answer; {RESUME}"

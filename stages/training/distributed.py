@@ -4,6 +4,7 @@ A rank is one process with one device, started by torchrun. Rank 0 keeps the run
 decides; the others follow its decisions and write nothing that is kept.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from evals.models.checkpoints import torch_device
+from schemas.errors import BackendError
 from schemas.ids import seed_from
 from schemas.stage import Runtime
 
@@ -79,19 +81,11 @@ def joined_world(runtime: Runtime) -> Iterator[World]:
 
     Raises:
         ConfigError: the runtime asks for a GPU and there is none.
+        BackendError: the ranks do not find each other.
     """
     import torch
-    from torch.distributed.rendezvous import rendezvous
 
-    patience = timedelta(seconds=runtime.rank_timeout_seconds)
-    store, rank, size = next(rendezvous("env://", timeout=patience))
-    store.set_timeout(patience)
-    device = _own_device(runtime, rank)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo"
-    torch.distributed.init_process_group(
-        backend, store=store, rank=rank, world_size=size, timeout=patience
-    )
-    _worlds.append(World(rank, size, device, store))
+    _worlds.append(_join(runtime))
     try:
         yield current_world()
         # Only after success: in a broken group this would wait for those that are gone.
@@ -100,15 +94,35 @@ def joined_world(runtime: Runtime) -> Iterator[World]:
         _worlds.pop()
 
 
-def _own_device(runtime: Runtime, rank: int) -> "torch.device":
-    """This rank's device: on a machine with several GPUs, the one of its number there."""
-    import os
+def _join(runtime: Runtime) -> World:
+    import torch
+    from torch.distributed.rendezvous import rendezvous
 
+    patience = timedelta(seconds=runtime.rank_timeout_seconds)
+    device = _own_device(runtime)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo"
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=patience))
+        store.set_timeout(patience)
+        torch.distributed.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=patience
+        )
+    except RuntimeError as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise BackendError(
+            f"rank {os.environ.get('RANK')}: no contact with the other ranks by way of {where} "
+            f"({str(error).splitlines()[0]}); check that the nodes reach each other"
+        ) from error
+    return World(rank, size, device, store)
+
+
+def _own_device(runtime: Runtime) -> "torch.device":
+    """This rank's device: on a machine with several GPUs, the one of its number there."""
     import torch
 
     device = torch_device(runtime)
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", rank)))
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     return device
 

@@ -6,8 +6,9 @@ they give up when its sign of life stops. Who fails first says why; the others e
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,8 @@ def hear(world: World, number: int, patience_seconds: float) -> str:
 RESUME = "nothing is lost: start the same torchrun command again to continue"
 """What to do after any failure of a rank."""
 
+TOLD_TO_STOP = f"rank {{rank}} was told to stop; {RESUME}"
+
 
 def fails_first(world: World, message: str) -> bool:
     """Whether this rank is the first that fails, and so the one that has to say why.
@@ -94,6 +97,14 @@ def fails_first(world: World, message: str) -> bool:
     if first:
         time.sleep(3 * _POLL_SECONDS)
     return first
+
+
+def last_words(world: World) -> Callable[[], str | None]:
+    """What a rank says that is blocked while it is told to stop; None where another has spoken."""
+    assert world.store is not None
+    own = replace(world, store=world.store.clone())  # type: ignore[attr-defined]
+    message = TOLD_TO_STOP.format(rank=world.rank)
+    return lambda: message if fails_first(own, message) else None
 
 
 def is_lost_contact(error: BaseException) -> bool:

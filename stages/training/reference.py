@@ -137,7 +137,7 @@ class PairScorer:
 
     @cached_property
     def _model(self) -> "PreTrainedModel":
-        return sharded(self._open())
+        return sharded(self._open(), keep=True)  # the policy starts from it
 
     @cached_property
     def _engine(self) -> Engine:

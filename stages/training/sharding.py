@@ -24,12 +24,13 @@ Model = TypeVar("Model", bound="PreTrainedModel")
 _PLAIN = "_prefline_plain"
 
 
-def sharded(model: Model) -> Model:
+def sharded(model: Model, *, keep: bool = False) -> Model:
     """`model` spread over all ranks, layer by layer; alone, `model` itself.
 
     Embedding, last norm and LM head form the root unit, which stays whole from the forward to the
     backward: the fused head reads and writes the head's weight between the two. Weights travel in
-    float32, as gradients do, and autocast works on them as it does on one rank.
+    float32, as gradients do, and autocast works on them as it does on one rank. Without `keep`
+    other ranks than 0 let go of the weights of `model`.
 
     Raises:
         BackendError: another rank has loaded other weights.
@@ -50,6 +51,8 @@ def sharded(model: Model) -> Model:
             fully_shard(module, mesh=mesh)
     fully_shard(spread, mesh=mesh, reshard_after_forward=False)
     spread.to(world.device)
+    if not (keep or world.is_main):
+        model.to("meta")
     spread.__dict__[_PLAIN] = model  # not an attribute: those of modules are submodules
     return spread
 
