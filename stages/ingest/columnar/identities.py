@@ -17,16 +17,17 @@ _LABEL_NOTES = {"A": 1, "B": -1, "Tie": 0}
 
 
 def with_prompt_ids(examples: pl.DataFrame) -> pl.DataFrame:
-    """Add `prompt_id`, and `_prompt`: the part of every id's text that the prompt is."""
+    """Add `prompt_id`, and the parts of the ids' texts that a row's texts are: `_prompt`, `_a`,
+    `_b`.
+    """
     turns = examples["prompt"].explode().struct.unnest()
     texts = turns.select(_turn(pl.col("role"), pl.col("content"))).to_series()
     ends = np.cumsum(examples["prompt"].list.len().to_numpy(), dtype=np.int64)
     canonical = joined(texts, np.concatenate(([0], ends)))
-    return (
-        examples.with_columns(_prompt=canonical)
-        .with_columns(_prompt=_part(pl.col("_prompt")))
-        .with_columns(prompt_id=_content_id("prompt", pl.col("_prompt")))
+    parts = examples.with_columns(
+        _part(pl.lit(canonical)).alias("_prompt"), *(_answer(side) for side in "ab")
     )
+    return parts.with_columns(prompt_id=_content_id("prompt", pl.col("_prompt")))
 
 
 def hash_splits(prompt_ids: pl.Series, test_fraction: float) -> pl.Series:
@@ -42,7 +43,8 @@ def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
         "seed",
         pl.lit(f"|{len(str(seed))}:{seed}|5:sides|32:"),
         pl.col("prompt_id"),
-        *(_part(_turn(pl.lit("assistant"), pl.col(side))) for side in "ab"),
+        pl.col("_a"),
+        pl.col("_b"),
     )
     # The seed is the first eight digits modulo 2**31: odd where the eighth digit is.
     odd = drawn.str.slice(7, 1).is_in(list("13579bdf"))
@@ -54,6 +56,8 @@ def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
     return swapped.with_columns(
         a=pl.when(here).then("b").otherwise("a"),
         b=pl.when(here).then("a").otherwise("b"),
+        _a=pl.when(here).then("_b").otherwise("_a"),
+        _b=pl.when(here).then("_a").otherwise("_b"),
         label=pl.when(here).then(label).otherwise("label"),
         annotations=pl.when(here).then(told).otherwise("annotations"),
     ).drop("_exchange")
@@ -78,9 +82,8 @@ def with_row_ids(examples: pl.DataFrame, *, derive: bool) -> pl.DataFrame:
     A row without `b` is a demonstration; with `derive`, the preferred answer of a comparison in
     train is one too.
     """
-    a, b = (_part(_turn(pl.lit("assistant"), pl.col(side))) for side in "ab")
-    compared = _content_id("comparison", pl.col("_prompt"), a, b)
-    preferred = pl.when(pl.col("label") == "B").then(b).otherwise(a)
+    compared = _content_id("comparison", pl.col("_prompt"), pl.col("_a"), pl.col("_b"))
+    preferred = pl.when(pl.col("label") == "B").then("_b").otherwise("_a")
     shown = _content_id("demonstration", pl.col("_prompt"), preferred)
     own = pl.col("b").is_null() & pl.col("a").is_not_null()
     derived = pl.col("b").is_not_null() & (pl.col("label") != "Tie") & (pl.col("split") == "train")
@@ -145,6 +148,15 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _turn(role: pl.Expr, content: pl.Expr) -> pl.Expr:
     return pl.concat_str(role, pl.lit(":"), _length(content), pl.lit(":"), content)
+
+
+def _answer(side: str) -> pl.Expr:
+    """`_part` of one assistant turn, in one go: the turn is `assistant:`, its length, `:`, text."""
+    text, length = pl.col(side), _length(pl.col(side))
+    whole = pl.col(side).str.len_bytes() + length.str.len_bytes() + len("assistant::")
+    return pl.concat_str(
+        pl.lit("|"), whole.cast(pl.String), pl.lit(":assistant:"), length, pl.lit(":"), text
+    ).alias(f"_{side}")
 
 
 def _part(text: pl.Expr) -> pl.Expr:

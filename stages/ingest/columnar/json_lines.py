@@ -139,11 +139,21 @@ def flat_columns(
     pieces = _slices(lines.data, bounds.reshape(-1))
     width = 2 * len(keys)
     columns = [pieces.gather_every(width, 2 * i).alias(key) for i, key in enumerate(keys)]
-    texts = pl.DataFrame(columns).select(pl.all().cast(pl.String, strict=False))
-    valid = texts.select(pl.all_horizontal(pl.all().is_not_null())).to_series()
-    if not valid.all():
-        texts, indices = texts.filter(valid), indices[valid.to_numpy()]
+    values = pl.DataFrame(columns)
+    try:
+        texts = values.cast(pl.String)
+    except pl.exceptions.ComputeError:  # one text that is not UTF-8 fails them all
+        valid = np.array([all(map(_is_utf8, row)) for row in values.rows()], bool)
+        texts, indices = values.filter(pl.Series(valid)).cast(pl.String), indices[valid]
     return indices, texts.select(_unescaped(pl.all(), marks or {}))
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _flat(lines: Lines, keys: Sequence[str]) -> tuple[Places, Places]:
