@@ -73,6 +73,10 @@ class Guard(Observer):
         found = self._findings.get(check)
         return found.step if found else None
 
+    def is_sound(self, row: Mapping[str, float]) -> bool:
+        """Whether the completions of a measured step end, and are well-formed, often enough."""
+        return not (_end_of_turn(self, row) or _well_formed(self, row))
+
     def _look(self, row: Mapping[str, float]) -> None:
         if row["step"] == 0:
             self.start = row

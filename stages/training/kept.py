@@ -16,7 +16,13 @@ from schemas.errors import ConfigError
 from schemas.stage import Progress
 from stages.training.metrics import Row
 from stages.training.observers import Observer
-from stages.training.publish import BestCheckpoint, LastCheckpoint, best_steps, is_candidate
+from stages.training.publish import (
+    BestCheckpoint,
+    IsSound,
+    LastCheckpoint,
+    best_steps,
+    is_candidate,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,6 +55,7 @@ class KeptCheckpoints(Observer):
         count: int,
         save: Callable[["PreTrainedModel", Path], None],
         progress: Progress,
+        is_sound: IsSound = lambda row: True,
     ) -> None:
         """`save` writes a model into a new folder."""
         self._output = output
@@ -56,6 +63,7 @@ class KeptCheckpoints(Observer):
         self._count = count
         self._save = save
         self._progress = progress
+        self._is_sound = is_sound
         self._measured: list[Row] = []
         self._resumable: Sequence[Row] = ()
 
@@ -108,16 +116,24 @@ class KeptCheckpoints(Observer):
         return published
 
     def _best(self, rows: Sequence[Row]) -> list[int]:
-        return best_steps(rows, self._publish, self._count)
+        return best_steps(rows, self._publish, self._count, self._is_sound)
 
     def _row(self, step: int) -> Row:
         return next((row for row in self._measured if row["step"] == step), {})
 
     def _why(self, step: int) -> str:
-        ranked = best_steps(self._measured, self._publish, len(self._measured))
-        if not ranked and isinstance(self._publish, BestCheckpoint):
-            return f"the last step: {self._publish.measure} was not measured"
-        return self._publish.why(self._row(step), len(ranked))
+        rule, rows = self._publish, self._measured
+        ranked = best_steps(rows, rule, len(rows), self._is_sound)
+        if isinstance(rule, LastCheckpoint):
+            return rule.why(self._row(step), len(ranked))
+        if not ranked:
+            return f"the last step: {rule.measure} was not measured"
+        alike = [s for s in ranked if self._is_sound(self._row(s))] if rule.sound_first else ranked
+        why = rule.why(self._row(step), len(alike or ranked))
+        if not alike:
+            return f"{why}, all of them unsound by what the policy wrote"
+        left_out = len(ranked) - len(alike)
+        return f"{why}; {left_out} more are unsound by what the policy wrote" if left_out else why
 
     def _warn_of_no_gain(self, step: int) -> None:
         start, chosen = (self._publish.rank(self._row(s) or {"step": s}) for s in (0, step))

@@ -1,8 +1,8 @@
 """Which checkpoint of a training is published: a rule declared before the training begins."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ MEASURED = "eval_"
 
 Rank = tuple[float, float]
 """Sorts checkpoints: the highest is the best."""
+
+IsSound = Callable[[Mapping[str, float]], bool]
+"""Whether the guard has nothing against what was written at a measured step."""
 
 
 class BestCheckpoint(Config):
@@ -26,6 +29,11 @@ class BestCheckpoint(Config):
     )
     mode: Literal["auto", "min", "max"] = Field(
         "auto", description="which value is best; auto: the lowest of a loss, else the highest"
+    )
+    sound_first: bool = Field(
+        True,
+        description="take a step whose completions end less often, or are malformed more often, "
+        "than the guard allows only where there is no other",
     )
 
     @property
@@ -51,6 +59,7 @@ class LastCheckpoint(Config):
     """The weights after the last step, whatever was measured on the way."""
 
     kind: Literal["last"] = "last"
+    sound_first: ClassVar[bool] = False
 
     def rank(self, row: Mapping[str, float]) -> Rank | None:
         """Later is better."""
@@ -70,11 +79,14 @@ def is_candidate(row: Mapping[str, float]) -> bool:
 
 
 def best_steps(
-    rows: Sequence[Mapping[str, float]], publish: BestCheckpoint | LastCheckpoint, count: int
+    rows: Sequence[Mapping[str, float]],
+    publish: BestCheckpoint | LastCheckpoint,
+    count: int,
+    is_sound: IsSound,
 ) -> list[int]:
     """Up to `count` steps of the candidates among `rows`, the best one first."""
     ranked = [
-        (rank, int(row["step"]))
+        ((not publish.sound_first or is_sound(row), *rank), int(row["step"]))
         for row in rows
         if is_candidate(row) and (rank := publish.rank(row)) is not None
     ]

@@ -15,12 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from schemas.stage import SilentProgress, StageContext
 from stages.training.config import TrainingConfig
+from stages.training.guard import Guard
 from stages.training.kept import KeptCheckpoints
 from stages.training.loop import TrainingRun, train
 from stages.training.metrics import Row
 from stages.training.observers import Observer
-from stages.training.publish import BestCheckpoint, LastCheckpoint, best_steps
+from stages.training.publish import BestCheckpoint, LastCheckpoint
+from stages.training.publish import best_steps as ranked_steps
 from stages.training.supervised import CompletionLikelihood, TokenExample
+from stages.training.watch_config import GuardSettings
 
 NewModel = Callable[[], Any]
 ACCURACY = BestCheckpoint(measure="eval_accuracy")
@@ -152,6 +155,36 @@ def test_a_training_that_made_it_worse_says_so(tmp_path: Path) -> None:
     assert kept.publish(model, 2).step == 1
     (warning,) = progress.warnings
     assert "no checkpoint is as good as the start (0.69; the best, of step 1, has 0.8)" in warning
+
+
+def best_steps(rows: Sequence[Row], rule: Any, count: int) -> list[int]:
+    return ranked_steps(rows, rule, count, lambda row: True)
+
+
+def test_a_step_that_writes_badly_is_published_only_where_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    def published(folder: Path, **rule: Any) -> tuple[int, str]:
+        guard = Guard(GuardSettings(), 0.1, SilentProgress(), held_out=True)
+        publish = BestCheckpoint(**rule)
+        kept = KeptCheckpoints(folder, publish, 1, save, SilentProgress(), guard.is_sound)
+        model = torch.nn.Linear(1, 1)
+        for step, (loss, ends) in enumerate([(0.69, 1.0), (0.5, 0.9), (0.3, 0.4), (0.1, 0.0)]):
+            row = {"step": step, "eval_loss": loss, "eval_completions/end_of_turn_rate": ends}
+            for observer in (guard, kept):
+                observer.observe(row, model)
+        done = kept.publish(model, 3)
+        return done.step, done.why
+
+    assert published(tmp_path / "sound") == (
+        1,
+        "the lowest eval_loss, 0.5, of 1 step measured; "
+        "2 more are unsound by what the policy wrote",
+    )
+    assert published(tmp_path / "any", sound_first=False) == (
+        3,
+        "the lowest eval_loss, 0.1, of 3 steps measured",
+    )
 
 
 def rows_of(values: Sequence[float], name: str = "eval_accuracy") -> list[Row]:
