@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import Field
 
-from evals.foreign_files import read_json
 from schemas.errors import ConfigError
 from schemas.stage import Config
 
@@ -53,6 +52,8 @@ def refuse_below_floors(folder: Path, stage: str) -> None:
     Raises:
         ConfigError: a floor is missed; names it and the judge's own number.
     """
+    from evals.foreign_files import read_json
+
     path = folder / CARD_FILE
     missed = read_json(path).get("below_floors") if path.exists() else None
     if missed:

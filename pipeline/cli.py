@@ -19,7 +19,6 @@ from pipeline.judge_card_command import judge_card
 from pipeline.locks import run_lock
 from pipeline.progress import make_progress
 from pipeline.ranks import execute_on_ranks, on_several_ranks, refuse_several_ranks, said_once
-from pipeline.ranks import execute_on_ranks, on_several_ranks, refuse_several_ranks, said_once
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.rounds import held_out, pick_round, rounds_of, stages_of
 from pipeline.runs import Outcome, Run

@@ -19,7 +19,7 @@ class Config(BaseModel):
 
 
 class JudgeServerRuntime(Config):
-    """How to talk to the server of an llm judge, and what it may cost. Money in any one currency."""
+    """Calls to the server of an llm judge, and what they may cost, in any one currency."""
 
     concurrency: int = Field(
         64, ge=1, description="most calls in flight; fewer while the server is too busy"
@@ -50,9 +50,26 @@ class JudgeServerRuntime(Config):
 ReporterName = Literal["tensorboard", "trackio", "wandb"]
 
 
+class RayRuntime(Config):
+    """The Ray cluster that sample and label run on, and what one worker of it takes."""
+
+    address: str | None = Field(
+        None, description="host:port of a running cluster; null: $RAY_ADDRESS, else this machine"
+    )
+    workers: int | None = Field(
+        None, ge=1, description="engines at work; null takes as many as the cluster has room for"
+    )
+    cpus_per_worker: float = Field(1, gt=0, description="CPU cores that Ray sets aside for one")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs that Ray sets aside for one")
+
+
 class Runtime(Config):
     """How to execute, not what to compute: nothing here is part of a fingerprint."""
 
+    engine: Literal["local", "ray"] = Field(
+        "local", description="who samples and labels: this process, or a pool on a Ray cluster"
+    )
+    ray: RayRuntime = Field(default_factory=RayRuntime, description="the cluster of engine ray")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch runs; auto takes the GPU if there is one"
     )

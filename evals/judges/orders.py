@@ -63,7 +63,7 @@ def judge_both_orders(
                     yield comparison
 
         try:
-            for shard in _shards(watch.seen(_judged(judge, todo()))):
+            for shard in _shards(watch.seen(judged_in_both_orders(judge, todo()))):
                 verdicts.append(shard)
             watch.show()
         finally:
@@ -88,8 +88,8 @@ def judge_to_table(
 Rows = list[dict[str, Any]]
 
 
-def _judged(judge: Judge, comparisons: Iterable[Comparison]) -> Iterator[Rows]:
-    """The two rows of each comparison, once both orders are judged."""
+def judged_in_both_orders(judge: Judge, comparisons: Iterable[Comparison]) -> Iterator[Rows]:
+    """The two rows of VERDICTS of each comparison, once both orders are judged."""
     if isinstance(judge, StreamingJudge):
         yield from _streamed(judge, comparisons)
         return

@@ -30,6 +30,9 @@ class LabelConfig(Config):
         description="completions that ran into max_tokens: rejected_only never chooses one, since "
         "that would teach to stop in mid-sentence; drop leaves them out; keep takes them as any",
     )
+    shard_size: int = Field(
+        64, ge=1, description="prompts between two checkpoints; a killed run repeats at most these"
+    )
 
 
 def _run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:

@@ -1,24 +1,20 @@
-"""The steps of the label stage: judge every two completions of a prompt, then pair them."""
+"""The steps of the label stage: shards of prompts, worked off by a judge, joined in order."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from evals.judge_floors import refuse_below_floors
-from evals.judges import open_judge
-from evals.judges.orders import judge_to_table, verdict_of
-from evals.judges.watching import spending_counts
 from schemas.errors import DataError
-from schemas.labels import Order
-from schemas.parquet import read_rows, write_table
 from schemas.stage import StageContext
-from schemas.tables import COMPARISONS, COMPLETIONS, PREFERENCE_PAIRS, REJECTS
+from schemas.tables import COMPLETIONS
 from stages.label import LabelConfig
-from stages.label.candidates import PromptCandidates, by_prompt
-from stages.label.rows import comparison_row, drop_row, pair_row, prompt_drop_row
-from stages.label.selection import Drop, Judged, Outcome, all_pairs, best_vs_worst
-
-_SELECTIONS = {"best_vs_worst": best_vs_worst, "all_pairs": all_pairs}
+from stages.label.job import TABLES, LabelJob
+from stages.shards.crew import Counts, work_off
+from stages.shards.results import Results
+from stages.shards.work_file import WorkFile, in_shards, sorted_rows
 
 
 def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
@@ -28,71 +24,56 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
         DataError: no pair of the train split is left; says why, by reason.
         ConfigError: the judge is below the recipe's floors.
     """
-    refuse_below_floors(context.input("judge", "judge.json").parent, "label")
-    completions = read_rows(context.input("sample", COMPLETIONS.file_name), COMPLETIONS)
-    prompts = list(by_prompt(completions, config.truncated))
-    judge = open_judge(context.input("judge", "judge.json").parent, context.runtime)
-    candidates = [c for prompt in prompts for c in prompt.candidates]
-    rows = judge_to_table(
-        judge,
-        [c.comparison for c in candidates],
-        context.output,
-        context.progress,
-        "label completions",
-    )
-    judged = _judged(prompts, rows, config.min_margin)
-    outcomes = [o for group in judged for o in _SELECTIONS[config.pairs](group, config.truncated)]
-    pairs = [pair_row(o, judge.name) for o in outcomes if isinstance(o, Judged)]
-    rejects = _reject_rows(prompts, outcomes)
-    compared = [comparison_row(one, judge.name) for group in judged for one in group]
-    for table, made, key in (
-        (COMPARISONS, compared, "comparison_id"),
-        (PREFERENCE_PAIRS, pairs, "pair_id"),
-        (REJECTS, rejects, "raw"),
-    ):
-        write_table(context.output / table.file_name, table, sorted(made, key=lambda r: r[key]))
-    reasons = Counter(str(r["reason"]) for r in rejects)
-    _refuse_nothing(pairs, reasons)
-    return {
-        "completions": len(completions),
-        "completions_repeated": sum(p.repeated for p in prompts),
-        "completions_truncated_dropped": sum(p.truncated for p in prompts),
-        "prompts": len(prompts),
-        "comparisons": len(candidates),
-        "verdicts": len(rows),
-        **spending_counts(judge, rows),
-        "candidates": len(pairs) + len(rejects),
-        "pairs": len(pairs),
-        "pairs_train": sum(r["split"] == "train" for r in pairs),
-        "pairs_test": sum(r["split"] == "test" for r in pairs),
-        **{f"rejected_{reason}": count for reason, count in sorted(reasons.items())},
-    }
+    judge = context.input("judge", "judge.json").parent
+    refuse_below_floors(judge, "label")
+    results = Results(context.output, TABLES)
+    work = WorkFile(context.output / "work.parquet")
+    if not results.are_joined:
+        if not work.path.exists():
+            _gather(config, context, work)
+        job = LabelJob(config, judge.resolve(), context.runtime, work.path.resolve())
+        _label(job, context, results)
+    counts = results.join(work)
+    work.remove()
+    _refuse_nothing(counts)
+    return counts
 
 
-def _judged(
-    prompts: Sequence[PromptCandidates], rows: Sequence[Mapping[str, Any]], min_margin: float
-) -> list[list[Judged]]:
-    """What the judge said, by prompt, for the prompts that had something to compare."""
-    verdicts = {(r["comparison_id"], Order(r["order"])): verdict_of(r) for r in rows}
-    return [
-        [
-            Judged.of(
-                candidate,
-                {order: verdicts[candidate.comparison.comparison_id, order] for order in Order},
-                min_margin,
-            )
-            for candidate in prompt.candidates
-        ]
-        for prompt in prompts
-        if prompt.candidates
-    ]
+def _gather(config: LabelConfig, context: StageContext, work: WorkFile) -> None:
+    """Copy the completions, prompt by prompt, into the work file."""
+    path = context.input("sample", COMPLETIONS.file_name)
+    prompts = pc.unique(pq.read_table(path, columns=["prompt_id"])["prompt_id"])
+    batches = sorted_rows(path, COMPLETIONS, "prompt_id", prompts)
+    work.write(COMPLETIONS, in_shards(batches, "prompt_id", config.shard_size))
 
 
-def _reject_rows(
-    prompts: Sequence[PromptCandidates], outcomes: Sequence[Outcome]
-) -> list[dict[str, Any]]:
-    nothing = [prompt_drop_row(p) for p in prompts if p.reason is not None]
-    return nothing + [drop_row(o) for o in outcomes if isinstance(o, Drop)]
+def _label(job: LabelJob, context: StageContext, results: Results) -> None:
+    work = WorkFile(job.work_file)
+    done = results.done()
+    missing = [shard for shard in range(len(work)) if shard not in done]
+    with context.progress.task("label completions", work.rows(), "completions") as task:
+        spent: Counter[str] = Counter()
+
+        def advance(counts: Counts) -> None:
+            spent.update({name: counts.get(name, 0) for name in ("verdicts", *_SPENT)})
+            task.advance(counts["completions"])
+            task.metrics(_shown(spent))
+
+        for shard in done:
+            task.advance(results.counts(shard)["completions"])
+        work_off(job, missing, context.runtime, advance)
+    for warning in results.warnings():
+        context.progress.warn(f"label: {warning}")
+
+
+_SPENT = ("judge_prompt_tokens", "judge_completion_tokens", "judge_cost_millionths")
+
+
+def _shown(spent: Mapping[str, int]) -> dict[str, float | int]:
+    """What this process has spent, for the person who waits."""
+    prompt, completion, cost = (spent[name] for name in _SPENT)
+    paid = {"tokens": prompt + completion, "cost": cost / 1e6} if prompt else {}
+    return {"verdicts": spent["verdicts"], **paid}
 
 
 _REMEDIES = {
@@ -107,11 +88,12 @@ _REMEDIES = {
 }
 
 
-def _refuse_nothing(pairs: Sequence[Mapping[str, Any]], reasons: Mapping[str, int]) -> None:
-    if any(r["split"] == "train" for r in pairs):
+def _refuse_nothing(counts: Counts) -> None:
+    if counts.get("pairs_train"):
         return
+    reasons = {k.removeprefix("rejected_"): n for k, n in counts.items() if "rejected_" in k}
     if not reasons:
-        what = "has only prompts of the test split" if pairs else "is empty"
+        what = "has only prompts of the test split" if counts.get("pairs") else "is empty"
         raise DataError(
             f"label: no preference pair to train on: sample's completions.parquet {what}; "
             "sample prompts of the train split"

@@ -147,9 +147,9 @@ def test_shipped_recipe_goes_by_its_name(tmp_path: Path) -> None:
 
 def test_sample_killed_and_run_again_gives_the_same_tables(run_dir: Path, finished: Path) -> None:
     forget_from(run_dir, "sample")
-    shards = run_dir / "sample.partial" / "completions.shards"
+    shards = run_dir / "sample.partial" / "shards"
     killed = interrupt(
-        on(run_dir, "sample"), lambda: len(list(shards.glob("*.parquet"))) >= 2, signal.SIGKILL
+        on(run_dir, "sample"), lambda: len(list(shards.glob("[0-9]" * 8))) >= 2, signal.SIGKILL
     )
     assert killed.returncode == -signal.SIGKILL
     assert not (run_dir / "sample").exists()
@@ -160,8 +160,8 @@ def test_sample_killed_and_run_again_gives_the_same_tables(run_dir: Path, finish
 
 def test_label_killed_and_run_again_gives_the_same_tables(run_dir: Path, finished: Path) -> None:
     forget_from(run_dir, "label")
-    shards = run_dir / "label.partial" / "verdicts.shards"
-    interrupt(on(run_dir, "label"), lambda: any(shards.glob("*.parquet")), signal.SIGKILL)
+    shards = run_dir / "label.partial" / "shards"
+    interrupt(on(run_dir, "label"), lambda: any(shards.glob("[0-9]" * 8)), signal.SIGKILL)
     assert not (run_dir / "label").exists()
     done = prefline(*on(run_dir, "label"))
     assert "label: continuing where it was interrupted" in done.stderr
@@ -182,8 +182,8 @@ def test_train_killed_and_run_again_gives_the_same_curve(run_dir: Path, finished
 
 def test_interrupted_sample_says_so_and_continues(run_dir: Path, finished: Path) -> None:
     forget_from(run_dir, "sample")
-    shards = run_dir / "sample.partial" / "completions.shards"
-    done = interrupt(on(run_dir, "sample"), lambda: any(shards.glob("*.parquet")), signal.SIGINT)
+    shards = run_dir / "sample.partial" / "shards"
+    done = interrupt(on(run_dir, "sample"), lambda: any(shards.glob("[0-9]" * 8)), signal.SIGINT)
     said = refusal(done)
     assert said.startswith("error: interrupted; nothing is lost: run `prefline sample --recipe")
     assert prefline(*on(run_dir, "sample")).returncode == 0
@@ -201,12 +201,12 @@ def test_terminated_train_says_so_and_keeps_its_checkpoint(run_dir: Path) -> Non
 
 def test_second_process_is_told_and_touches_nothing(run_dir: Path) -> None:
     forget_from(run_dir, "sample")
-    shards = run_dir / "sample.partial" / "completions.shards"
+    shards = run_dir / "sample.partial" / "shards"
     process = subprocess.Popen(
         command(*on(run_dir, "sample")), env=environment(), stderr=subprocess.PIPE, text=True
     )
     try:
-        while not any(shards.glob("*.parquet")) and process.poll() is None:
+        while not any(shards.glob("[0-9]" * 8)) and process.poll() is None:
             time.sleep(0.0005)
         process.send_signal(signal.SIGSTOP)
         before = hashes(run_dir, "*.*")

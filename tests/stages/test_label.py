@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
 from stages.label import STAGE, LabelConfig
-from stages.label import flow as label_flow
+from stages.label import job as label_job
 from stages.label.candidates import by_prompt
 from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
 from tests.fixtures.comparisons import FakeJudge, completion_row, leaning
@@ -50,6 +51,9 @@ def sampled(*texts: str, question: str = QUESTION, **more: Any) -> list[dict[str
 
 
 def run(context: StageContext, **config: Any) -> Mapping[str, int]:
+    """Run label in an empty directory, as other settings find it."""
+    shutil.rmtree(context.output)
+    context.output.mkdir()
     return STAGE.run(LabelConfig.model_validate(config), context)
 
 
@@ -146,7 +150,7 @@ def test_a_truncated_completion_may_only_lose(tmp_path: Path) -> None:
 
 
 def with_judge(monkeypatch: pytest.MonkeyPatch, judge: FakeJudge) -> FakeJudge:
-    monkeypatch.setattr(label_flow, "open_judge", lambda folder, runtime: judge)
+    monkeypatch.setattr(label_job, "open_judge", lambda folder, runtime: judge)
     return judge
 
 
@@ -243,7 +247,7 @@ def test_swapping_every_input_swaps_every_label(
             )
         ]
         select = best_vs_worst if pairs == "best_vs_worst" else all_pairs
-        judged = label_flow._judged(groups, verdicts, 0.1)
+        judged = [label_job._judged(g, verdicts, 0.1) for g in groups if g.candidates]
         found = [o for group in judged for o in select(group, "keep")]
         kept = {
             (o.candidate.comparison.prompt_id, o.chosen_row["completion"][0]["content"])
@@ -268,15 +272,14 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
 SLOWLY = """
 import sys, time
 from pathlib import Path
-from evals.judges import length, orders
+from evals.judges import length
 from schemas.stage import StageContext
 from stages.label import STAGE, LabelConfig
-orders.SHARD_COMPARISONS = 4
 judge = length.LongerWins.judge
 length.LongerWins.judge = lambda self, shown: (time.sleep(0.1), judge(self, shown))[1]
 folder = Path(sys.argv[1])
 inputs = {"sample": folder / "sample", "judge": folder / "judge"}
-STAGE.run(LabelConfig(), StageContext(inputs, folder / "label"))
+STAGE.run(LabelConfig(shard_size=2), StageContext(inputs, folder / "label"))
 """
 
 
@@ -291,9 +294,9 @@ def test_killed_in_the_middle_it_ends_the_same(tmp_path: Path) -> None:
         context_of(tmp_path / name, rows, LengthJudge())
     command = [sys.executable, "-c", SLOWLY]
     killed = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT)
-    shards = tmp_path / "killed" / "label" / "verdicts.shards"
+    shards = tmp_path / "killed" / "label" / "shards"
     deadline = time.monotonic() + 60
-    while len(list(shards.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+    while len(list(shards.glob("????????"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL

@@ -16,10 +16,11 @@ from evals.models.checkpoints import ModelSource, model_fingerprint
 from evals.models.samplers import TransformersSampler
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.ids import prompt_id, seed_from
-from schemas.parquet import ShardedTable, read_rows, write_table
+from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, StageContext
 from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
 from stages.sample import STAGE, SampleConfig
+from stages.shards.results import Results
 from tests.fixtures.tiny_models import tiny_llama
 
 ROOT = Path(__file__).parents[2]
@@ -154,52 +155,59 @@ class _Killed(BaseException):
     """Stands for the end of the process at a chosen moment."""
 
 
-@pytest.mark.parametrize("survived", range(6))
+@pytest.mark.parametrize("survived", range(4))
 def test_a_run_killed_between_two_shards_ends_with_the_same_bytes(
     context: StageContext, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
     undisturbed = elsewhere(context, "undisturbed")
     STAGE.run(CONFIG, undisturbed)
-    appends = 0
-    append = ShardedTable.append
+    left = survived
+    write = Results.write
 
-    def dying(self: ShardedTable, rows: Any) -> None:
-        nonlocal appends
-        if appends == survived:
+    def dying(self: Results, *arguments: Any) -> None:
+        nonlocal left
+        if left == 0:
             raise _Killed
-        appends += 1
-        append(self, rows)
+        left -= 1
+        write(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ShardedTable, "append", dying)
-        if survived < 4:  # three shards of completions and one of rejects
+        patch.setattr(Results, "write", dying)
+        if survived < 3:  # there are three shards
             with pytest.raises(_Killed):
                 STAGE.run(CONFIG, context)
+            assert len(list(context.output.glob("shards/*"))) == survived
         else:
             STAGE.run(CONFIG, context)
     STAGE.run(CONFIG, context)
     assert tables(context) == tables(undisturbed)
 
 
-@pytest.mark.parametrize("survived", [0, 1])
+@pytest.mark.parametrize("moment", ["before", "half", "after"])
 def test_a_run_killed_while_it_joins_its_shards_ends_with_the_same_bytes(
-    context: StageContext, monkeypatch: pytest.MonkeyPatch, survived: int
+    context: StageContext, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     undisturbed = elsewhere(context, "undisturbed")
     STAGE.run(CONFIG, undisturbed)
-    left = survived
-    remove = shutil.rmtree
+    remove, rename = shutil.rmtree, os.rename
 
-    def dying(folder: Path) -> None:
-        nonlocal left
-        if left == 0:
-            next(folder.glob("*.parquet")).unlink()
+    def dying_rename(old: Path, new: Path) -> None:
+        if moment == "before" and new.name == "shards.joined":
             raise _Killed
-        left -= 1
+        rename(old, new)
+
+    def dying_remove(folder: Path, **options: Any) -> None:
+        if folder.name != "shards.joined":
+            return remove(folder, **options)
+        if moment == "half":
+            remove(next(folder.iterdir()))
+            raise _Killed
         remove(folder)
+        raise _Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", dying)
+        patch.setattr(os, "rename", dying_rename)
+        patch.setattr(shutil, "rmtree", dying_remove)
         with pytest.raises(_Killed):
             STAGE.run(CONFIG, context)
     STAGE.run(CONFIG, context)
@@ -232,13 +240,13 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(
     process = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
     )
-    shards = many.output / "completions.shards"
+    shards = many.output / "shards"
     deadline = time.monotonic() + 60
-    while len(list(shards.glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+    while len(list(shards.glob("????????"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert 3 <= len(list(shards.glob("*.parquet"))) < 40
+    assert 3 <= len(list(shards.glob("????????"))) < 41
     STAGE.run(config, StageContext(many.inputs, many.output, Runtime(device="cpu", threads=1)))
     undisturbed = StageContext(
         many.inputs, tmp_path / "undisturbed", Runtime(device="cpu", threads=1)

@@ -1,0 +1,98 @@
+"""One shard of prompts: their completions, and why some have none."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.models.checkpoints import ModelSource
+from evals.models.samplers import SampledCompletion, SampleRequest, Unsampled, open_sampler
+from evals.models.samplers.rows import completion_row, request_for
+from schemas.stage import Runtime
+from schemas.tables import COMPLETIONS, REJECTS
+from stages.sample import SampleConfig
+from stages.shards.crew import Counts
+from stages.shards.results import Results
+from stages.shards.work_file import WorkFile
+
+if TYPE_CHECKING:
+    from evals.models.samplers import Sampler
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SampleJob:
+    """Everything that a worker needs to know; it can be sent to another machine."""
+
+    config: SampleConfig
+    policy: ModelSource
+    runtime: Runtime
+    work_file: Path
+
+    def open(self) -> "SampleWorker":
+        """Load the policy into its engine. Raises what `open_sampler` raises."""
+        return SampleWorker(self, open_sampler(self.config.sampler, self.policy, self.runtime))
+
+
+class SampleWorker:
+    """A loaded policy."""
+
+    def __init__(self, job: SampleJob, sampler: "Sampler") -> None:
+        self._config = job.config
+        self._sampler = sampler
+        self._work = WorkFile(job.work_file)
+        self._results = Results(job.work_file.parent, (COMPLETIONS, REJECTS))
+
+    def work(self, shard: int) -> Counts:
+        """Sample the prompts of one shard, and keep what came of them."""
+        prompts: list[Row] = self._work.read(shard).to_pylist()
+        wanted = [(prompt, index) for prompt in prompts for index in range(self._config.n)]
+        kept, dropped = self._sample(wanted)
+        counts = {
+            "prompts": len(prompts),
+            "completions": len(kept),
+            "rejects": len(dropped),
+            "finish_stop": sum(row["finish_reason"] == "stop" for row in kept),
+            "finish_length": sum(row["finish_reason"] == "length" for row in kept),
+            "completion_tokens": sum(row["num_tokens"] for row in kept),
+        }
+        self._results.write(shard, {COMPLETIONS.name: kept, REJECTS.name: dropped}, counts)
+        return counts
+
+    def close(self) -> None:
+        """Let go of the engine."""
+        self._sampler.close()
+
+    def _sample(self, wanted: Sequence[tuple[Row, int]]) -> tuple[list[Row], list[Row]]:
+        """Rows of the completions table and of the rejects table."""
+        settings = self._config.settings
+        requests = [request_for(prompt, index, self._config.seed) for prompt, index in wanted]
+        answers = self._sampler.sample(requests, settings)
+        kept, dropped = [], []
+        for (prompt, index), request, answer in zip(wanted, requests, answers, strict=True):
+            if isinstance(answer, SampledCompletion):
+                kept.append(completion_row(prompt, index, request, answer, self._sampler, settings))
+            else:
+                dropped.append(_reject_row(prompt, index, request, answer))
+        return kept, dropped
+
+
+def _reject_row(
+    prompt: Mapping[str, Any], index: int, request: SampleRequest, answer: Unsampled
+) -> Row:
+    raw = {
+        "prompt_id": prompt["prompt_id"],
+        "sample_index": index,
+        "seed": request.seed,
+        "prompt": prompt["prompt"],
+    }
+    return {
+        "table": "completions",
+        "reason": answer.reason,
+        "detail": answer.detail,
+        "file": prompt["file"],
+        "row": prompt["row"],
+        "raw": json.dumps(raw, ensure_ascii=False),
+    }

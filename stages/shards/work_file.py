@@ -1,0 +1,87 @@
+"""The rows to work on, one shard a row group: any shard can be read alone."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas.parquet import iter_batches
+from schemas.tables import Table
+
+
+class WorkFile:
+    """A Parquet file of the rows of a declared table, in shards numbered from 0."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, table: Table, shards: Iterable[pa.Table]) -> None:
+        """Write the shards, each as one row group; the file is there whole or not at all."""
+        temporary = self.path.with_name(self.path.name + ".writing")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(temporary, table.schema) as file:
+            for shard in shards:
+                file.write_table(shard, row_group_size=shard.num_rows)
+        os.replace(temporary, self.path)
+
+    def __len__(self) -> int:
+        """How many shards there are."""
+        return int(pq.read_metadata(self.path).num_row_groups)
+
+    def rows(self) -> int:
+        """How many rows all shards have."""
+        return int(pq.read_metadata(self.path).num_rows)
+
+    def remove(self) -> None:
+        """Delete the file: all of its shards are done."""
+        self.path.unlink(missing_ok=True)
+
+    def read(self, shard: int) -> pa.Table:
+        """The rows of one shard."""
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(shard)
+
+
+def in_shards(batches: Iterable[pa.Table], group: str, groups_per_shard: int) -> Iterator[pa.Table]:
+    """Cut a stream of rows into shards of `groups_per_shard` groups each, the last one smaller.
+
+    A group is a run of rows with one value of the column `group`; it is never torn, so at most one
+    shard and one batch are in memory.
+    """
+    rest: pa.Table | None = None
+    for batch in batches:
+        rows = batch if rest is None else pa.concat_tables([rest, batch])
+        starts = _starts(rows[group])
+        # The last group may go on in the next batch.
+        while len(starts) > groups_per_shard:
+            end = starts[groups_per_shard]
+            yield rows.slice(0, end)
+            rows = rows.slice(end)
+            starts = [start - end for start in starts[groups_per_shard:]]
+        rest = rows
+    if rest is not None and rest.num_rows:
+        yield rest
+
+
+def _starts(column: pa.ChunkedArray) -> list[int]:
+    values = column.to_pylist()
+    return [i for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
+
+
+def sorted_rows(
+    path: Path, table: Table, column: str, values: pa.ChunkedArray, rows_at_once: int = 50_000
+) -> Iterator[pa.Table]:
+    """The rows of a declared table that have one of `values` in `column`, sorted by it.
+
+    The file is read once for every `rows_at_once` values, so that memory does not grow with it;
+    rows of one value keep the order they have in the file.
+    """
+    values = values.take(pc.sort_indices(values))
+    for start in range(0, len(values), rows_at_once):
+        part = values.slice(start, rows_at_once)
+        found = [batch.filter(pc.is_in(batch[column], part)) for batch in iter_batches(path, table)]
+        rows = pa.concat_tables(found)
+        yield rows.take(pc.sort_indices(rows[column]))
