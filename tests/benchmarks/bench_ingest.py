@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 RESULT = Path(__file__).parent / "results" / "ingest.json"
 TABLES = ("prompts", "demonstrations", "comparisons")
-CONFIGURATIONS = ("floor", "ours", "datasets_1", "datasets_2")
+# The order of a round; what is quick is measured twice.
+ROUND = ("floor", "ours", "datasets_1", "floor", "ours", "datasets_2")
 ROWS = {"hh": 160_800, "ultrafeedback": 61_135}
 NAMES = {"hh": "hh{}.jsonl.gz", "ultrafeedback": "uf{}.parquet"}
 REAL = {
@@ -282,15 +283,15 @@ def measured(*command: str) -> tuple[float, float, float]:
 
 def measure(kind: str, folder: Path, times: list[int], rounds: int) -> Row:
     """All configurations in turns, and ours at several sizes."""
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in CONFIGURATIONS}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ROUND}
     path, columns = folder / NAMES[kind].format(1), folder / "columns"
     measured("run", "ours", kind, str(path), str(folder / "first"), str(columns))
     counts = json.loads((folder / "first" / "counts.json").read_text())
     columns.mkdir(exist_ok=True)
     prepare_floor(folder / "first", columns)
     for turn in range(rounds):
-        for name in CONFIGURATIONS:
-            output = folder / f"{name}-{turn}"
+        for place, name in enumerate(ROUND):
+            output = folder / f"{turn}-{place}-{name}"
             found[name].append(measured("run", name, kind, str(path), str(output), str(columns)))
             sys.stderr.write(f"{kind} {name}: {found[name][-1][0]:.2f} CPU-seconds\n")
     rss = {"1": min(run[2] for run in found["ours"])}
