@@ -40,7 +40,16 @@ def outcome_table(run_dir: Path, summary: Mapping[str, Any]) -> None:
         interval = f"{rate['ci_low']:.3f} to {rate['ci_high']:.3f}"
         table.add_row(label, f"{rate['value']:.3f}", interval, f"{rate['n']:,}")
     console.print(table)
+    for task, model, error in _failed(summary):
+        console.print(f"not measured: {task}, {model}: {error}", highlight=False, markup=False)
     console.print(f"\nReport: {run_dir / 'report' / 'index.html'}", highlight=False)
+
+
+def _failed(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Benchmarks that could not run to their end: task, model, and why in one line."""
+    for entry in summary.get("benchmarks", {}).get("tasks", []):
+        if entry.get("error"):
+            yield entry["task"], entry["model"], entry["error"]
 
 
 def _found(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

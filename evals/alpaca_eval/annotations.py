@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ PARQUET_COLUMNS = (
     "len_model",
     "baseline_shown_first",
 )
+_ROUNDING = 1e-9
+"""Sums of probabilities end this far outside of their range."""
+
 JSON_KEYS = ("instruction", "output_1", "output_2", "generator_2", "preference")
 
 
@@ -67,13 +70,22 @@ def annotations_of(path: Path, model: str | None) -> tuple[str, list[Annotation]
 def _read(path: Path, model: str | None) -> tuple[str, list[Annotation]]:
     if path.suffix == ".json":
         rows = _json_rows(path)
-        name = choose(path, "model", [str(row["generator_2"]) for row in rows], model)
-        mine = [row for row in rows if str(row["generator_2"]) == name]
-        return name, [_from_json(path, index, row) for index, row in enumerate(mine)]
+        name = choose(path, "model", _models(rows, model), model)
+        mine = [row for row in rows if name in (row["generator_2"], row.get("generator_1"))]
+        return name, [_of_model(name, path, index, row) for index, row in enumerate(mine)]
     table = read_columns(path, PARQUET_COLUMNS)
     name = choose(path, "model", table["model"].to_pylist(), model)
     rows = [row for row in table.to_pylist() if row["model"] == name]
     return name, [_from_parquet(path, row) for row in rows]
+
+
+def _models(rows: Sequence[Row], wanted: str | None) -> list[str]:
+    """Who is compared with the baseline; the one wanted where it stands first everywhere."""
+    second = [str(row["generator_2"]) for row in rows]
+    stands_first = any(row.get("generator_1") == wanted for row in rows)
+    if wanted is not None and wanted not in second and stands_first:
+        return [wanted]
+    return second
 
 
 def _json_rows(path: Path) -> list[Row]:
@@ -88,6 +100,22 @@ def _json_rows(path: Path) -> list[Row]:
         if wrong:
             raise DataError(f"{path}: row {index}: {wrong[0]} is not a text")
     return rows
+
+
+def _of_model(name: str, path: Path, index: int, row: Row) -> Annotation:
+    """The row with the model as the second of both, wherever it stands."""
+    found = _from_json(path, index, row)
+    if row["generator_2"] == name:
+        return found
+    return replace(
+        found,
+        preference=None if found.preference is None else 3 - found.preference,
+        order=Order.AB if found.order is Order.BA else Order.BA,
+        len_model=found.len_baseline,
+        len_baseline=found.len_model,
+        output_model=found.output_baseline,
+        output_baseline=found.output_model,
+    )
 
 
 def _from_json(path: Path, index: int, row: Row) -> Annotation:
@@ -131,9 +159,12 @@ def _preference(path: Path, index: int, value: Any) -> float | None:
         raise DataError(f"{path}: row {index}: preference is {value!r}, not a number")
     if math.isnan(value):
         return None
-    if value != 0 and not 1 <= value <= 2:
+    if value == 0:
+        return 1.5
+    inside = min(2.0, max(1.0, float(value)))
+    if abs(inside - value) > _ROUNDING:
         raise DataError(f"{path}: row {index}: preference is {value}, must be 0 or in [1, 2]")
-    return 1.5 if value == 0 else float(value)
+    return inside
 
 
 def _refuse_repeats(annotations: Sequence[Annotation], path: Path) -> None:

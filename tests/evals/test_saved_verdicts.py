@@ -187,3 +187,35 @@ def test_difficulties_must_be_there_for_every_instruction(tmp_path: Path) -> Non
         read_judged(path, calibration=tmp_path)
     with pytest.raises(ConfigError, match="not in the file"):
         read_judged(path, model="other")
+
+
+def test_a_model_may_stand_on_either_side(tmp_path: Path) -> None:
+    rows = [annotation(i, p) | {"generator_1": "base"} for i, p in enumerate(preferences())]
+    exchanged = [
+        row
+        | {"generator_1": "m", "generator_2": "base", "preference": 3 - row["preference"]}
+        | {"output_1": row["output_2"], "output_2": row["output_1"]}
+        for row in rows
+    ]
+    as_published = read_judged(save(tmp_path / "a.json", rows), model="m")
+    for name, mixed in (("b", exchanged), ("c", rows[:20] + exchanged[20:])):
+        found = read_judged(save(tmp_path / f"{name}.json", mixed), model="m")
+        assert found.policy_model == "m"
+        assert found.lengths == as_published.lengths
+        for one, other in zip(found.verdicts, as_published.verdicts, strict=True):
+            assert one["p_a"] == pytest.approx(other["p_a"])
+            assert one["prompt_id"] == other["prompt_id"]
+
+
+def test_a_baseline_measured_against_itself_is_read_once(tmp_path: Path) -> None:
+    rows = [annotation(i, 1.5, "base") | {"generator_1": "base"} for i in range(20)]
+    found = read_judged(save(tmp_path / "a.json", rows), model="base")
+    assert len(found.verdicts) == 20
+
+
+def test_rounding_outside_the_range_is_forgiven(tmp_path: Path) -> None:
+    rows = [annotation(0, 2.0000000000000004), annotation(1, 1 - 1e-12)]
+    found = read_judged(save(tmp_path / "a.json", rows))
+    assert [row["p_a"] for row in found.verdicts] == [1.0, 0.0]
+    with pytest.raises(DataError, match=r"row 0: preference is 2\.001"):
+        read_judged(save(tmp_path / "b.json", [annotation(0, 2.001)]))

@@ -22,7 +22,7 @@ from schemas.manifest import Manifest, Provenance
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PROMPTS, REJECTS, VERDICTS
-from stages.evaluate import STAGE, EvaluateConfig, flow, sampling
+from stages.evaluate import STAGE, EvaluateConfig, flow, others, sampling
 from stages.evaluate.models import contenders
 from tests.fixtures.samplers import Answer, ScriptedSampler
 from tests.fixtures.tiny_models import tiny_llama
@@ -493,3 +493,74 @@ def test_a_step_that_was_not_kept_names_those_that_were(world: World) -> None:
     both = EvaluateConfig(checkpoint_step=20, policy=ModelSource(path=str(world.root)))
     with pytest.raises(ConfigError, match=r"leave it out, or evaluate.policy"):
         contenders(both, world.context())
+
+
+@pytest.mark.parametrize(
+    ("judge", "named"),
+    [
+        ({"kind": "length"}, ""),
+        ({"kind": "llm", "model": {"path": "models/Qwen3-8B"}}, "Qwen3-8B"),
+        ({"kind": "llm", "model": None, "server": {"model": "gpt-4o"}}, "gpt-4o"),
+        (
+            {
+                "kind": "panel",
+                "members": [
+                    {"kind": "llm", "model": {"path": "a/gemma-3"}},
+                    {"kind": "length"},
+                    {"kind": "llm", "model": None, "server": {"model": "claude-x"}},
+                ],
+            },
+            "gemma-3, claude-x",
+        ),
+    ],
+)
+def test_the_models_behind_a_judge_are_named(
+    world: World, judge: dict[str, Any], named: str
+) -> None:
+    from stages.evaluate.models import judge_model_name
+
+    folder = world.root / "runs" / "judge"
+    folder.mkdir()
+    payload = {"config": {"judge": judge}}
+    manifest = Manifest(stage="judge", fingerprint="x", payload=payload, provenance=provenance())
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    assert judge_model_name(world.context()) == named
+
+
+def test_a_judge_below_its_floors_is_refused_before_any_work(world: World) -> None:
+    folder = world.root / "runs" / "judge"
+    folder.mkdir()
+    save_judge(folder, LengthJudge(), Runtime())
+    missed = ["agreement 0.512 [0.4, 0.6] on 80 held-out comparisons is below min_agreement 0.7"]
+    (folder / "card.json").write_text(json.dumps({"below_floors": missed}))
+    with pytest.raises(ConfigError, match=r"evaluate: .*agreement 0\.512"):
+        STAGE.run(TRUTH, world.context())
+    assert world.opened == []
+
+
+def test_further_models_are_compared_in_pairs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(others, "open_sampler", world.open_sampler)
+    base = world.root / "base_train"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="is a model of every evaluation"):
+        EvaluateConfig(compare_with={"policy": ModelSource(path="x")})
+    config = TRUTH.model_copy(update={"compare_with": {"again": ModelSource(path=str(base))}})
+    context = world.context()
+    STAGE.run(config, context)
+    truth = rates(context.output)["truth"]
+    found = {(d["first"], d["second"]): d for d in truth["differences"]}
+    assert set(found) == {("policy", "again"), ("policy", "baseline"), ("again", "baseline")}
+    # "again" says what the policy says: not different, and the baseline is worse than both.
+    assert found["policy", "again"]["difference"]["value"] == 0
+    assert found["policy", "again"]["verdict"] == "cannot tell"
+    against = found["policy", "baseline"]
+    assert against["difference"]["value"] == pytest.approx(truth["win_rate"] - 0.5)
+    assert against["p_holm"] == pytest.approx(min(1, 3 * against["p_value"]))
+    assert len(read_rows(context.output / "verdicts_again.parquet", VERDICTS)) == 48
+    assert (context.output / "completions_again.parquet").exists()
+    # The run's own verdicts are of the policy alone.
+    assert read_judged(context.output / "verdicts.parquet", judge="rule:food").policy_model == ""
+    assert win_rate_report(read_judged(context.output / "verdicts.parquet"))["n"] == 24
