@@ -84,6 +84,17 @@ def save_collected(
         save_checkpoint(plain, tokenizer, folder)
 
 
+def forget_failed_pass(model: "PreTrainedModel") -> None:
+    """Make a sharded model usable again after its forward pass has raised.
+
+    Layers that were in the middle of it would take part in no backward pass, without a word.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(model, FSDPModule):
+        model.reset_iter_state()
+
+
 def trainable_parameters(model: "PreTrainedModel") -> "dict[str, Parameter]":
     """Parameters by name; of a sharded model the shards, also where its root was left whole."""
     from torch.distributed.fsdp import FSDPModule
