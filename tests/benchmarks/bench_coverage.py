@@ -34,6 +34,7 @@ SIZES = (50, 100, 200, 400, 805)
 REPEATS = 1000
 CONTROLLED_MODELS = ("FuseChat-Gemma-2-9B-Instruct", "claude-2", "OpenHermes-2.5-Mistral-7B")
 CONTROLLED_REPEATS = 150
+SPREAD_REPEATS = 1200
 LONG_BOOTSTRAP = 4000
 ARENA_HARD_WEIGHTS = {"A>>B": (1.0, 3), "A>B": (1.0, 1), "A=B": (0.5, 1), "B>A": (0.0, 1)}
 ARENA_HARD_WEIGHTS["B>>A"] = (0.0, 3)
@@ -102,6 +103,35 @@ def length_controlled_coverage(samples: Populations, calibration: Calibration) -
             yield {"model": model, "n": n, "true_rate": truth} | _coverage(found, truth) | failed
 
 
+def length_controlled_spread(samples: Populations, calibration: Calibration) -> Iterator[Row]:
+    """The bootstrap's error against the spread of the rate over fresh draws, and its bias.
+
+    One fit per draw instead of a bootstrap: many more draws than coverage can afford, and so far
+    less noise in the answer.
+    """
+    for model in CONTROLLED_MODELS:
+        truth = length_controlled(samples[model], calibration, draws=2).win_rate
+        assert truth is not None
+        for n in (200, 805):
+            generator = np.random.default_rng([2, n])
+            fresh = [drawn(samples[model], n, generator) for _ in range(SPREAD_REPEATS)]
+            fits = [length_controlled(one, calibration, draws=2).win_rate for one in fresh]
+            rates = np.array([rate for rate in fits if rate is not None])
+            errors = [length_controlled(one, calibration).standard_error for one in fresh[:25]]
+            spread = float(rates.std(ddof=1))
+            intervals = [wilson_effective(rate, spread, n) for rate in rates.tolist()]
+            yield {
+                "model": model,
+                "n": n,
+                "true_rate": truth,
+                "draws": len(rates),
+                "spread": spread,
+                "error_by_spread": mean([e for e in errors if e is not None]) / spread,
+                "bias_by_spread": (float(rates.mean()) - truth) / spread,
+                "coverage_at_the_spread": _coverage(intervals, truth)["coverage"],
+            }
+
+
 def _coverage(found: list[tuple[float, float]], truth: float) -> Row:
     inside = sum(low <= truth <= high for low, high in found)
     coverage = inside / len(found)
@@ -159,6 +189,13 @@ def verdicts(result: dict[str, list[Row]]) -> dict[str, bool]:
             for r in result["length_controlled"]
             if r["n"] == 805
         ),
+        "length_controlled_error_within_5_percent_of_the_spread_and_unbiased_at_805_prompts": all(
+            abs(r["error_by_spread"] - 1) <= 0.05
+            and abs(r["bias_by_spread"]) <= 0.1
+            and 0.93 <= r["coverage_at_the_spread"] <= 0.97
+            for r in result["length_controlled_spread"]
+            if r["n"] == 805
+        ),
         "bootstrap_error_within_15_percent": all(
             abs(r["ratio"] - 1) <= 0.15 for r in result["bootstrap"]
         ),
@@ -187,6 +224,7 @@ def main() -> int:
     result = {
         "win_rate": list(win_rate_coverage(samples)),
         "length_controlled": list(length_controlled_coverage(samples, calibration)),
+        "length_controlled_spread": list(length_controlled_spread(samples, calibration)),
         "bootstrap": list(bootstrap_errors(samples, calibration)),
         "clustering": list(clustering()),
     }
