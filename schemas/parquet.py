@@ -138,7 +138,8 @@ class TableWriter:
     """Writes a declared table piece by piece, in bounded memory; it is there whole or not at all.
 
     The bytes depend on the rows alone, not on how they are cut into pieces. The file's metadata
-    carries the table's name, schema version and `counts`, which may be set until the end. Keys
+    carries the table's name, schema version and `counts`, which may be set until the end (in
+    `pyarrow.parquet.ParquetFile(path).metadata.metadata`). Keys
     are not checked: that takes all rows at once (`write_table`).
     """
 
@@ -149,14 +150,16 @@ class TableWriter:
         self._temporary = path.with_name(path.name + ".writing")
         self._held: list[pa.Table] = []
         self._held_rows = 0
+        self._finished = False
         path.parent.mkdir(parents=True, exist_ok=True)
-        metadata = {
-            "prefline.table": table.name,
-            "prefline.schema_version": str(SCHEMA_VERSION),
-        }
         self._writer = pq.ParquetWriter(
             self._temporary,
-            table.schema.with_metadata(metadata),
+            table.schema.with_metadata(
+                {
+                    "prefline.table": table.name,
+                    "prefline.schema_version": str(SCHEMA_VERSION),
+                }
+            ),
             compression="zstd",
             compression_level=1,
             use_dictionary=[leaf for leaf in _leaves(table.schema) if _repeats(leaf)],
@@ -182,16 +185,20 @@ class TableWriter:
     ) -> None:
         try:
             if error is None:
-                while self._held_rows:
-                    self._write_group()
-                counts = json.dumps(dict(self.counts), sort_keys=True)
-                self._writer.add_key_value_metadata({"prefline.counts": counts})
+                self._finish()
         finally:
             self._writer.close()
-        if error is None:
+            if not self._finished:
+                self._temporary.unlink()
+        if self._finished:
             os.replace(self._temporary, self._path)
-        else:
-            self._temporary.unlink()
+
+    def _finish(self) -> None:
+        while self._held_rows:
+            self._write_group()
+        counts = json.dumps(dict(self.counts), sort_keys=True)
+        self._writer.add_key_value_metadata({"prefline.counts": counts})
+        self._finished = True
 
     def _write_group(self) -> None:
         held = pa.concat_tables(self._held)

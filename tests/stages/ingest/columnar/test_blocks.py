@@ -1,0 +1,50 @@
+"""Blocks are whole lines, whatever their size and packing."""
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.errors import DataError
+from stages.ingest.columnar.blocks import line_blocks
+
+LINES = [b"", b"a", b"\xef\xbb\xbfx", b"long " * 50, b"\r", b"\xff"]
+
+
+def packed(data: bytes, name: str) -> bytes:
+    if name.endswith(".gz"):
+        return gzip.compress(data)
+    return bytes(pa.compress(data, "zstd", asbytes=True)) if name.endswith(".zst") else data
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    lines=st.lists(st.sampled_from(LINES), min_size=1, max_size=20),
+    size=st.integers(1, 400),
+    ended=st.booleans(),
+    name=st.sampled_from(["x.jsonl", "x.jsonl.gz", "x.jsonl.zst"]),
+)
+def test_blocks_joined_are_the_file(
+    tmp_path: Path, lines: list[bytes], size: int, ended: bool, name: str
+) -> None:
+    data = b"\n".join(lines) + (b"\n" if ended else b"x")
+    (tmp_path / name).write_bytes(packed(b"\xef\xbb\xbf" + data, name))
+    blocks = list(line_blocks(tmp_path / name, name, size))
+    assert b"".join(block.data for block in blocks) == data + (b"" if ended else b"\n")
+    row = 0
+    for block in blocks:
+        assert block.first_row == row
+        assert block.data.endswith(b"\n")
+        row += block.data.count(b"\n")
+
+
+@pytest.mark.parametrize("name", ["x.jsonl.gz", "x.jsonl.zst"])
+def test_every_cut_of_a_packed_file_is_noticed(tmp_path: Path, name: str) -> None:
+    whole = packed(b"".join(b'{"a": %d}\n' % i for i in range(300)), name)
+    for size in range(1, len(whole), 7):
+        (tmp_path / name).write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"x\.jsonl\.\w+: .*fetch"):
+            list(line_blocks(tmp_path / name, name))
