@@ -174,6 +174,29 @@ def test_a_preference_model_learns_in_both_orders(tmp_path: Path, start: Path) -
     assert losses[-1] < 2 < 5 < losses[0]
 
 
+def test_no_held_out_prompt_is_trained_on(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.judge.training import PreferenceModelTraining
+
+    trained: list[str] = []
+
+    def remember(self: object, train: Sequence[Any], held_out: Sequence[Any]) -> None:
+        trained.extend(example.key for example in train)
+        raise InterruptedError
+
+    monkeypatch.setattr(PreferenceModelTraining, "run", remember)
+    ingest = ingested(tmp_path / "ingest", [*TRAIN, labelled("t", "x", "y", "Tie")], TEST)
+    context = context_of(tmp_path, ingest=ingest, sft=start)
+    with pytest.raises(InterruptedError):
+        STAGE.run(config_of(judge={"kind": "preference_model"}, training=TRAINING), context)
+    orders = {key.rpartition(":")[2] for key in trained}
+    comparisons = {key.rpartition(":")[0] for key in trained}
+    assert orders == {"ab", "ba"}
+    assert len(trained) == 2 * len(comparisons) == 26
+    assert not comparisons & {unit.comparison.comparison_id for unit in TEST}
+
+
 def test_a_killed_stage_does_not_train_again(tmp_path: Path, start: Path) -> None:
     ingest = ingested(tmp_path / "ingest", TRAIN, TEST)
     config = config_of(
