@@ -1,8 +1,8 @@
 """The way of a pair back to the raw file: pair, verdicts, completions, prompt, line."""
 
-import gzip
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +124,10 @@ def _raw(row: Mapping[str, Any]) -> str | None:
         return None
     if path.suffix == ".parquet":
         return str(pq.read_table(path).slice(row["row"], 1).to_pylist()[0])
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", errors="backslashreplace") as file:
-        for number, line in enumerate(file):
-            if number == row["row"]:
-                return line.rstrip("\n")
-    return None
+    from stages.ingest.raw_rows import read_jsonl
+
+    found = next(islice(read_jsonl(path, row["file"]), row["row"], None), None)
+    return None if found is None else found.raw
 
 
 def _short(value: Any) -> str:

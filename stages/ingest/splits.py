@@ -1,4 +1,10 @@
-"""Which prompts are held out."""
+"""Which prompts are held out.
+
+By the prompt's hash, so that rows may be added, removed or reordered and nobody moves. For the same
+reason no source can be given its exact share: each gets the share in expectation, with a standard
+error of sqrt(share (1 - share) / prompts). An exact share per source would have to move prompts
+whenever rows are added.
+"""
 
 import re
 from pathlib import PurePath

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+PROMPT_FIELDS = ("prompt", "messages", "conversation", "instruction")
+"""Where prompts stand: ours and TRL's, chat data sets', chat logs', instruction data sets'."""
+
+
 class _OwnFiles(FileDataset):
     content: Literal["comparisons", "demonstrations", "prompts"] = Field(
         "comparisons",
@@ -51,7 +55,7 @@ class _OwnFiles(FileDataset):
             ("completion_a", "completion_b", "label"),
         ),
         "demonstrations": (("prompt", "completion"),),
-        "prompts": (("prompt",),),
+        "prompts": tuple((name,) for name in PROMPT_FIELDS),
     }
 
     flat_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
@@ -145,10 +149,15 @@ def parse_demonstration(row: Mapping[str, Any]) -> DemonstrationExample:
 
 
 def parse_prompt(row: Mapping[str, Any]) -> PromptExample:
-    """A prompt alone. Raises RowError."""
-    return PromptExample(
-        _prompt(row), optional_text(row, "category"), optional_text(row, "language")
-    )
+    """A prompt alone, by whichever of PROMPT_FIELDS the row has first; answers at the end of a
+    conversation are left out. Raises RowError.
+    """
+    name = next((name for name in PROMPT_FIELDS if row.get(name) is not None), "prompt")
+    prompt = _turns(row, name, "user")
+    while prompt and prompt[-1]["role"] == "assistant":
+        prompt = prompt[:-1]
+    check_prompt(prompt)
+    return PromptExample(prompt, optional_text(row, "category"), optional_text(row, "language"))
 
 
 Turns = list[Message]

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import DataError
+from schemas.errors import BackendError, DataError
 from stages.ingest import STAGE, IngestConfig
+from stages.ingest.datasets.preferences import parse_prompt
 from stages.ingest.datasets.ultrafeedback import UltraFeedbackDataset
 from stages.ingest.examples import RowError
 from tests.fixtures.ingest import Ingest
@@ -116,3 +117,93 @@ def test_several_turns_are_one_prompt() -> None:
 def test_truthful_qa_is_kept_on_demand() -> None:
     row = UF | {"source": "truthful_qa"}
     assert UltraFeedbackDataset(path="x", truthful_qa="keep").parse(row).category == "truthful_qa"
+
+
+@pytest.fixture
+def offline_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of a hub: `datasets` reads a local copy in the same layout as it is."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path
+
+
+def test_hub_folders_are_read_through_datasets(
+    ingest: Ingest, hh_folder: Path, offline_hub: Path
+) -> None:
+    hub = {"kind": "hh", "hub_id": str(hh_folder), "hub_revision": "0" * 40}
+    part = {"hub_folder": "helpful-base", "hub_split": "test", "keep_source_split": True}
+    rows = ingest({**hub, **part}).table("comparisons")
+    assert [r["prompt"][0]["content"] for r in rows] == [f"helpful-base test {i}" for i in range(2)]
+    assert {r["split"] for r in rows} == {"test"}
+    assert {r["file"] for r in rows} == {f"hub:{hh_folder}@{'0' * 40}/helpful-base/test"}
+
+
+def test_hub_configurations_are_read_through_datasets(
+    ingest: Ingest, jsonl: Any, offline_hub: Path
+) -> None:
+    """HelpSteer3's layout: a folder per configuration, named in the README, feedback or none."""
+    row = {
+        "domain": "code",
+        "language": "python",
+        "context": turns("Hi"),
+        "response1": "a",
+        "response2": "b",
+        "overall_preference": -2,
+    }
+    said = {"score": -2, "reasoning": "r", "feedback1": "f", "feedback2": "g"}
+    folder = offline_hub / "HelpSteer3"
+    (folder / "preference").mkdir(parents=True)
+    for split in ("train", "validation"):
+        full = {**row, "context": turns(split), "individual_preference": [said]}
+        data = json.dumps(full).encode() + b"\n"
+        (folder / "preference" / f"{split}.jsonl.gz").write_bytes(gzip.compress(data))
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: preference\n  default: true\n  data_files:\n"
+        "  - split: train\n    path: preference/train.jsonl.gz\n"
+        "  - split: validation\n    path: preference/validation.jsonl.gz\n---\n"
+    )
+    hub = {"kind": "helpsteer3", "hub_id": str(folder), "hub_subset": "preference"}
+    splits = ({"hub_split": s, "keep_source_split": True} for s in ("train", "validation"))
+    rows = ingest(*({**hub, **split} for split in splits)).table("comparisons")
+    found = [(r["prompt"][0]["content"], r["split"], r["strength"]) for r in rows]
+    assert found == [("train", "train", 2.0), ("validation", "test", 2.0)]
+    assert rows[0]["annotations"][0]["reason"] == "r"
+
+
+def test_a_hub_split_that_is_not_there_is_named(
+    ingest: Ingest, hh_folder: Path, offline_hub: Path
+) -> None:
+    hub = {"kind": "hh", "hub_id": str(hh_folder), "hub_folder": "helpful-base"}
+    with pytest.raises(BackendError, match=r"helpful-base/dev: cannot be loaded.*check the name"):
+        ingest({**hub, "hub_split": "dev"})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Hi"},
+        {"prompt": turns("Hi"), "chosen": "x"},
+        {"messages": turns("Hi", "an answer")},
+        {"conversation": turns("Hi"), "model": "m", "instruction": "not this"},
+        {"instruction": "Hi", "output": "an answer", "prompt": None},
+    ],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_prompts_alone_come_in_many_shapes(
+    ingest: Ingest, tmp_path: Path, row: dict[str, Any], kind: str
+) -> None:
+    path = tmp_path / "prompts.data"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    else:
+        path.write_text(json.dumps(row) + "\n")
+    result = ingest({"kind": kind, "path": str(path), "content": "prompts"})
+    assert [r["prompt"] for r in result.table("prompts")] == [[{"role": "user", "content": "Hi"}]]
+
+
+def test_a_conversation_without_a_question_is_no_prompt() -> None:
+    with pytest.raises(RowError, match="empty_prompt"):
+        parse_prompt({"messages": [{"role": "assistant", "content": "Hello"}]})
+    with pytest.raises(RowError, match="missing_field"):
+        parse_prompt({"question": "Hi"})
