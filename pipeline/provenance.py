@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from pipeline.ranks import on_several_ranks
 from schemas.manifest import Provenance
 
 _PACKAGES = (
@@ -95,6 +96,8 @@ def _hardware() -> dict[str, str | int]:
     if torch is not None and torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name(0)
         facts["gpus"] = torch.cuda.device_count()
+    if on_several_ranks():
+        facts["ranks"] = int(os.environ["WORLD_SIZE"])
     return facts
 
 

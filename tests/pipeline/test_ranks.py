@@ -72,6 +72,8 @@ def test_two_nodes_train_one_judge(run_dir: Path, tmp_path: Path) -> None:
     assert said.count("judge: done") == 1  # by rank 0, on whichever node that is
     own = on(alone, "judge", *settings, "judge.training.batch_size=8")
     assert prefline(*own).returncode == 0
+    manifest = json.loads((run_dir / "judge" / "manifest.json").read_text())
+    assert manifest["provenance"]["hardware"]["ranks"] == 2
     assert losses(run_dir / "judge") == pytest.approx(losses(alone / "judge"), abs=1e-5)
     assert (run_dir / "judge" / "model" / "model.safetensors").exists()
 
