@@ -30,6 +30,18 @@ def stage_lock(run_dir: Path, stage: str) -> Iterator[None]:
         yield
 
 
+def is_held(run_dir: Path, stage: str) -> bool:
+    """Whether a process is at work on a stage at this moment."""
+    try:
+        with (run_dir / ".locks" / stage).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextmanager
 def _lock(run_dir: Path, name: str, mode: int) -> Iterator[None]:
     folder = run_dir / ".locks"

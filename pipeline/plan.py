@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pipeline.rounds import stages_of
 from pipeline.runs import Run, StageStatus, State
+from pipeline.watching import duration
 from schemas.manifest import Manifest
 from schemas.stage import Stage
 from schemas.work import Work
@@ -172,11 +173,3 @@ def _total(planned: Sequence[Planned], total: Mapping[str, Any]) -> str:
     if unknown:
         said += f", and {unknown} of them for a time that nothing in this run tells yet"
     return f"{said}; {total['tokens']:,} tokens at most."
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -6,14 +6,14 @@ A manifest that exists means the stage is finished.
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from pipeline.chain import BY_NAME, STAGES
 from pipeline.fingerprint import continuation_of, differences, fingerprint, payload_of
-from pipeline.locks import stage_lock
+from pipeline.locks import is_held, stage_lock
 from pipeline.provenance import Stopwatch
 from pipeline.publishing import (
     close_partial,
@@ -26,6 +26,7 @@ from pipeline.publishing import (
     write_synced,
 )
 from pipeline.recipe import Recipe
+from pipeline.watching import WatchedProgress, how_far
 from schemas.errors import ConfigError, DataError, MissingInputError, StaleInputError
 from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
 from schemas.stage import RESUME_FOLDER, Config, Progress, Stage, StageContext
@@ -46,6 +47,7 @@ class State(StrEnum):
     STALE = "stale"
     MISSING = "missing"
     PARTIAL = "interrupted"
+    RUNNING = "running"
     DAMAGED = "damaged"
     SKIPPED = "not in the recipe"
 
@@ -155,6 +157,19 @@ class Run:
         return own | dict(self._links.get(stage.name, {}))
 
     def _status(self, stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
+        found = self._standing(stage, above)
+        if found.state in (State.FRESH, State.SKIPPED):
+            return found
+        if is_held(self.directory, stage.name):
+            return replace(found, state=State.RUNNING, why=how_far(self._progress_file(stage)))
+        if found.state is State.PARTIAL:
+            return replace(found, why=how_far(self._progress_file(stage)))
+        return found
+
+    def _progress_file(self, stage: Stage[Any]) -> Path:
+        return self.directory / ".progress" / f"{stage.name}.json"
+
+    def _standing(self, stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
         directory = self.directory / stage.name
         config = self.recipe.stages.get(stage.name)
         manifest = read_manifest(directory)
@@ -220,7 +235,8 @@ class Run:
             progress.note(f"{stage.name}: continuing where it was interrupted, or had ended")
         elif left:
             progress.note(f"{stage.name}: what an interrupted run left has other settings")
-        recorder = _Recorder(progress)
+        watched = WatchedProgress(progress, self._progress_file(stage))
+        recorder = _Recorder(watched)
         context = StageContext(
             inputs={
                 name: link.directory
@@ -246,6 +262,7 @@ class Run:
         )
         write_synced(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
         publish(partial, self.directory / stage.name)
+        watched.forget()
         return manifest
 
     def _open(self, stage: Stage[Any], partial: Path, payload: Mapping[str, Any]) -> bool:
@@ -284,6 +301,11 @@ class Run:
                 continue
             if status.state in (State.MISSING, State.PARTIAL):
                 raise MissingInputError(f"{directory}: not made yet; run `{command}`")
+            if status.state is State.RUNNING:
+                raise MissingInputError(
+                    f"{directory}: another process is at work on it; wait for it"
+                    f"{f' ({status.why})' if status.why else ''}"
+                )
             if status.state is State.DAMAGED:
                 raise DataError(f"{directory}: {status.why}; run `{command}` to make it again")
             if status.state is State.STALE:

@@ -15,6 +15,7 @@ _STYLES = {
     State.FRESH: "green",
     State.STALE: "yellow",
     State.PARTIAL: "yellow",
+    State.RUNNING: "cyan",
     State.DAMAGED: "red",
     State.MISSING: "dim",
     State.SKIPPED: "dim",

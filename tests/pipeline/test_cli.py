@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,11 @@ def test_shipped_recipe_goes_by_its_name(tmp_path: Path) -> None:
 # Signals
 
 
+def states(run_dir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(prefline(*on(run_dir, "status"), "--json").stdout)
+    return found
+
+
 def test_sample_killed_and_run_again_gives_the_same_tables(run_dir: Path, finished: Path) -> None:
     forget_from(run_dir, "sample")
     shards = run_dir / "sample.partial" / "shards"
@@ -156,6 +162,17 @@ def test_sample_killed_and_run_again_gives_the_same_tables(run_dir: Path, finish
     done = prefline(*on(run_dir, "sample"))
     assert "sample: continuing where it was interrupted" in done.stderr
     assert hashes(run_dir / "sample") == hashes(finished / "sample")
+
+
+def test_status_says_how_far_an_interrupted_stage_came(run_dir: Path) -> None:
+    forget_from(run_dir, "sample")
+    shards = run_dir / "sample.partial" / "shards"
+    interrupt(on(run_dir, "sample"), lambda: any(shards.glob("[0-9]" * 8)), signal.SIGINT)
+    found = states(run_dir)["sample"]
+    assert found["state"] == "interrupted"
+    assert re.match(r"sampling: \d+/64 completions", found["why"])
+    assert prefline(*on(run_dir, "sample")).returncode == 0
+    assert states(run_dir)["sample"]["state"] == "fresh"
 
 
 def test_label_killed_and_run_again_gives_the_same_tables(run_dir: Path, finished: Path) -> None:
@@ -209,6 +226,7 @@ def test_second_process_is_told_and_touches_nothing(run_dir: Path) -> None:
         while not any(shards.glob("[0-9]" * 8)) and process.poll() is None:
             time.sleep(0.0005)
         process.send_signal(signal.SIGSTOP)
+        assert states(run_dir)["sample"]["state"] == "running"
         before = hashes(run_dir, "*.*")
         seen = [refusal(prefline(*on(run_dir, stage))) for stage in ("sample", "run")]
         assert hashes(run_dir, "*.*") == before
