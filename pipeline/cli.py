@@ -23,6 +23,7 @@ from pipeline.recipe import Recipe, load_recipe
 from pipeline.rounds import held_out, pick_round, rounds_of, stages_of
 from pipeline.runs import Outcome, Run
 from pipeline.settings_help import settings_help
+from pipeline.show_command import show
 from pipeline.stats_command import stats
 from pipeline.win_rate_command import win_rate
 from schemas.errors import ConfigError, PipelineError
@@ -282,27 +283,7 @@ def validate(
         typer.echo(f"hardware: {loaded.hardware}")
 
 
-@app.command(rich_help_panel="Data")
-def show(
-    table: Annotated[
-        str, typer.Argument(help="A table's name, as stage/table or table, or a Parquet file.")
-    ],
-    run_dir: ExistingRunOption = Path("runs/food"),
-    row: Annotated[int, typer.Option(help="Which row, from 0; negative counts from the end.")] = 0,
-    row_id: Annotated[
-        str | None, typer.Option("--id", help="The row whose id begins like this.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one row of any table: the conversation, labels, scores and where it came from."""
-    from pipeline.show import find_table, pick_row, show_row
-
-    path = find_table(table, run_dir)
-    chosen, position, count = pick_row(path, row, row_id)
-    if as_json:
-        typer.echo(json.dumps(chosen, ensure_ascii=False))
-    else:
-        show_row(chosen, f"{path} row {position} of {count}")
+app.command(rich_help_panel="Data")(show)
 
 
 @app.command(rich_help_panel="Data")
