@@ -43,7 +43,7 @@ class JudgeServerRuntime(Config):
     cache: str | None = Field(
         None,
         description="folder of answers, on a local disk; runs that name the same one share them; "
-        "null takes judge-answers/ in the run directory",
+        "null takes judge-answers/ in the run directory, or ~/.cache/prefline outside of runs",
     )
 
 

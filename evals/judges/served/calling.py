@@ -16,6 +16,9 @@ from schemas.errors import BackendError
 from schemas.ids import content_id, seed_from
 from schemas.stage import JudgeServerRuntime
 
+FIRST_CALLS = 4
+"""Calls in flight before anything is known of the server."""
+
 _FIRST_BACKOFF_SECONDS = 0.5
 _LONGEST_BACKOFF_SECONDS = 20.0
 _CHARACTERS_PER_TOKEN = 2.5  # of a costly text; only for what a call may cost at most
@@ -31,11 +34,13 @@ class Caller:
         answers: Answers,
         meter: Meter,
         runtime: JudgeServerRuntime,
+        start: int = FIRST_CALLS,
     ) -> None:
-        """`judge` is the fingerprint that answers are counted under."""
+        """`judge` is the fingerprint that answers are counted under, `start` the first limit."""
         self.counts: Counter[str] = Counter()
         self.models: set[str] = set()
-        self.limit = AdaptiveLimit(runtime.concurrency, lambda: asyncio.get_running_loop().time())
+        clock = asyncio.get_running_loop().time
+        self.limit = AdaptiveLimit(runtime.concurrency, clock, start)
         self._judge = judge
         self._transport = transport
         self._answers = answers

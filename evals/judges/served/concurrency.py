@@ -13,8 +13,8 @@ class AdaptiveLimit:
     under way when it was cut do not cut it again.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float], start: int = 4) -> None:
-        """`clock` gives seconds; `most` bounds the limit."""
+    def __init__(self, most: int, clock: Callable[[], float], start: int) -> None:
+        """`clock` gives seconds; the limit begins at `start`, and is `most` at most."""
         self.in_flight = 0
         self.limit = float(min(start, most))
         self.peak = 0

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from evals.judges.served.answers import Tokens
+from evals.judges.served.calling import FIRST_CALLS
 from evals.judges.served.session import Question, Session
 from evals.judges.served.spending import cost
 from schemas.labels import Comparison, Verdict
@@ -30,17 +31,23 @@ class ServedJudge:
         self.usage: Mapping[str, float] = {}
         self.warnings: Sequence[str] = ()
         self._runtime = runtime
-        self._session = lambda: Session(question, fingerprint, key, cache, runtime)
+        self._session = lambda: Session(
+            question,
+            fingerprint,
+            key,
+            cache,
+            runtime,
+            # What the server could take in the last stream, it can take in this one.
+            int(self.usage.get("in_flight_limit", FIRST_CALLS)),
+        )
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
         """One verdict per comparison, in order. Raises what `stream` raises."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            found = dict(self.stream(comparisons))
-        else:  # an event loop cannot run inside another
+        if _inside_an_event_loop():  # which cannot run another
             with ThreadPoolExecutor(1) as thread:
                 found = thread.submit(lambda: dict(self.stream(comparisons))).result()
+        else:
+            found = dict(self.stream(comparisons))
         return [found[number] for number in range(len(comparisons))]
 
     def stream(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[int, Verdict]]:
@@ -70,6 +77,14 @@ class ServedJudge:
 
     def _note(self, session: Session) -> None:
         self.usage, self.warnings = session.usage(), session.warnings()
+
+
+def _inside_an_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _opened(make: Callable[[], Session]) -> Session:

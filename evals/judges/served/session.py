@@ -48,15 +48,26 @@ class Session:
         key: str | None,
         cache: Path,
         runtime: JudgeServerRuntime,
+        start: int,
     ) -> None:
-        """Raises ConfigError where the settings or the folder of answers cannot work."""
+        """`start` is how many calls may be in flight at first.
+
+        Raises:
+            ConfigError: the settings or the folder of answers cannot work.
+        """
         self._question = question
         self._fingerprint = fingerprint
         self._runtime = runtime
-        self._answers = Answers(cache)
-        self._meter = Meter(runtime, self._answers.tokens_of(fingerprint))
         self._transport = Transport(question.server.base_url, key, runtime)
-        self._caller = Caller(fingerprint, self._transport, self._answers, self._meter, runtime)
+        self._answers = Answers(cache)
+        try:
+            self._meter = Meter(runtime, self._answers.tokens_of(fingerprint))
+        except BaseException:
+            self._answers.close()
+            raise
+        self._caller = Caller(
+            fingerprint, self._transport, self._answers, self._meter, runtime, start
+        )
         self._ability = Ability(False)
         self._tasks: dict[asyncio.Task[Verdict], int] = {}
         self._stopped: Exception | None = None

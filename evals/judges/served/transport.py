@@ -55,7 +55,9 @@ class Transport:
         self._client = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(runtime.timeout_seconds, pool=None),
-            limits=httpx.Limits(max_connections=runtime.concurrency),
+            limits=httpx.Limits(
+                max_connections=runtime.concurrency, max_keepalive_connections=runtime.concurrency
+            ),
             trust_env=httpx.URL(base_url).host not in _LOOPBACK,
         )
 
@@ -126,7 +128,8 @@ class Transport:
             wait = _wait_seconds(headers)
             raise CallFailed(reason, f"status {status} {message}".strip(), True, True, wait)
         if "content_filter" in code or "content_policy" in code:
-            return Reply(content="", refusal=message or "content_filter")
+            said = message or "content_filter"
+            return Reply(content="", refusal=said, prompt_tokens=0, completion_tokens=0)
         raise CallFailed(_bad_request(message, code, status), message, again=False)
 
     def _message(self, content: bytes) -> tuple[str, str]:

@@ -189,6 +189,19 @@ def test_a_killed_run_loses_at_most_the_calls_in_flight(
     assert hashes(other / "judge") == hashes(run / "judge")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(
+    server: ChaosServer, run: Path, recipe: Path, number: int
+) -> None:
+    server.delay_seconds = 0.05
+    arguments = on(run, "judge", recipe=recipe)
+    done = interrupt(arguments, lambda: server.total_answered() >= 30, number)
+    assert "interrupted; nothing is lost" in refusal(done)
+    server.delay_seconds = 0
+    assert prefline(*arguments).returncode == 0
+    assert sum(n - 1 for n in server.answered.values()) <= 8
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
