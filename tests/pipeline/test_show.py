@@ -14,6 +14,7 @@ from pipeline.show_raw import read_raw
 from schemas.errors import ConfigError, DataError
 from schemas.parquet import write_table
 from schemas.tables import COMPARISONS
+from tests.fixtures.command_line import prefline
 
 Printed = pytest.CaptureFixture[str]
 
@@ -161,3 +162,11 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DataError, match="empty"):
         read_raw(str(tmp_path / "empty.jsonl"), 0, None)
+
+
+def test_the_command_line_shows_raw_files(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(UF) + "\n")
+    done = prefline("show", path, "--kind", "ultrafeedback", "--json")
+    assert json.loads(done.stdout)["kind"] == "ultrafeedback"
+    assert "preferred" in prefline("show", "--help").stdout
