@@ -4,16 +4,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evals.judges import JUDGE_FILE
-from evals.measures import paired_difference
 from schemas.errors import PipelineError
 from schemas.labels import Messages
 from schemas.parquet import write_table
 from schemas.tables import COMPLETIONS
+from stages.evaluate.benchmark_entries import paired_entries, task_entries
 from stages.evaluate.models import Contender, Role, reference
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 Asked = Literal["completions", "log_probabilities", "judge"]
 Answers = Literal["policy", "baseline", "judge"]
 """Who answers a task: one of the two models, or the judge, who does it once."""
-
-_NO_NUMBERS = ("scorer", "metric", "value", "standard_error", "ci_low", "ci_high")
 
 
 class Benchmarks:
@@ -165,7 +163,7 @@ class Benchmarks:
         runs = {(a, t): self._result(a, t) for t in self._config.tasks for a in _answering(t)}
         fingerprints: dict[str, str] = {role: c.fingerprint for role, c in contenders.items()}
         entries = {
-            (answers, task): list(self._entries(answers, fingerprints.get(answers), task, run))
+            (answers, task): self._entries(answers, fingerprints.get(answers), task, run)
             for (answers, task), run in runs.items()
         }
         for (answers, task), found in entries.items():
@@ -191,21 +189,11 @@ class Benchmarks:
 
     def _entries(
         self, answers: Answers, fingerprint: str | None, task: str, run: "BenchmarkRun"
-    ) -> Iterator[dict[str, Any]]:
+    ) -> list[dict[str, Any]]:
         log = self._log(answers, task)
+        where = str(log.relative_to(self._context.output)) if log.exists() else None
         about = {"task": task, "model": answers}
-        rest = {
-            "n_truncated": run.n_truncated,
-            "fingerprint": fingerprint,
-            "log": str(log.relative_to(self._context.output)) if log.exists() else None,
-            "error": run.error,
-        }
-        if run.error is not None:
-            yield about | dict.fromkeys(_NO_NUMBERS) | {"n": 0, "n_unscored": 0} | rest
-        for measured in run.measured:
-            named = {"scorer": measured.scorer, "metric": measured.metric}
-            unscored = {"n_unscored": measured.n_unscored}
-            yield about | named | measured.numbers() | unscored | rest
+        return list(task_entries(about, run, {"fingerprint": fingerprint, "log": where}))
 
     def _shard(self, answers: Answers, task: str) -> Path:
         return self._shards / f"{answers}-{_slug(task)}.json"
@@ -222,25 +210,6 @@ def _asked(task: str) -> Asked:
 
 def _answering(task: str) -> tuple[Answers, ...]:
     return ("judge",) if _asked(task) == "judge" else ("policy", "baseline")
-
-
-def paired_entries(
-    task: str, policy: "BenchmarkRun", baseline: "BenchmarkRun"
-) -> Iterator[dict[str, Any]]:
-    """Policy minus baseline for each measure that both have scores per sample of."""
-    of_baseline = {(m.scorer, m.metric): m.scores for m in baseline.measured}
-    for measured in policy.measured:
-        other = of_baseline.get((measured.scorer, measured.metric), {})
-        difference = paired_difference(measured.scores, other, measured.clusters)
-        if difference is not None:
-            numbers = difference.to_json()
-            yield {
-                "task": task,
-                "scorer": measured.scorer,
-                "metric": measured.metric,
-                "difference": numbers.pop("value"),
-                **numbers,
-            }
 
 
 def _slug(task: str) -> str:
