@@ -1,5 +1,6 @@
 """What a table holds, in numbers: the data card, computed column by column with polars."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,32 +50,51 @@ def data_card(path: Path, tokenizer: Path | None = None) -> Card:
     try:
         frame = pl.scan_parquet(path, glob=False)
         schema = frame.collect_schema()
-        card: Card = {"rows": _one(frame.select(pl.len())), "counts": {}}
-        for name in (n for n in _COUNTED if n in schema):
-            card["counts"][name] = _value_counts(frame, name)
-        if "prompt_id" in schema and card["rows"]:
-            card["prompts_repeated"] = card["rows"] - _one(
-                frame.select("prompt_id").unique().count()
-            )
-        floats = [n for n, kind in schema.items() if kind.is_float()]
-        card["numbers"] = {n: _spread(frame, pl.col(n)) for n in floats}
-        talks = [n for n, kind in schema.items() if _is_conversation(kind)]
-        card["characters"] = {n: _spread(frame, _characters(n)) for n in talks}
+        talks = [name for name, kind in schema.items() if _is_conversation(kind)]
+        card = _counted(frame, schema)
+        card["numbers"] = {
+            name: _spread(frame, pl.col(name)) for name, kind in schema.items() if kind.is_float()
+        }
+        card["characters"] = {name: _spread(frame, _characters(name)) for name in talks}
         if tokenizer is not None and talks and card["rows"]:
-            lengths = token_lengths(path, talks, tokenizer)
-            card["tokens"] = {
-                n: _spread(pl.LazyFrame({n: v}), pl.col(n)) for n, v in lengths.items()
-            }
-        compared = set(schema) >= _COMPARED
-        if compared or set(schema) >= _PAIR:
-            longer = frame.select(_longer(compared=compared).mean())
-            card["chosen_longer"] = longer.collect().item()
-        if compared and {"source", "strength"} <= set(schema):
-            card["by_source"] = _by_source(frame)
+            card["tokens"] = _tokens(token_lengths(path, talks, tokenizer))
+        return card | _preferences(frame, set(schema))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
             f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _counted(frame: "pl.LazyFrame", schema: "pl.Schema") -> Card:
+    """Rows, rows by value, and rows that repeat a prompt."""
+    import polars as pl
+
+    counts = {name: _value_counts(frame, name) for name in _COUNTED if name in schema}
+    card: Card = {"rows": _one(frame.select(pl.len())), "counts": counts}
+    if "prompt_id" in schema and card["rows"]:
+        prompts = _one(frame.select("prompt_id").unique().count())
+        card["prompts_repeated"] = card["rows"] - prompts
+    return card
+
+
+def _tokens(lengths: Mapping[str, Sequence[int]]) -> Card:
+    import polars as pl
+
+    return {
+        name: _spread(pl.LazyFrame({name: values}), pl.col(name))
+        for name, values in lengths.items()
+    }
+
+
+def _preferences(frame: "pl.LazyFrame", columns: set[str]) -> Card:
+    """What only tables with a preferred side have."""
+    card: Card = {}
+    compared = columns >= _COMPARED
+    if compared or columns >= _PAIR:
+        longer = frame.select(_longer(compared=compared).mean())
+        card["chosen_longer"] = longer.collect().item()
+    if compared and columns >= {"source", "strength"}:
+        card["by_source"] = _by_source(frame)
     return card
 
 
