@@ -1,6 +1,7 @@
 """A file of lines as blocks of whole lines, decompressed as it is read."""
 
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from schemas.errors import DataError
 BLOCK_BYTES = 8 << 20
 _GZIP_FILE: Callable[[Path, str], AbstractContextManager[Any]] = igzip.IGzipFile
 _ISAL_ERROR = cast("type[Exception]", isal_zlib.error)
+_ZSTD_BUFFER = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -55,26 +57,19 @@ def _open(path: Path) -> AbstractContextManager[Any]:
     if path.name.endswith(".gz"):
         return _GZIP_FILE(path, "rb")
     if path.name.endswith(".zst"):
-        return cast("AbstractContextManager[Any]", pa.input_stream(path, compression="zstd"))
+        return io.BufferedReader(pa.input_stream(path, compression="zstd"), _ZSTD_BUFFER)
     return path.open("rb")
 
 
 def _whole_lines(stream: Any, block_bytes: int) -> Iterator[bytes]:
-    pending: list[bytes] = []
     first = True
-    while chunk := stream.read(block_bytes):
+    while block := stream.read(block_bytes):
+        if not block.endswith(b"\n"):
+            block += stream.readline()
         if first:
-            while len(chunk) < len(_BOM) and (more := stream.read(block_bytes)):
-                chunk += more
-            chunk, first = chunk.removeprefix(_BOM), False
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield b"".join((*pending, chunk[:end]))
-            pending = [chunk[end:]]
-        else:
-            pending.append(chunk)
-    if rest := b"".join(pending):
-        yield rest + b"\n"
+            block, first = block.removeprefix(_BOM), False
+        if block:
+            yield block if block.endswith(b"\n") else block + b"\n"
 
 
 def _damaged(file: str, path: Path, row: int, error: Exception) -> DataError:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 Places = NDArray[np.int64]
 _QUOTE, _BACKSLASH, _NEWLINE, _RETURN, _SPACE = b'"\\\n\r '
+_STRETCH = 1 << 18  # bytes that are looked at in one go: they stay in the cache
 _ESCAPES = {"\n": "\\n", '"': '\\"', "\\": "\\\\", "\t": "\\t", "\r": "\\r", "\b": "\\b"}
 _ESCAPES |= {"\f": "\\f"}
 _ESCAPABLE = np.zeros(256, bool)
@@ -56,10 +57,8 @@ class Lines:
 def scan(data: bytes) -> Lines:
     """Find lines, structural quotes and odd characters of a block that ends with a newline."""
     codes = np.frombuffer(data, np.uint8)
-    special = codes == _QUOTE
-    special |= codes == _BACKSLASH
-    special |= codes < _SPACE
-    places = np.flatnonzero(special)
+    stretches = range(0, len(codes), _STRETCH)
+    places = np.concatenate([at + _special(codes[at : at + _STRETCH]) for at in stretches])
     kinds = codes[places]
     ends = places[kinds == _NEWLINE]
     odd = np.zeros(len(ends), bool)
@@ -75,6 +74,13 @@ def scan(data: bytes) -> Lines:
     first_quote = np.concatenate(([0], np.searchsorted(quotes, ends)))
     starts = np.concatenate(([0], ends[:-1] + 1))
     return Lines(data, starts, ends, quotes, first_quote, odd)
+
+
+def _special(codes: NDArray[np.uint8]) -> Places:
+    special = codes == _QUOTE
+    special |= codes == _BACKSLASH
+    special |= codes < _SPACE
+    return np.flatnonzero(special)
 
 
 def _escapes(backslashes: Places) -> Places:

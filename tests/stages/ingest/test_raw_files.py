@@ -76,7 +76,9 @@ def test_a_last_line_without_newline_counts(ingest: Ingest, tmp_path: Path) -> N
     assert ingest({"kind": "jsonl", "path": str(tmp_path / "x.jsonl")}).counts["rows_in"] == 1
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.binary(max_size=3)), max_size=8))
 def test_nothing_is_lost_whatever_happens_to_the_bytes(
     ingest: Ingest, tmp_path: Path, damage: list[tuple[int, bytes]]
