@@ -3,9 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from evals.judge_floors import refuse_below_floors
 from schemas.errors import DataError
 from schemas.stage import StageContext
@@ -42,8 +39,7 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
 def _gather(config: LabelConfig, context: StageContext, work: WorkFile) -> None:
     """Copy the completions, prompt by prompt, into the work file."""
     path = context.input("sample", COMPLETIONS.file_name)
-    prompts = pc.unique(pq.read_table(path, columns=["prompt_id"])["prompt_id"])
-    batches = sorted_rows(path, COMPLETIONS, "prompt_id", prompts)
+    batches = sorted_rows(path, COMPLETIONS, "prompt_id")
     work.write(COMPLETIONS, in_shards(batches, "prompt_id", config.shard_size))
 
 

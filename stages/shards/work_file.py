@@ -72,16 +72,34 @@ def _starts(column: pa.ChunkedArray) -> list[int]:
 
 
 def sorted_rows(
-    path: Path, table: Table, column: str, values: pa.ChunkedArray, rows_at_once: int = 50_000
+    path: Path,
+    table: Table,
+    column: str,
+    values: pa.ChunkedArray | None = None,
+    values_at_once: int = 12_000,
 ) -> Iterator[pa.Table]:
-    """The rows of a declared table that have one of `values` in `column`, sorted by it.
+    """The rows of a declared table, or those that have one of `values` in `column`, sorted by it.
 
-    The file is read once for every `rows_at_once` values, so that memory does not grow with it;
-    rows of one value keep the order they have in the file.
+    A file that is sorted by it already is streamed. Any other is read once for every
+    `values_at_once` values, so that memory does not grow with it; rows of one value keep the order
+    they have in the file.
     """
+    held = pq.read_table(path, columns=[column])[column].combine_chunks()
+    if _is_sorted(held):
+        yield from _among(path, table, column, values)
+        return
+    values = pa.chunked_array([pc.unique(held)]) if values is None else values
     values = values.take(pc.sort_indices(values))
-    for start in range(0, len(values), rows_at_once):
-        part = values.slice(start, rows_at_once)
-        found = [batch.filter(pc.is_in(batch[column], part)) for batch in iter_batches(path, table)]
-        rows = pa.concat_tables(found)
+    for start in range(0, len(values), values_at_once):
+        part = values.slice(start, values_at_once)
+        rows = pa.concat_tables(_among(path, table, column, part))
         yield rows.take(pc.sort_indices(rows[column]))
+
+
+def _among(path: Path, table: Table, column: str, values: pa.ChunkedArray) -> Iterator[pa.Table]:
+    for batch in iter_batches(path, table):
+        yield batch.filter(pc.is_in(batch[column], values))
+
+
+def _is_sorted(values: pa.Array) -> bool:
+    return len(values) < 2 or pc.all(pc.less_equal(values[:-1], values[1:])).as_py() is True

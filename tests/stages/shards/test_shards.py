@@ -56,9 +56,14 @@ def test_no_group_is_torn_and_no_row_lost(runs: list[int], per_shard: int, cut: 
     assert len({g for groups in held for g in groups}) == sum(map(len, held)) == len(runs)
 
 
+@pytest.mark.parametrize("in_order", [True, False])
 @pytest.mark.parametrize("at_once", [1, 3, 1000])
-def test_rows_are_sorted_whatever_fits_into_memory(tmp_path: Path, at_once: int) -> None:
+def test_rows_are_sorted_whatever_fits_into_memory(
+    tmp_path: Path, at_once: int, in_order: bool
+) -> None:
     rows = [prompt(i) for i in range(40)]
+    if in_order:
+        rows.sort(key=lambda row: str(row["prompt_id"]))
     write_table(tmp_path / "prompts.parquet", PROMPTS, rows)
     wanted = pa.chunked_array([[row["prompt_id"] for row in rows if row["row"] % 3]])
     found = sorted_rows(tmp_path / "prompts.parquet", PROMPTS, "prompt_id", wanted, at_once)
