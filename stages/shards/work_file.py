@@ -96,9 +96,11 @@ def sorted_rows(
         yield rows.take(pc.sort_indices(rows[column]))
 
 
-def _among(path: Path, table: Table, column: str, values: pa.ChunkedArray) -> Iterator[pa.Table]:
+def _among(
+    path: Path, table: Table, column: str, values: pa.ChunkedArray | None
+) -> Iterator[pa.Table]:
     for batch in iter_batches(path, table):
-        yield batch.filter(pc.is_in(batch[column], values))
+        yield batch if values is None else batch.filter(pc.is_in(batch[column], values))
 
 
 def _is_sorted(values: pa.Array) -> bool:
