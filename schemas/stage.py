@@ -57,7 +57,10 @@ class RayRuntime(Config):
         None, description="host:port of a running cluster; null: $RAY_ADDRESS, else this machine"
     )
     workers: int | None = Field(
-        None, ge=1, description="engines at work; null takes as many as the cluster has room for"
+        None,
+        ge=1,
+        description="engines at work, each with all of the model (data parallelism); null takes as "
+        "many as the cluster has room for",
     )
     cpus_per_worker: float = Field(1, gt=0, description="CPU cores that Ray sets aside for one")
     gpus_per_worker: float = Field(0, ge=0, description="GPUs that Ray sets aside for one")
@@ -98,6 +101,12 @@ class Runtime(Config):
     )
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="share of GPU memory that vLLM may take"
+    )
+    tensor_parallel_size: int = Field(
+        1, ge=1, description="GPUs that each layer of a vLLM engine is split over"
+    )
+    pipeline_parallel_size: int = Field(
+        1, ge=1, description="groups of GPUs that the layers of a vLLM engine are dealt out to"
     )
     rank_timeout_seconds: float = Field(
         1800, gt=0, description="under torchrun: how long a rank waits for another, then fails"

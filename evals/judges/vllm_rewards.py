@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 
 from evals.judges.reward_model import RewardModelJudge, RewardReader
-from evals.models.vllm_engine import (
-    EngineSettings,
-    VllmEngine,
-    position_limit,
-    refuse_missing_vllm,
-)
+from evals.models.vllm_engine import VllmEngine, refuse_missing_vllm
+from evals.models.vllm_options import EngineSettings, position_limit
 from schemas.stage import Runtime
 
 

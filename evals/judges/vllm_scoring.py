@@ -6,12 +6,8 @@ from typing import Any
 
 from evals.judges.label_scoring import LabelJudge, LabelScoring
 from evals.models.checkpoints import ModelSource
-from evals.models.vllm_engine import (
-    EngineSettings,
-    VllmEngine,
-    position_limit,
-    refuse_missing_vllm,
-)
+from evals.models.vllm_engine import VllmEngine, refuse_missing_vllm
+from evals.models.vllm_options import EngineSettings, position_limit
 from schemas.labels import Preference
 from schemas.stage import Runtime
 
@@ -50,8 +46,14 @@ class VllmLabelScorer(LabelJudge):
             self._engine = VllmEngine(self.source, settings, self._runtime)
         ids = [self.labels.ids[label] for label in Preference]
         asked = SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=ids, detokenize=False)
-        outputs = self._engine.generate(prompts, [asked] * len(prompts))
-        return [_label_masses(output.outputs[0].logprobs[0], ids) for output in outputs]
+        # What begins alike is read one after the other, before the engine has to forget it.
+        order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
+        outputs = self._engine.generate([prompts[i] for i in order], [asked] * len(order))
+        masses = {
+            i: _label_masses(output.outputs[0].logprobs[0], ids)
+            for i, output in zip(order, outputs, strict=True)
+        }
+        return [masses[i] for i in range(len(prompts))]
 
 
 def _label_masses(logprobs: Any, ids: Sequence[int]) -> list[float]:

@@ -5,27 +5,26 @@ on CPU it takes torch's `set_num_threads` away: both are put back when the engin
 """
 
 import importlib.util
-import json
 import logging
 import os
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from schemas.errors import BackendError, ConfigError, MissingInputError
+from evals.models.vllm_options import (
+    EngineSettings,
+    adapter_config,
+    engine_options,
+    refusal,
+)
+from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
     from evals.models.checkpoints import ModelSource
     from schemas.stage import Runtime
-
-# Prompts are read whole on CPU, where a seeded request cannot be read in pieces.
-CPU_BATCH_TOKENS = 8192
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def vllm_is_installed() -> bool:
@@ -42,41 +41,6 @@ def refuse_missing_vllm(what: str, setting: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class EngineSettings:
-    """What an engine is started with. `max_model_len`: null takes the model's own limit.
-
-    `runner`: `generate` for language models, `pooling` for classifiers.
-    """
-
-    dtype: Literal["auto", "float32", "bfloat16"]
-    max_model_len: int | None = None
-    runner: Literal["generate", "pooling"] = "generate"
-
-
-def position_limit(model: "ModelSource") -> int | None:
-    """Positions that a model has, its adapter's base's where it is one; None without a limit.
-
-    Raises:
-        MissingInputError: a LoRA adapter's base is not there.
-        BackendError: the folder or the hub does not give a configuration.
-    """
-    from transformers import AutoConfig
-
-    adapter = _adapter_config(model)
-    try:
-        config = AutoConfig.from_pretrained(
-            adapter["base_model_name_or_path"] if adapter else model.path,
-            revision=None if adapter else model.revision,
-            trust_remote_code=model.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise BackendError(
-            f"{model.path}: no model ({_first_line(error)}); check the name and the network"
-        ) from error
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
 class VllmEngine:
     """A running engine for a model, a PEFT adapter included.
 
@@ -90,14 +54,15 @@ class VllmEngine:
             MissingInputError: a LoRA adapter's base is not there.
             BackendError: vLLM refuses the model.
         """
-        self._adapter = _adapter_config(model)
+        self._adapter = adapter_config(model)
         self._adapter_path = model.path
         self._surroundings = _Surroundings(model, threads=runtime.threads or 1)
         try:
-            options = _engine_options(settings, model, runtime, self._adapter)
+            options = engine_options(settings, model, runtime, self._adapter)
             self.context: int | None = options["max_model_len"]
             self.llm: Any = _start(model, options)
         except BaseException:
+            _clean_up()
             self._surroundings.restore()
             raise
 
@@ -130,14 +95,9 @@ class VllmEngine:
         """Stop the engine and leave the process as it was, so that another can be opened."""
         if self.llm is None:
             return
-        import gc
-
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
         self.llm.llm_engine.engine_core.shutdown()
         self.llm = None
-        gc.collect()
-        cleanup_dist_env_and_memory()
+        _clean_up()
         self._surroundings.restore()
 
     def _lora_request(self) -> Any:
@@ -186,51 +146,6 @@ class _Surroundings:
         torch.set_num_threads(self._threads)
 
 
-def _engine_options(
-    settings: EngineSettings,
-    model: "ModelSource",
-    runtime: "Runtime",
-    adapter: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Keyword arguments of `vllm.LLM`."""
-    import torch
-
-    base = adapter["base_model_name_or_path"] if adapter else model.path
-    limits = (position_limit(model), settings.max_model_len)
-    context = min((n for n in limits if n is not None), default=None)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    options = {
-        "model": base,
-        "runner": settings.runner,
-        "revision": None if adapter else model.revision,
-        "trust_remote_code": model.trust_remote_code,
-        "dtype": settings.dtype if settings.dtype != "auto" else _dtype_of(device),
-        "max_model_len": context,
-        "seed": 0,
-        # A classifier's engine opens the tokenizer, whatever it is told.
-        "skip_tokenizer_init": settings.runner == "generate",
-        "generation_config": "vllm",
-        "logprobs_mode": "raw_logprobs",
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-    }
-    if adapter:
-        rank = next((r for r in LORA_RANKS if r >= adapter["r"]), adapter["r"])
-        options |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
-    if device.type == "cpu":
-        return options | {
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(CPU_BATCH_TOKENS, context or 0),
-            "distributed_executor_backend": "uni",
-        }
-    return options | {"gpu_memory_utilization": runtime.gpu_memory_utilization}
-
-
-def _dtype_of(device: "torch.device") -> str:
-    return "float32" if device.type == "cpu" else "bfloat16"
-
-
 def _start(model: "ModelSource", options: dict[str, Any]) -> Any:
     """Import vLLM and start an engine; whatever it raises is its refusal of this model."""
     try:
@@ -241,11 +156,18 @@ def _start(model: "ModelSource", options: dict[str, Any]) -> Any:
 
             return LLM(**options)
     except Exception as error:
-        raise BackendError(f"{model.path}: vLLM does not start: {_first_line(error)}") from error
+        raise refusal(error, model, options) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _clean_up() -> None:
+    """Give back what an engine, or one that did not start, leaves in the process."""
+    import gc
+
+    gc.collect()
+    if "vllm" in sys.modules:
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
 
 
 def without_compiler() -> AbstractContextManager[None]:
@@ -256,15 +178,3 @@ def without_compiler() -> AbstractContextManager[None]:
         return nullcontext()
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
-
-
-def _adapter_config(model: "ModelSource") -> dict[str, Any] | None:
-    """The adapter's own configuration where the folder holds one."""
-    path = Path(model.path) / "adapter_config.json"
-    if not path.exists():
-        return None
-    adapter: dict[str, Any] = json.loads(path.read_text())
-    base = adapter["base_model_name_or_path"]
-    if base.startswith("/") and not Path(base).is_dir():
-        raise MissingInputError(f"{path}: its base model {base} is not there")
-    return adapter

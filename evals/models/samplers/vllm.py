@@ -12,8 +12,8 @@ from evals.models.samplers.protocol import (
     SamplingSettings,
     tokenize_requests,
 )
-from evals.models.vllm_engine import EngineSettings, VllmEngine, vllm_is_installed
-from schemas.errors import ConfigError
+from evals.models.vllm_engine import VllmEngine, refuse_missing_vllm
+from evals.models.vllm_options import EngineSettings
 
 if TYPE_CHECKING:
     from evals.models.checkpoints import ModelSource
@@ -34,11 +34,7 @@ class VllmSampler(EngineConfig):
             MissingInputError: no such model folder, or a LoRA adapter's base is not there.
             BackendError: vLLM refuses the model.
         """
-        if not vllm_is_installed():
-            raise ConfigError(
-                "sampler kind 'vllm': vLLM is not installed; install it with `make vllm`, or set "
-                "kind to 'transformers'"
-            )
+        refuse_missing_vllm("sampler kind vllm", "kind")
         from evals.models.checkpoints import load_tokenizer, model_fingerprint
         from evals.models.rendering import ChatRenderer
 
