@@ -68,6 +68,10 @@ class Admission:
                 frame = pl.DataFrame(pl.from_arrow(rows.select(["prompt_id", "split"])))
                 self._look_up_splits(frame)
 
+    def forget(self) -> None:
+        """Free what was kept of every row: nothing more will be admitted."""
+        self._seen, self._splits = Seen(), None
+
     def take_moved(self) -> list[str]:
         """Prompts found in both splits since this was last asked."""
         new, self._new_moved = sorted(self._new_moved), set()

@@ -37,6 +37,7 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
             publish_rejects(reader.units, context.output)
             raise
     moved = reader.admission.moved
+    reader.admission.forget()
     plan = make_plan(config, reader.units, reader.numbers, moved)
     counts = publish(reader.units, reader.sources, moved, context.output, plan.late, plan.held_out)
     reader.store.remove()
