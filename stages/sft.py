@@ -11,8 +11,10 @@ from evals.models.checkpoints import ModelSource
 from schemas.errors import DataError
 from schemas.labels import Messages
 from schemas.stage import Config, Stage, StageContext
+from schemas.work import Known, Work
 from stages.training.config import TrainingConfig, continuation_of
 from stages.training.from_scratch import VLLM_HEAD_SIZES, FromScratch
+from stages.training.plan import steps_of_work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -177,14 +179,19 @@ def _files(config: SftConfig) -> list[Path]:
     return config.model.files() if config.model else []
 
 
+def _work(config: SftConfig, known: Known) -> Work:
+    return steps_of_work(config.training, known.get("ingest", {}).get("demonstrations/train"))
+
+
 STAGE = Stage(
     name="sft",
     summary="train the start policy on demonstrations",
     config=SftConfig,
     inputs=("ingest",),
     run=run,
-    version=2,
+    version=3,
     files=_files,
+    work=_work,
     continuation=continuation_of,
     trains=lambda config: True,
 )

@@ -10,8 +10,10 @@ from pydantic import Field
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError
 from schemas.stage import Config, Stage, StageContext
+from schemas.work import Known, Work
 from stages.training.config import TrainingConfig, continuation_of
 from stages.training.losses import Loss, SigmoidLoss
+from stages.training.plan import steps_of_work
 from stages.training.publish import BestCheckpoint, Publish
 from stages.training.watch_config import GenerationSettings, GuardSettings
 from stages.training.weights import EqualWeights, PairWeights
@@ -292,14 +294,23 @@ def _files(config: TrainConfig) -> list[Path]:
     return [f for source in (config.model, config.reference) if source for f in source.files()]
 
 
+def _work(config: TrainConfig, known: Known) -> Work:
+    labelled = [counts for name, counts in known.items() if name.partition("@")[0] == "label"]
+    found = labelled or [known.get("ingest", {})]
+    pairs = [c.get("pairs_train", c.get("pairs", c.get("comparisons/train"))) for c in found]
+    known_pairs = [n for n in pairs if n is not None]
+    return steps_of_work(config.training, sum(known_pairs) if known_pairs else None)
+
+
 STAGE = Stage(
     name="train",
     summary="train the policy on preference pairs with DPO",
     config=TrainConfig,
     inputs=("ingest", "sft", "label"),
     run=run,
-    version=2,
+    version=3,
     files=_files,
+    work=_work,
     trains=lambda config: True,
     continuation=continuation_of,
 )

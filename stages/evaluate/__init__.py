@@ -11,6 +11,7 @@ from evals.models.checkpoints import ModelSource
 from evals.models.samplers import AutoSampler, SamplerConfig, SamplingSettings
 from evals.win_rate import Measure
 from schemas.stage import Stage, StageContext
+from schemas.work import Known, Work, at_most
 
 
 class EvaluateConfig(SamplingSettings):
@@ -83,12 +84,23 @@ def _files(config: EvaluateConfig) -> Sequence[Path]:
     return [path for source in named for path in source.files()]
 
 
+def _work(config: EvaluateConfig, known: Known) -> Work:
+    prompts = at_most(known.get("ingest", {}).get("prompts/test"), config.max_prompts)
+    if prompts is None:
+        return Work("verdicts")
+    judges = ("judge" in known) + (config.truth is not None)
+    models = 2 + len(config.compare_with)
+    completions = prompts * config.n
+    return Work("verdicts", 2 * judges * completions, models * completions * config.max_tokens)
+
+
 STAGE = Stage(
     name="evaluate",
     summary="benchmarks and win rate of the policy against its baseline on held-out prompts",
     config=EvaluateConfig,
     inputs=("ingest", "sft", "judge", "train"),
     run=run,
-    version=2,
+    version=3,
     files=_files,
+    work=_work,
 )

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from evals.judge_floors import JudgeFloors
 from evals.judges import JudgeKind, PreferenceModelJudge, judge_model_files
 from schemas.stage import Stage, StageContext
+from schemas.work import Known, Work, at_most
 from stages.training.config import TrainingConfig
 
 
@@ -47,13 +48,20 @@ def _files(config: JudgeConfig) -> Sequence[Path]:
     return judge_model_files(config.judge)
 
 
+def _work(config: JudgeConfig, known: Known) -> Work:
+    held_out = known.get("ingest", {}).get("comparisons/test")
+    comparisons = at_most(held_out, config.max_card_comparisons)
+    return Work("verdicts", None if comparisons is None else 2 * comparisons)
+
+
 STAGE = Stage(
     name="judge",
     summary="make a judge of two completions, trained where it is a model, and measure it",
     config=JudgeConfig,
     inputs=("ingest", "sft"),
     run=_run,
-    version=2,
+    version=3,
     files=_files,
+    work=_work,
     trains=lambda config: config.training is not None,
 )

@@ -41,11 +41,13 @@ def _run(config: SampleConfig, context: StageContext) -> Mapping[str, int]:
 
 
 def _work(config: SampleConfig, known: Known) -> Work:
-    prompts = known.get("ingest", {}).get("prompts")
-    if config.max_prompts is not None and config.max_test_prompts is not None:
-        prompts = at_most(prompts, config.max_prompts + config.max_test_prompts)
-    if prompts is None:
+    found = known.get("ingest", {})
+    limits = {"train": config.max_prompts, "test": config.max_test_prompts}
+    splits = [at_most(found.get(f"prompts/{name}"), n) for name, n in limits.items()]
+    by_split = [n for n in splits if n is not None]
+    if len(by_split) < len(limits):
         return Work("completions")
+    prompts = sum(by_split)
     completions = prompts * config.n
     counts = {"prompts": prompts, "completions": completions}
     return Work("completions", completions, completions * config.max_tokens, counts)

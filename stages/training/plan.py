@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from schemas.ids import seed_from
+from schemas.work import Work
 from stages.training.config import TrainingConfig
 
 
@@ -76,3 +77,10 @@ def _shuffle(count: int, seed: int) -> tuple[int, ...]:
     import numpy as np
 
     return tuple(np.random.default_rng(seed).permutation(count).tolist())
+
+
+def steps_of_work(config: TrainingConfig, items: int | None) -> Work:
+    """The optimizer steps that training on so many items takes, at most; for a dry run."""
+    if items is None:
+        return Work("steps", config.max_steps)
+    return Work("steps", StepPlan(items, config).total_steps if items else 0)
