@@ -18,8 +18,8 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class JudgeServerRuntime(Config):
-    """Calls to the server of an llm judge, and what they may cost, in any one currency."""
+class ServerRuntime(Config):
+    """Calls to an OpenAI-compatible server."""
 
     concurrency: int = Field(
         64, ge=1, description="most calls in flight; fewer while the server is too busy"
@@ -33,6 +33,24 @@ class JudgeServerRuntime(Config):
         20, ge=1, description="calls in a row that fail before the stage stops"
     )
     max_response_bytes: int = Field(1_000_000, ge=1000, description="longer replies are refused")
+
+
+class SamplerServerRuntime(ServerRuntime):
+    """Calls to the server of a sampler, which has long texts to write."""
+
+    concurrency: int = Field(
+        256, ge=1, description="most calls in flight; fewer while the server is too busy"
+    )
+    timeout_seconds: float = Field(900, gt=0, description="longest wait for one reply")
+    deadline_seconds: float = Field(
+        3600, gt=0, description="longest that a call may take with all its attempts"
+    )
+    max_response_bytes: int = Field(20_000_000, ge=1000, description="longer replies are refused")
+
+
+class JudgeServerRuntime(ServerRuntime):
+    """Calls to the server of an llm judge, and what they may cost, in any one currency."""
+
     price_per_million_prompt_tokens: float = Field(0, ge=0, description="price of what is read")
     price_per_million_completion_tokens: float = Field(
         0, ge=0, description="price of what is written"
@@ -113,6 +131,9 @@ class Runtime(Config):
     )
     judge_server: JudgeServerRuntime = Field(
         default_factory=JudgeServerRuntime, description="calls to the server of an llm judge"
+    )
+    sampler_server: SamplerServerRuntime = Field(
+        default_factory=SamplerServerRuntime, description="calls to the server of a sampler"
     )
 
 

@@ -23,7 +23,7 @@ from evals.judges.layout import (
 )
 from evals.judges.served.settings import JudgeServer
 from evals.models.checkpoints import ModelSource
-from schemas.errors import ConfigError
+from evals.serving.addresses import key_of
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages
 from schemas.stage import Runtime
@@ -120,7 +120,7 @@ class LlmJudge(LabelScoring):
             name,
             content_id("judge", name, self.layout, _REMINDERS[self.answer], settings),
             question,
-            _key(server),
+            key_of(server.base_url, server.api_key_env),
             _answers_folder(folder, runtime),
             runtime.judge_server,
         )
@@ -136,18 +136,6 @@ def _conversation(prompt: Messages) -> str:
     if len(turns) == 1:
         return turns[0]["content"]
     return "\n\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)
-
-
-def _key(server: JudgeServer) -> str | None:
-    if server.api_key_env is None:
-        return None
-    key = os.environ.get(server.api_key_env, "").strip()
-    if not key:
-        raise ConfigError(
-            f"{server.api_key_env}: not set in the environment; set it to the key of "
-            f"{server.base_url}"
-        )
-    return key
 
 
 def _answers_folder(folder: Path | None, runtime: Runtime) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from evals.judges.label_tokens import first_differences
 from evals.judges.served.label_logprobs import LabelTokenIds
 from evals.judges.served.settings import JudgeServer
-from evals.judges.served.transport import CallFailed, Transport
+from evals.serving.transport import CallFailed, Transport
 from schemas.errors import BackendError, ConfigError
 from schemas.labels import Preference
 

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from evals.judges.served.answers import Tokens
-from evals.judges.served.calling import FIRST_CALLS
 from evals.judges.served.session import Question, Session
 from evals.judges.served.spending import cost
+from evals.serving.retrying import FIRST_CALLS
 from schemas.labels import Comparison, Verdict
 from schemas.stage import JudgeServerRuntime
 

@@ -13,7 +13,7 @@ from evals.judges.served.reading import read_verdict
 from evals.judges.served.replies import Reply
 from evals.judges.served.settings import JudgeServer
 from evals.judges.served.spending import Meter, SpentUp
-from evals.judges.served.transport import CallFailed, Transport
+from evals.serving.transport import CallFailed, Transport
 from schemas.errors import BackendError
 from schemas.labels import Comparison, Message, Unscored, Verdict
 from schemas.stage import JudgeServerRuntime
@@ -131,7 +131,7 @@ class Session:
             "answered": self._caller.counts["answered"],
             "from_cache": self._caller.counts["from_cache"],
             "attempts": self._caller.counts["attempts"],
-            "in_flight_limit": int(self._caller.limit.limit),
+            "in_flight_limit": int(self._caller.calls.limit.limit),
         }
 
     def warnings(self) -> list[str]:

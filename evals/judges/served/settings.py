@@ -1,43 +1,19 @@
 """Which server an llm judge asks, and how."""
 
-from typing import Annotated, Literal, LiteralString
-from urllib.parse import urlsplit
+from typing import Literal
 
-from pydantic import AfterValidator, Field, JsonValue
-from pydantic_core import PydanticCustomError
+from pydantic import Field, JsonValue
 
+from evals.serving.addresses import Address, KeyVariable
 from schemas.stage import Config
-
-
-def _secret(message: LiteralString) -> PydanticCustomError:
-    """An error of a type for which the recipe's reader does not repeat what was written."""
-    return PydanticCustomError("secret", message)
-
-
-def _plain_address(url: str) -> str:
-    """Refuses what could carry a key; the address itself goes into tables and messages."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("write http://... or https://..., up to and with /v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise _secret("write the address alone; a key belongs into the environment")
-    return url.rstrip("/")
-
-
-def _variable_name(name: str) -> str:
-    if not name.isidentifier() or name.upper() != name:
-        raise _secret("name an environment variable like OPENAI_API_KEY, never the key itself")
-    return name
 
 
 class JudgeServer(Config):
     """An OpenAI-compatible server that judges."""
 
-    base_url: Annotated[str, AfterValidator(_plain_address)] = Field(
-        description="address of the server, like https://api.openai.com/v1"
-    )
+    base_url: Address = Field(description="address of the server, like https://api.openai.com/v1")
     model: str = Field(description="the model's name there; a dated one, where there is one")
-    api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+    api_key_env: KeyVariable | None = Field(
         None, description="environment variable that holds the key; null sends none"
     )
     logprobs: Literal["auto", "token_ids", "top", "none"] = Field(

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from evals.judges import LlmJudge
 from evals.judges.orders import judge_to_table
-from evals.judges.served import calling
+from evals.serving import retrying
 from schemas.labels import Comparison, LabelProbabilities, Unscored, Verdict
 from schemas.stage import JudgeServerRuntime, Runtime, SilentProgress
 from tests.fixtures.chaos_server import (
@@ -29,7 +29,7 @@ SERVER = {"base_url": "http://127.0.0.1:1/v1", "model": "m"}
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosServer]:
-    monkeypatch.setattr(calling, "_FIRST_BACKOFF_SECONDS", 0.05)
+    monkeypatch.setattr(retrying, "_FIRST_BACKOFF_SECONDS", 0.05)
     with chaos_server() as running:
         yield running
 

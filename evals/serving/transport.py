@@ -1,4 +1,4 @@
-"""One call to a server: an HTTP exchange, and what came of it."""
+"""One call to an OpenAI-compatible server: an HTTP exchange, and what came of it."""
 
 import asyncio
 import json
@@ -10,9 +10,8 @@ from typing import Any
 
 import httpx
 
-from evals.judges.served.replies import MalformedReply, Reply, read_reply
 from schemas.errors import BackendError, ConfigError
-from schemas.stage import JudgeServerRuntime
+from schemas.stage import ServerRuntime
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _BUSY = frozenset({408, 409, 425, 429})
@@ -41,12 +40,12 @@ class CallFailed(Exception):
 class Transport:
     """Posts JSON to one server. The key is in its headers and nowhere else."""
 
-    def __init__(self, base_url: str, key: str | None, runtime: JudgeServerRuntime) -> None:
+    def __init__(self, base_url: str, key: str | None, runtime: ServerRuntime) -> None:
         """Raises ConfigError where the key cannot be sent as a header."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         if key is not None:
             if not key.isascii() or not key.isprintable() or " " in key:
-                raise ConfigError("the judge's key has characters that no key has; set it again")
+                raise ConfigError("the server's key has characters that no key has; set it again")
             headers["Authorization"] = f"Bearer {key}"
         self.base_url = base_url
         self._key = key
@@ -61,20 +60,18 @@ class Transport:
             trust_env=httpx.URL(base_url).host not in _LOOPBACK,
         )
 
-    async def chat(self, body: Mapping[str, Any]) -> Reply:
-        """One chat completion.
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that the server answers with.
 
         Raises:
-            CallFailed: there is none, for a reason that concerns this call.
+            CallFailed: there is none, for a reason that concerns this call; `content_filter` where
+                the server declined.
             BackendError: there will be none for any call: the key, the address or the account.
         """
-        status, headers, content = await self.post(f"{self.base_url}/chat/completions", body)
+        status, headers, content = await self.post(f"{self.base_url}/{path}", body)
         if status != 200:
-            return self._refused(status, headers, content)
-        try:
-            return self._without_key(read_reply(_json(headers, content)))
-        except MalformedReply as error:
-            raise CallFailed(error.reason, str(error)) from None
+            raise self._refused(status, headers, content)
+        return _json(headers, content)
 
     async def post(self, url: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and content of a reply, whole and in time.
@@ -114,23 +111,24 @@ class Transport:
                 )
         return bytes(content)
 
-    def _refused(self, status: int, headers: Mapping[str, str], content: bytes) -> Reply:
-        """What another status than 200 means. A content filter's refusal is an answer."""
+    def _refused(
+        self, status: int, headers: Mapping[str, str], content: bytes
+    ) -> CallFailed | BackendError:
+        """What another status than 200 means."""
         message, code = self._message(content)
         where = f"{self.base_url}: status {status}"
         if status in _UNUSABLE or 300 <= status < 400 or "insufficient_quota" in code:
-            raise BackendError(
+            return BackendError(
                 f"{where}{': ' if message else ''}{message}; check the address, the model's name "
                 "and the key, then run the same command again: what was answered is kept"
             )
         if status in _BUSY or status >= 500:
             reason = "rate_limited" if status == 429 else "server_error"
             wait = _wait_seconds(headers)
-            raise CallFailed(reason, f"status {status} {message}".strip(), True, True, wait)
+            return CallFailed(reason, f"status {status} {message}".strip(), True, True, wait)
         if "content_filter" in code or "content_policy" in code:
-            said = message or "content_filter"
-            return Reply(content="", refusal=said, prompt_tokens=0, completion_tokens=0)
-        raise CallFailed(_bad_request(message, code, status), message, again=False)
+            return CallFailed("content_filter", message, again=False)
+        return CallFailed(_bad_request(message, code, status), message, again=False)
 
     def _message(self, content: bytes) -> tuple[str, str]:
         """The error's message, short and without the key, and its code or type."""
@@ -142,11 +140,6 @@ class Transport:
             fields = {"message": content.decode(errors="replace")}
         message = " ".join(self.redact(str(fields.get("message") or "")).split())
         return message[:_DETAIL_CHARACTERS], f"{fields.get('code')} {fields.get('type')}"
-
-    def _without_key(self, reply: Reply) -> Reply:
-        if not self._key or self._key not in reply.to_json():
-            return reply
-        return Reply.from_json(self.redact(reply.to_json()))
 
 
 def _json(headers: Mapping[str, str], content: bytes) -> Any:

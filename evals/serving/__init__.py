@@ -1,0 +1,1 @@
+"""Calls to OpenAI-compatible servers: what judges and samplers share."""
