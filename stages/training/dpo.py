@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+TIE_NATS = 1e-3
+"""A gap that is no larger is a tie: what a model's summed log-probabilities differ by when the same
+pair is scored alone and packed among others. So a policy that is its reference ties everywhere."""
+
+
 @dataclass(frozen=True)
 class PairExample:
     """A preference pair in tokens, with the reference's summed log-probabilities (nats).
@@ -103,7 +108,7 @@ class PreferenceObjective(TreeObjective[PairExample]):
         """
         beta = self.loss.beta
         gap = columns["chosen_log_ratio"] - columns["rejected_log_ratio"]
-        wins, ties = (gap > 0).double(), (gap == 0).double()
+        wins, ties = (gap > TIE_NATS).double(), (gap.abs() <= TIE_NATS).double()
         chosen = beta * float(columns["chosen_log_ratio"].mean())
         rejected = beta * float(columns["rejected_log_ratio"].mean())
         metrics = {}

@@ -62,6 +62,26 @@ def test_metrics_by_hand() -> None:
     }
 
 
+def test_a_gap_within_rounding_is_a_tie() -> None:
+    zeros = [0.0] * 4
+    metrics = summary(
+        PreferenceObjective(SigmoidLoss()),
+        loss=zeros,
+        chosen=zeros,
+        rejected=zeros,
+        chosen_log_ratio=[9e-4, -9e-4, 2e-3, -2e-3],
+        rejected_log_ratio=zeros,
+        nll=zeros,
+    )
+    assert (metrics["rewards/accuracies"], metrics["rewards/tie_rate"]) == (0.5, 0.5)
+    one_win = summary(
+        PreferenceObjective(SigmoidLoss()),
+        **dict.fromkeys(("loss", "chosen", "rejected", "rejected_log_ratio", "nll"), [0.0, 0.0]),
+        chosen_log_ratio=[5e-4, 5e-3],
+    )
+    assert one_win["rewards/accuracies"] == 0.75
+
+
 def test_training_starts_at_ln_2_and_margins_are_differences_of_rewards(
     new_model: NewModel, referenced: list[PairExample], config: TrainingConfig, tmp_path: Path
 ) -> None:
