@@ -1,7 +1,7 @@
 """The plan before the spend: which stages would run, why, and what that would take."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,9 @@ class Planned:
         work: what it would do; None where it would do nothing, or nobody can say.
         seconds: how long that would take at the rate that was measured in this run before; None
             where nothing was measured.
+        is_paid: whether its verdicts come from a judge with a price.
+        cost: what they would cost at the mean price of a verdict in this run before, in the
+            prices' currency; None where nothing was measured.
     """
 
     round: int
@@ -39,6 +42,8 @@ class Planned:
     why: str
     work: Work | None = None
     seconds: float | None = None
+    is_paid: bool = False
+    cost: float | None = None
 
     @property
     def runs(self) -> bool:
@@ -48,10 +53,9 @@ class Planned:
 
 def plan(runs: Sequence[Run]) -> list[Planned]:
     """Every stage of every round, in the order of a run. Reads manifests, changes nothing."""
-    counts: dict[Path, Mapping[str, int]] = {}
-    rates: dict[str, float] = {}
+    planner = _Planner()
     return [
-        _planned(number, run, stage, status, counts, rates)
+        planner.planned(number, run, stage, status)
         for number, run in enumerate(runs, 1)
         for stage, status in _statuses(run, number)
     ]
@@ -62,44 +66,55 @@ def _statuses(run: Run, number: int) -> Iterator[tuple[Stage[Any], StageStatus]]
     return ((stage, statuses[stage.name]) for stage in stages_of(number))
 
 
-def _planned(
-    number: int,
-    run: Run,
-    stage: Stage[Any],
-    status: StageStatus,
-    counts: dict[Path, Mapping[str, int]],
-    rates: dict[str, float],
-) -> Planned:
-    """One stage's entry; notes its counts and its rate for the stages after it."""
-    config = run.recipe.stages.get(stage.name)
-    planned = Planned(number, stage.name, status.state, status.why)
-    if config is None:
-        return planned
-    links = run.inputs(stage)
-    known = {
-        name: counts[link.directory] for name, link in links.items() if link.directory in counts
-    }
-    work = stage.work(config, known)
-    if status.manifest is not None and work is not None:
-        rates.update(_rate(stage.name, work.unit, status.manifest))
-    here = run.directory / stage.name
-    if not planned.runs:
-        counts[here] = status.manifest.counts if status.manifest else {}
-        return planned
-    if work is None:
-        return planned
-    counts[here] = work.counts
-    rate = rates.get(stage.name)
-    seconds = None if work.units is None or rate is None else work.units * rate
-    return Planned(number, stage.name, status.state, status.why, work, seconds)
+class _Planner:
+    """Goes through the stages in order, and keeps what later ones are estimated from."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Path, Mapping[str, int]] = {}
+        self._seconds: dict[str, float] = {}
+        self._cost_of_verdict: float | None = None
+
+    def planned(self, number: int, run: Run, stage: Stage[Any], status: StageStatus) -> Planned:
+        """One stage's entry."""
+        found = Planned(number, stage.name, status.state, status.why)
+        config = run.recipe.stages.get(stage.name)
+        if config is None:
+            return found
+        places = {name: link.directory for name, link in run.inputs(stage).items()}
+        known = {n: self._counts[place] for n, place in places.items() if place in self._counts}
+        work = stage.work(config, known)
+        if status.manifest is not None:
+            self._learn(stage.name, work, status.manifest)
+        if not found.runs or work is None:
+            done = status.manifest.counts if status.manifest and not found.runs else {}
+            self._counts[run.directory / stage.name] = done
+            return found
+        self._counts[run.directory / stage.name] = work.counts
+        seconds = _times(work.units, self._seconds.get(stage.name))
+        paid = work.unit == "verdicts" and _is_paid(run)
+        cost = _times(work.units, self._cost_of_verdict) if paid else None
+        return replace(found, work=work, seconds=seconds, cost=cost, is_paid=paid)
+
+    def _learn(self, stage: str, work: Work | None, manifest: Manifest) -> None:
+        """What one unit took, where the stage ran through without a break; what a verdict cost."""
+        units = manifest.counts.get(work.unit) if work else None
+        if units and not manifest.provenance.resumed:
+            self._seconds[stage] = manifest.provenance.wall_seconds / units
+        cost, verdicts = (manifest.counts.get(k) for k in ("judge_cost_millionths", "verdicts"))
+        if cost is not None and verdicts:
+            self._cost_of_verdict = cost / verdicts / 1e6
 
 
-def _rate(stage: str, unit: str, manifest: Manifest) -> dict[str, float]:
-    """Seconds that one unit took, where the stage ran through without a break."""
-    done = manifest.counts.get(unit)
-    if not done or manifest.provenance.resumed:
-        return {}
-    return {stage: manifest.provenance.wall_seconds / done}
+def _times(units: int | None, each: float | None) -> float | None:
+    return None if units is None or each is None else units * each
+
+
+def _is_paid(run: Run) -> bool:
+    """Whether the recipe's judge is behind a server that has a price."""
+    judge = getattr(run.recipe.stages.get("judge"), "judge", None)
+    prices = run.recipe.runtime.judge_server
+    priced = prices.price_per_million_prompt_tokens or prices.price_per_million_completion_tokens
+    return bool(priced) and getattr(judge, "server", None) is not None
 
 
 def plan_json(planned: Sequence[Planned]) -> dict[str, Any]:
@@ -110,6 +125,7 @@ def plan_json(planned: Sequence[Planned]) -> dict[str, Any]:
             "stages": sum(one.runs for one in planned),
             "tokens": sum(one.work.tokens or 0 for one in planned if one.work),
             "seconds": round(sum(one.seconds or 0 for one in planned), 1),
+            "cost": round(sum(one.cost or 0 for one in planned), 6),
         },
     }
 
@@ -126,6 +142,7 @@ def _as_json(one: Planned) -> dict[str, Any]:
         "units": work.units if work else None,
         "tokens": work.tokens if work else None,
         "seconds": None if one.seconds is None else round(one.seconds, 1),
+        "cost": None if one.cost is None else round(one.cost, 6),
     }
 
 
@@ -149,6 +166,7 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("at most", "right"),
     ("tokens", "right"),
     ("time", "right"),
+    ("cost", "right"),
     ("why", "left"),
 )
 
@@ -156,13 +174,14 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
 def _cells(one: Planned, several: bool) -> list[Text | str]:
     name = f"{one.stage} (round {one.round})" if several else one.stage
     if not one.runs:
-        return [name, "rests", "", "", "", Text(str(one.state))]
+        return [name, "rests", "", "", "", "", Text(str(one.state))]
     work = one.work
     units = "?" if work is None or work.units is None else f"{work.units:,}"
     what = f"{units} {work.unit.replace('_', ' ')}" if work else "?"
     tokens = f"{work.tokens:,}" if work and work.tokens is not None else ""
     seconds = "?" if one.seconds is None else duration(one.seconds)
-    return [name, "runs", what, tokens, seconds, Text(one.why or str(one.state))]
+    cost = "" if not one.is_paid else "?" if one.cost is None else f"{one.cost:,.2f}"
+    return [name, "runs", what, tokens, seconds, cost, Text(one.why or str(one.state))]
 
 
 def _total(planned: Sequence[Planned], total: Mapping[str, Any]) -> str:
@@ -172,4 +191,8 @@ def _total(planned: Sequence[Planned], total: Mapping[str, Any]) -> str:
     said = f"{total['stages']} stages would run, {duration(total['seconds'])} at measured rates"
     if unknown:
         said += f", and {unknown} of them for a time that nothing in this run tells yet"
-    return f"{said}; {total['tokens']:,} tokens at most."
+    if any(one.is_paid for one in planned):
+        open_end = any(one.is_paid and one.cost is None for one in planned)
+        more = ", and what no verdict of this run tells yet" if open_end else ""
+        said += f"; {total['cost']:,.2f} for the judge at the mean cost of its verdicts{more}"
+    return f"{said}; {total['tokens']:,} tokens of completions at most."

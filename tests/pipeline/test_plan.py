@@ -1,6 +1,7 @@
 """What `run --dry-run` says, before anything is spent."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def of(found: dict[str, Any], stage: str, number: int = 1) -> dict[str, Any]:
 
 def test_a_finished_run_has_nothing_to_do(finished: Path) -> None:
     found = plan(finished)
-    assert found["total"] == {"stages": 0, "tokens": 0, "seconds": 0}
+    assert found["total"] == {"stages": 0, "tokens": 0, "seconds": 0, "cost": 0}
     assert not any(stage["runs"] for stage in found["stages"])
     shown = prefline(*on(finished, "run"), "--dry-run").stdout
     assert "nothing would run" in shown
@@ -82,3 +83,27 @@ def test_a_dry_run_leaves_no_trace(finished: Path, tmp_path: Path) -> None:
     assert of(found, "label")["seconds"] is None
     shown = prefline(*on(tmp_path / "new", "run"), "--dry-run").stdout
     assert "nothing in this run tells yet" in " ".join(shown.split())
+
+
+def test_a_judge_with_a_price_is_priced_by_what_its_verdicts_cost_before(
+    finished: Path, tmp_path: Path
+) -> None:
+    run_dir = Path(shutil.copytree(finished, tmp_path / "run"))
+    record = run_dir / "judge" / "manifest.json"
+    manifest = json.loads(record.read_text())
+    manifest["counts"] |= {"verdicts": 44, "judge_cost_millionths": 22_000}
+    record.write_text(json.dumps(manifest))
+    served = (
+        "judge.judge.kind=llm",
+        "judge.judge.server.base_url=http://127.0.0.1:1/v1",
+        "judge.judge.server.model=m",
+        "runtime.judge_server.price_per_million_prompt_tokens=1",
+    )
+    found = plan(run_dir, *served, "sample.n=8")
+    label = of(found, "label")
+    assert label["cost"] == pytest.approx(label["units"] * 0.022 / 44)
+    paid = [of(found, name)["cost"] for name in ("judge", "label", "evaluate")]
+    assert found["total"]["cost"] == pytest.approx(sum(paid), abs=1e-5)
+    assert of(found, "train")["cost"] is None
+    unpriced = plan(run_dir, *served[:-1], "sample.n=8")
+    assert of(unpriced, "label")["cost"] is None
