@@ -15,7 +15,7 @@ from stages.evaluate import EvaluateConfig
 
 Row = dict[str, Any]
 
-SHARD_REQUESTS = 256
+SHARD_REQUESTS = 1024
 
 
 def read_test_prompts(path: Path, max_prompts: int | None) -> list[Row]:

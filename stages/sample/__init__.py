@@ -25,7 +25,10 @@ class SampleConfig(SamplingSettings):
         0, ge=0, description="held-out prompts to sample, for held-out pairs; null takes all"
     )
     shard_size: int = Field(
-        64, ge=1, description="prompts between two checkpoints; a killed run repeats at most these"
+        256,
+        ge=1,
+        description="prompts between two checkpoints; a killed run repeats at most these, and "
+        "vLLM's batch runs empty once for each",
     )
 
     @property
