@@ -20,7 +20,7 @@ from pipeline.locks import run_lock
 from pipeline.progress import make_progress
 from pipeline.ranks import execute_on_ranks, on_several_ranks, refuse_several_ranks, said_once
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.rounds import held_out, pick_round, rounds_of, stages_of
+from pipeline.rounds import pick_round, rounds_of, run_rounds, stages_of
 from pipeline.runs import Outcome, Run
 from pipeline.settings_help import settings_help
 from pipeline.show_command import show
@@ -28,7 +28,7 @@ from pipeline.stats_command import stats
 from pipeline.win_rate_command import win_rate
 from schemas.errors import ConfigError, PipelineError
 from schemas.manifest import Manifest
-from schemas.stage import Progress, Stage
+from schemas.stage import Stage
 
 # What Typer returns instead of letting a KeyboardInterrupt through.
 _INTERRUPTED = 130
@@ -205,7 +205,7 @@ def run(
     opened.refuse_missing_files()
     progress = make_progress()
     with run_lock(opened.directory, whole=True):
-        last = _run_rounds(opened, until, progress)
+        last = run_rounds(opened, until, progress, _say)
     summary = read_summary(last.directory)
     if until is not None:
         return
@@ -223,33 +223,6 @@ def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:
         typer.echo(json.dumps(plan_json(planned)))
     else:
         plan_table(planned)
-
-
-def _run_rounds(first: Run, until: str | None, progress: Progress) -> Run:
-    """Bring all rounds up to date, the last one until a stage; returns the last that was run."""
-    runs = rounds_of(first)
-    for number, run in enumerate(runs, 1):
-        if number > 1:
-            _say(f"round {number} of {len(runs)}")
-            run.claim()
-        for stage in stages_of(number):
-            outcome, _ = run.execute(stage, progress)
-            _say(f"{stage.name}: {outcome}")
-            if stage.name == until and run is runs[-1]:
-                return run
-        if number > 1 and _has_fallen(runs[number - 2], run):
-            return run
-    return runs[-1]
-
-
-def _has_fallen(before: Run, after: Run) -> bool:
-    """Whether the recipe wants to stop here, since this round is worse on held-out prompts."""
-    by = after.recipe.rounds.stop_when_falls
-    was, now = (held_out(run, by) if by else None for run in (before, after))
-    if was is None or now is None or now >= was:
-        return False
-    _say(f"the win rate by {by} fell from {was:.3f} to {now:.3f}: no further round")
-    return True
 
 
 @app.command(rich_help_panel="Runs")

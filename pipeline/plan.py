@@ -10,13 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.rounds import stages_of
-from pipeline.runs import Run, StageStatus, State
+from pipeline.runs import Run
+from pipeline.standing import RESTS, StageStatus, State
 from pipeline.watching import duration
 from schemas.manifest import Manifest
 from schemas.stage import Stage
 from schemas.work import Work
-
-_RESTS = (State.FRESH, State.SKIPPED)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Planned:
     @property
     def runs(self) -> bool:
         """Whether asking for it would do anything."""
-        return self.state not in _RESTS
+        return self.state not in RESTS
 
 
 def plan(runs: Sequence[Run]) -> list[Planned]:

@@ -5,7 +5,7 @@ depends on the policy: it reads the data and the judge where round 1 left them.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipeline.chain import STAGES
 from pipeline.recipe import Recipe
 from pipeline.runs import Link, Run
 from schemas.errors import ConfigError
-from schemas.stage import Config, Stage
+from schemas.stage import Config, Progress, Stage
 
 # What depends on the policy; the rest of the chain is the same in every round.
 REPEATED = ("sample", "label", "train", "evaluate", "report")
@@ -42,11 +42,38 @@ def stages_of(number: int) -> tuple[Stage[Any], ...]:
     return STAGES if number == 1 else tuple(s for s in STAGES if s.name in REPEATED)
 
 
-def held_out(run: Run, judge: str) -> float | None:
-    """The declared measure of a round's policy against the fixed baseline, by `judge` or `truth`.
+def run_rounds(
+    first: Run, until: str | None, progress: Progress, say: Callable[[str], None]
+) -> Run:
+    """Bring all rounds up to date, the last one until a stage; returns the last that was run."""
+    runs = rounds_of(first)
+    for number, run in enumerate(runs, 1):
+        if number > 1:
+            say(f"round {number} of {len(runs)}")
+            run.claim()
+        for stage in stages_of(number):
+            outcome, _ = run.execute(stage, progress)
+            say(f"{stage.name}: {outcome}")
+            if stage.name == until and run is runs[-1]:
+                return run
+        fall = _fall(runs[number - 2], run) if number > 1 else None
+        if fall:
+            say(f"{fall}: no further round")
+            return run
+    return runs[-1]
 
-    In [0, 1]; None where it was not measured.
-    """
+
+def _fall(before: Run, after: Run) -> str | None:
+    """In words, that a round is worse on held-out prompts, where the recipe wants to stop there."""
+    by = after.recipe.rounds.stop_when_falls
+    was, now = (_held_out(run, by) if by else None for run in (before, after))
+    if was is None or now is None or now >= was:
+        return None
+    return f"the win rate by {by} fell from {was:.3f} to {now:.3f}"
+
+
+def _held_out(run: Run, judge: str) -> float | None:
+    """The declared measure against the fixed baseline in [0, 1]; None where it was not measured."""
     path = run.directory / "evaluate" / "win_rates.json"
     if not path.exists():
         return None

@@ -6,14 +6,14 @@ A manifest that exists means the stage is finished.
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pipeline.chain import BY_NAME, STAGES
-from pipeline.fingerprint import continuation_of, differences, fingerprint, payload_of
-from pipeline.locks import is_held, stage_lock
+from pipeline.chain import BY_NAME
+from pipeline.fingerprint import continuation_of, fingerprint, payload_of
+from pipeline.locks import stage_lock
 from pipeline.provenance import Stopwatch
 from pipeline.publishing import (
     close_partial,
@@ -26,8 +26,9 @@ from pipeline.publishing import (
     write_synced,
 )
 from pipeline.recipe import Recipe
-from pipeline.watching import WatchedProgress, how_far
-from schemas.errors import ConfigError, DataError, MissingInputError, StaleInputError
+from pipeline.standing import StageStatus, refuse_unfit_upstream, statuses_of
+from pipeline.watching import Recorder, WatchedProgress
+from schemas.errors import ConfigError
 from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
 from schemas.stage import RESUME_FOLDER, Config, Progress, Stage, StageContext
 
@@ -38,28 +39,6 @@ class Outcome(StrEnum):
     UP_TO_DATE = "up to date"
     DONE = "done"
     SKIPPED = "not in the recipe"
-
-
-class State(StrEnum):
-    """How a stage directory stands to the recipe."""
-
-    FRESH = "fresh"
-    STALE = "stale"
-    MISSING = "missing"
-    PARTIAL = "interrupted"
-    RUNNING = "running"
-    DAMAGED = "damaged"
-    SKIPPED = "not in the recipe"
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """A stage's state and the reason for it, for people."""
-
-    stage: str
-    state: State
-    why: str
-    manifest: Manifest | None
 
 
 @dataclass(frozen=True)
@@ -141,58 +120,16 @@ class Run:
 
     def statuses(self) -> dict[str, StageStatus]:
         """How every stage stands to the recipe and to its upstream, in the order of a run."""
-        found: dict[str, StageStatus] = {}
-        elsewhere: dict[Run, Mapping[str, StageStatus]] = {self: found}
-        for stage in STAGES:
-            above = {
-                name: _statuses_of(link.run, elsewhere)[link.stage]
-                for name, link in self.inputs(stage).items()
-            }
-            found[stage.name] = self._status(stage, above)
-        return found
+        return statuses_of(self)
 
     def inputs(self, stage: Stage[Any]) -> dict[str, Link]:
         """What a stage reads, by the name under which it reads it."""
         own = {name: Link(self, name) for name in stage.inputs}
         return own | dict(self._links.get(stage.name, {}))
 
-    def _status(self, stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
-        found = self._standing(stage, above)
-        if found.state in (State.FRESH, State.SKIPPED):
-            return found
-        if is_held(self.directory, stage.name):
-            return replace(found, state=State.RUNNING, why=how_far(self._progress_file(stage)))
-        if found.state is State.PARTIAL:
-            return replace(found, why=how_far(self._progress_file(stage)))
-        return found
-
-    def _progress_file(self, stage: Stage[Any]) -> Path:
+    def progress_file(self, stage: Stage[Any]) -> Path:
+        """Where a stage at work notes how far it is."""
         return self.directory / ".progress" / f"{stage.name}.json"
-
-    def _standing(self, stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
-        directory = self.directory / stage.name
-        config = self.recipe.stages.get(stage.name)
-        manifest = read_manifest(directory)
-        if config is None and (manifest is None or manifest.skipped):
-            return StageStatus(stage.name, State.SKIPPED, "", manifest)
-        if manifest is None:
-            state = State.PARTIAL if self._partial(stage).exists() else State.MISSING
-            return StageStatus(stage.name, state, "", None)
-        damage = damage_of(directory, manifest)
-        if damage:
-            return StageStatus(stage.name, State.DAMAGED, damage, manifest)
-        for name, status in above.items():
-            if status.state not in (State.FRESH, State.SKIPPED):
-                why = f"{name} is {status.state}"
-                return StageStatus(stage.name, State.STALE, why, manifest)
-        try:
-            payload = payload_of(stage, config, _present(self._upstream(stage)))
-        except MissingInputError as error:
-            return StageStatus(stage.name, State.STALE, str(error), manifest)
-        if fingerprint(payload) != manifest.fingerprint:
-            why = "; ".join(differences(manifest.payload, payload))
-            return StageStatus(stage.name, State.STALE, why, manifest)
-        return StageStatus(stage.name, State.FRESH, "", manifest)
 
     def execute(self, stage: Stage[Any], progress: Progress) -> tuple[Outcome, Manifest]:
         """Bring one stage up to date, its upstream being so already.
@@ -203,8 +140,8 @@ class Run:
         """
         with stage_lock(self.directory, stage.name):
             finish_publishing(self.directory / stage.name)
-            self._refuse_unfit_upstream(stage)
-            upstream = _present(self._upstream(stage))
+            refuse_unfit_upstream(self, stage)
+            upstream = self.upstream(stage)
             config = self.recipe.stages.get(stage.name)
             payload = payload_of(stage, config, upstream)
             directory = self.directory / stage.name
@@ -227,7 +164,7 @@ class Run:
         upstream: Mapping[str, Manifest],
         progress: Progress,
     ) -> Manifest:
-        partial = self._partial(stage)
+        partial = self.partial(stage)
         left = partial.exists()
         resumed = self._open(stage, partial, payload)
         watch = Stopwatch()
@@ -235,8 +172,8 @@ class Run:
             progress.note(f"{stage.name}: continuing where it was interrupted, or had ended")
         elif left:
             progress.note(f"{stage.name}: what an interrupted run left has other settings")
-        watched = WatchedProgress(progress, self._progress_file(stage))
-        recorder = _Recorder(watched)
+        watched = WatchedProgress(progress, self.progress_file(stage))
+        recorder = Recorder(watched)
         context = StageContext(
             inputs={
                 name: link.directory
@@ -281,65 +218,16 @@ class Run:
         reopen(directory, partial, wanted, continuation)
         return True
 
-    def _partial(self, stage: Stage[Any]) -> Path:
+    def partial(self, stage: Stage[Any]) -> Path:
+        """Where a stage is made before it is published."""
         return self.directory / f"{stage.name}.partial"
 
-    def _upstream(self, stage: Stage[Any]) -> dict[str, Manifest | None]:
-        return {name: read_manifest(link.directory) for name, link in self.inputs(stage).items()}
+    def upstream(self, stage: Stage[Any]) -> dict[str, Manifest]:
+        """The manifests of what a stage reads, as far as they are there."""
+        links = self.inputs(stage).items()
+        found = {name: read_manifest(link.directory) for name, link in links}
+        return {name: manifest for name, manifest in found.items() if manifest}
 
     def command(self, stage: str) -> str:
         """What a person types to bring a stage up to date."""
         return shlex.join(["prefline", stage, "--recipe", str(self.recipe.path), *self._options])
-
-    def _refuse_unfit_upstream(self, stage: Stage[Any]) -> None:
-        statuses: dict[Run, Mapping[str, StageStatus]] = {}
-        for link in self.inputs(stage).values():
-            status = _statuses_of(link.run, statuses)[link.stage]
-            directory = link.directory
-            command = link.run.command(link.stage)
-            if status.state is State.SKIPPED and status.manifest is None:
-                continue
-            if status.state in (State.MISSING, State.PARTIAL):
-                raise MissingInputError(f"{directory}: not made yet; run `{command}`")
-            if status.state is State.RUNNING:
-                raise MissingInputError(
-                    f"{directory}: another process is at work on it; wait for it"
-                    f"{f' ({status.why})' if status.why else ''}"
-                )
-            if status.state is State.DAMAGED:
-                raise DataError(f"{directory}: {status.why}; run `{command}` to make it again")
-            if status.state is State.STALE:
-                raise StaleInputError(
-                    f"{directory}: made with other settings: {status.why}; run `{command}`"
-                )
-
-
-def _statuses_of(
-    run: Run, known: dict[Run, Mapping[str, StageStatus]]
-) -> Mapping[str, StageStatus]:
-    if run not in known:
-        known[run] = run.statuses()
-    return known[run]
-
-
-def _present(manifests: Mapping[str, Manifest | None]) -> dict[str, Manifest]:
-    return {name: manifest for name, manifest in manifests.items() if manifest}
-
-
-class _Recorder:
-    """Passes progress on, and keeps what was said for the manifest."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.task = progress.task
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-        self._note = progress.note
-        self._warn = progress.warn
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-        self._note(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-        self._warn(message)

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.rounds import stages_of
-from pipeline.runs import Run, StageStatus, State
+from pipeline.runs import Run
+from pipeline.standing import StageStatus, State
 
 _STYLES = {
     State.FRESH: "green",

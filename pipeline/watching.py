@@ -103,3 +103,24 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+class Recorder:
+    """Passes progress on, and keeps what was said for the manifest."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.task = progress.task
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self._note = progress.note
+        self._warn = progress.warn
+
+    def note(self, message: str) -> None:
+        """Keep a note, and pass it on."""
+        self.notes.append(message)
+        self._note(message)
+
+    def warn(self, message: str) -> None:
+        """Keep a warning, and pass it on."""
+        self.warnings.append(message)
+        self._warn(message)

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.locks import run_lock, stage_lock
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.runs import Outcome, Run, State
+from pipeline.runs import Outcome, Run
+from pipeline.standing import State
 from schemas.errors import (
     ConfigError,
     DataError,
