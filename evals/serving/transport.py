@@ -18,6 +18,8 @@ _BUSY = frozenset({408, 409, 425, 429})
 _UNUSABLE = frozenset({401, 402, 403, 404, 405, 407, 410})
 _DETAIL_CHARACTERS = 200
 
+Exchange = tuple[int, Mapping[str, str], bytes]
+
 
 @dataclass
 class CallFailed(Exception):
@@ -68,21 +70,30 @@ class Transport:
                 the server declined.
             BackendError: there will be none for any call: the key, the address or the account.
         """
-        status, headers, content = await self.post(f"{self.base_url}/{path}", body)
-        if status != 200:
-            raise self._refused(status, headers, content)
-        return _json(headers, content)
+        return self._answer(*await self.post(f"{self.base_url}/{path}", body))
 
-    async def post(self, url: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
+    async def look(self, path: str) -> Any:
+        """The JSON that the server shows there. Raises what `ask` raises."""
+        return self._answer(*await self._exchange("GET", f"{self.base_url}/{path}", None))
+
+    async def post(self, url: str, body: Mapping[str, Any]) -> Exchange:
         """Status, headers and content of a reply, whole and in time.
 
         Raises:
             CallFailed: no reply in time, a broken one, or one beyond the size limit.
         """
+        return await self._exchange("POST", url, dict(body))
+
+    def _answer(self, status: int, headers: Mapping[str, str], content: bytes) -> Any:
+        if status != 200:
+            raise self._refused(status, headers, content)
+        return _json(headers, content)
+
+    async def _exchange(self, method: str, url: str, body: dict[str, Any] | None) -> Exchange:
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._client.stream("POST", url, json=dict(body)) as response,
+                self._client.stream(method, url, json=body) as response,
             ):
                 return response.status_code, response.headers, await self._content(response)
         except (TimeoutError, httpx.TimeoutException):

@@ -17,6 +17,7 @@ from evals.models.samplers.protocol import (
     SamplingSettings,
     Unsampled,
 )
+from evals.models.samplers.server import ServerSampler
 from evals.models.samplers.transformers import TransformersSampler
 from evals.models.samplers.vllm import VllmSampler
 from evals.models.vllm_engine import vllm_is_installed
@@ -33,6 +34,7 @@ __all__ = [
     "Sampler",
     "SamplerConfig",
     "SamplingSettings",
+    "ServerSampler",
     "TransformersSampler",
     "Unsampled",
     "VllmSampler",
@@ -60,12 +62,12 @@ class AutoSampler(EngineConfig):
 
 
 SamplerConfig = Annotated[
-    AutoSampler | VllmSampler | TransformersSampler, Field(discriminator="kind")
+    AutoSampler | VllmSampler | TransformersSampler | ServerSampler, Field(discriminator="kind")
 ]
 
 
 def open_sampler(
-    config: AutoSampler | VllmSampler | TransformersSampler,
+    config: AutoSampler | VllmSampler | TransformersSampler | ServerSampler,
     model: "ModelSource",
     runtime: "Runtime",
 ) -> Sampler:

@@ -78,6 +78,17 @@ class SampledCompletion:
     finish_reason: FinishReason
 
 
+def completion_of(renderer: "ChatRenderer", ids: list[int], sum_logps: float) -> SampledCompletion:
+    """What a model has written, the end token included where it stopped by itself."""
+    stopped = bool(ids) and ids[-1] in renderer.end_ids
+    return SampledCompletion(
+        text=renderer.decode(ids[:-1] if stopped else ids),
+        token_ids=ids,
+        sum_logps=sum_logps,
+        finish_reason="stop" if stopped else "length",
+    )
+
+
 @dataclass(frozen=True)
 class Unsampled:
     """A request without a completion: `reason` is a code to count by, `detail` is for people."""

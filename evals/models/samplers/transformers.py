@@ -10,9 +10,9 @@ from evals.models.samplers.protocol import (
     EngineConfig,
     PromptTokens,
     Sample,
-    SampledCompletion,
     SampleRequest,
     SamplingSettings,
+    completion_of,
     tokenize_requests,
 )
 
@@ -88,7 +88,7 @@ class TransformersEngine:
                 batch = ordered[start : start + self._batch_size]
                 decoded = _Decoding(self._model, batch, settings, self._renderer.end_ids).run()
                 for prompt, (ids, sum_logps) in zip(batch, decoded, strict=True):
-                    answers[prompt.index] = self._completion(ids, sum_logps)
+                    answers[prompt.index] = completion_of(self._renderer, ids, sum_logps)
         return [answers[index] for index in range(len(requests))]
 
     def close(self) -> None:
@@ -101,15 +101,6 @@ class TransformersEngine:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def _completion(self, ids: list[int], sum_logps: float) -> SampledCompletion:
-        stopped = ids[-1] in self._renderer.end_ids
-        return SampledCompletion(
-            text=self._renderer.decode(ids[:-1] if stopped else ids),
-            token_ids=ids,
-            sum_logps=sum_logps,
-            finish_reason="stop" if stopped else "length",
-        )
 
 
 @dataclass

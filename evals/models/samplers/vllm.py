@@ -10,6 +10,7 @@ from evals.models.samplers.protocol import (
     SampledCompletion,
     SampleRequest,
     SamplingSettings,
+    completion_of,
     tokenize_requests,
 )
 from evals.models.vllm_engine import VllmEngine, refuse_missing_vllm
@@ -98,13 +99,6 @@ class VllmSampling:
 
     def _completion(self, output: Any) -> SampledCompletion:
         ids = list(output.token_ids)
-        stopped = bool(ids) and ids[-1] in self._renderer.end_ids
-        return SampledCompletion(
-            text=self._renderer.decode(ids[:-1] if stopped else ids),
-            token_ids=ids,
-            # Raw log-probabilities, before temperature and top_p: the engine's logprobs_mode.
-            sum_logps=float(
-                sum(step[token].logprob for step, token in zip(output.logprobs, ids, strict=True))
-            ),
-            finish_reason="stop" if stopped else "length",
-        )
+        # Raw log-probabilities, before temperature and top_p: the engine's logprobs_mode.
+        logps = [step[token].logprob for step, token in zip(output.logprobs, ids, strict=True)]
+        return completion_of(self._renderer, ids, float(sum(logps)))

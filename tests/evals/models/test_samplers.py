@@ -287,7 +287,7 @@ def test_a_lora_adapter_is_sampled_with_its_base(adapter: Path, model: Path) -> 
 def test_the_union_names_its_kinds() -> None:
     adapter = TypeAdapter[Any](SamplerConfig)
     assert isinstance(adapter.validate_python({"kind": "vllm", "dtype": "float32"}), VllmSampler)
-    with pytest.raises(ValidationError, match="'auto', 'vllm', 'transformers'"):
+    with pytest.raises(ValidationError, match="'auto', 'vllm', 'transformers', 'server'"):
         adapter.validate_python({"kind": "vlm"})
 
 

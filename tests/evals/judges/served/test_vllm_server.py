@@ -1,12 +1,5 @@
 """The llm judge against vLLM's own OpenAI-compatible server, on CPU."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,25 +8,18 @@ import pytest
 
 from evals.judges import LlmJudge
 from evals.judges.interface import Judge
-from evals.models.vllm_engine import vllm_is_installed
 from schemas.errors import BackendError
 from schemas.labels import LabelProbabilities, Unscored, Verdict
 from schemas.stage import JudgeServerRuntime, Runtime
 from tests.fixtures.comparisons import comparison
 from tests.fixtures.tiny_models import tiny_llama
+from tests.fixtures.vllm_server import vllm_server
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 KEY = "sk-served-0d1e2f"
 SHOWN = [comparison(f"question {i}?", "word " * (i % 7), "other " * (i % 5)) for i in range(30)]
 TOO_LONG = comparison("q", "x" * 3000, "y")
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,48 +29,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """vLLM's server takes about 30 s to start, so all tests of this module share one."""
-    if not vllm_is_installed():
-        pytest.skip("vLLM is not installed (make vllm)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (tmp_path_factory.mktemp("log") / "server.log").open("w+b")
-    module = "vllm.entrypoints.openai.api_server"
-    options = (
-        f"--host 127.0.0.1 --port {port} --api-key {KEY} --served-model-name tiny "
-        "--dtype float32 --max-model-len 2048 --enforce-eager"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, "--model", str(model), *options.split()],
-        env=os.environ | ENVIRONMENT,
-        stdout=log,
-        stderr=log,
-        cwd=model,
-    )
-    try:
-        _wait_until_ready(process, f"http://127.0.0.1:{port}/health", Path(log.name))
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        log.close()
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", health: str, log: Path) -> None:
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-        try:
-            with urllib.request.urlopen(health, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"vLLM's server was not ready in time: {log.read_text(errors='replace')[-3000:]}")
+    """All tests of this module share a server."""
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    options = ("--served-model-name", "tiny", "--max-model-len", "2048")
+    with vllm_server(model, log, KEY, *options) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
