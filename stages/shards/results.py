@@ -54,10 +54,14 @@ class Results:
         temporary = final.with_name(f"{final.name}.{os.uname().nodename}.{os.getpid()}.writing")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        for table in self.tables:
-            write_table(temporary / table.file_name, table, rows[table.name])
-        record = {"counts": dict(counts), "warnings": list(warnings)}
-        (temporary / _RECORD).write_text(json.dumps(record))
+        try:
+            for table in self.tables:
+                write_table(temporary / table.file_name, table, rows[table.name])
+            record = {"counts": dict(counts), "warnings": list(warnings)}
+            (temporary / _RECORD).write_text(json.dumps(record))
+        except OSError as error:  # a full disk wants its space back, and people want to know which
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise _named(error, final) from None
         try:
             os.rename(temporary, final)
         except OSError:  # the other one was faster, with the same rows
@@ -104,3 +108,10 @@ class Results:
     def _parts(self, table: Table, shards: int) -> Iterator[pa.Table]:
         for number in range(shards):
             yield pq.read_table(self._folder / f"{number:08d}" / table.file_name)
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error with the file's name, which Arrow does not give."""
+    if error.errno is None or error.filename is not None:
+        return error
+    return OSError(error.errno, os.strerror(error.errno), str(path))
