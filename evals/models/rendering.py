@@ -72,8 +72,9 @@ class ChatRenderer:
         """Raises ConfigError where the tokenizer has no chat template or no end token."""
         if not tokenizer.chat_template:
             raise ConfigError(
-                f"{tokenizer.name_or_path}: the tokenizer has no chat template; set chat_template "
-                f"beside the model to one of {', '.join(CHAT_TEMPLATES)}"
+                f"{tokenizer.name_or_path}: the tokenizer has no chat template; name one beside "
+                "the model's path, like model = {path = ..., chat_template = 'chatml'} (there are "
+                f"{' and '.join(CHAT_TEMPLATES)}), or save chat_template.jinja into its folder"
             )
         if tokenizer.eos_token_id is None:
             raise ConfigError(f"{tokenizer.name_or_path}: the tokenizer has no end-of-text token")

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from evals.models.checkpoints import ModelSource, model_fingerprint
-from evals.models.samplers import TransformersSampler
+from evals.models.samplers import TransformersSampler, VllmSampler
+from evals.models.vllm_engine import vllm_is_installed
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.ids import prompt_id, seed_from
 from schemas.parquet import read_rows, write_table
@@ -273,6 +274,26 @@ def test_without_sft_the_recipe_names_a_model(context: StageContext, model: Path
     named = replaced(CONFIG, model=ModelSource(path=str(model)), max_prompts=2)
     assert STAGE.run(named, alone)["prompts"] == 2
     assert model / "model.safetensors" in STAGE.files(named)
+
+
+@pytest.mark.parametrize("sampler", [TransformersSampler(), VllmSampler()])
+def test_a_model_without_a_chat_template_says_how_to_give_one(
+    context: StageContext, model: Path, tmp_path: Path, sampler: Any
+) -> None:
+    if sampler.kind == "vllm" and not vllm_is_installed():
+        pytest.skip("vLLM is not installed (make vllm)")
+    base = tmp_path / "base"
+    shutil.copytree(model, base)
+    (base / "chat_template.jinja").unlink()
+    config = replaced(CONFIG, model=ModelSource(path=str(base)), sampler=sampler, max_prompts=2)
+    with pytest.raises(
+        ConfigError, match=r"chat_template = 'chatml'.*chat_template\.jinja"
+    ) as said:
+        STAGE.run(config, context)
+    assert "\n" not in str(said.value)
+    named = ModelSource(path=str(base), chat_template="role_colon")
+    again = replaced(config, model=named, sampler=TransformersSampler())
+    assert STAGE.run(again, context)["prompts"] == 2
 
 
 def test_a_missing_checkpoint_is_named(context: StageContext, tmp_path: Path) -> None:

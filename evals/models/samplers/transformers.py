@@ -40,12 +40,13 @@ class TransformersSampler(EngineConfig):
         )
         from evals.models.rendering import ChatRenderer
 
+        renderer = ChatRenderer(load_tokenizer(model))
         device = torch_device(runtime)
         loaded = load_causal_lm(model, device, self.torch_dtype(device))
         limit = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
         return TransformersEngine(
             loaded,
-            ChatRenderer(load_tokenizer(model)),
+            renderer,
             fingerprint=model_fingerprint(model),
             context=self.context(limit),
             batch_size=runtime.sampler_batch_size,
