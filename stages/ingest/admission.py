@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.tables import REJECTS
 from stages.ingest.cleaning.screening import screen_frame
+from stages.ingest.columnar.frames import no_rows
 from stages.ingest.columnar.identities import (
     hash_splits,
     hex_keys,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _ROW_BITS = 40
 """A place is the number of its file and of its row in one integer."""
 _SPLIT_NOTES = {"train": 0, "test": 1}
+_NO_ROWS = no_rows(ROWS)
+_REJECTS_SCHEMA = no_rows(REJECTS.schema).schema
 
 
 class Admission:
@@ -45,8 +48,8 @@ class Admission:
         self.moved: set[str] = set()
         self._new_moved: set[str] = set()
 
-    def admit(self, number: int, piece: Piece) -> tuple[pa.Table, pa.Table]:
-        """Rows and rejects of a piece of source `number`."""
+    def admit(self, number: int, piece: Piece) -> tuple[pl.DataFrame, pa.Table]:
+        """Rows, as in `units.ROWS`, and rejects of a piece of source `number`."""
         source = self._sources[number]
         examples, rejects = piece.readings
         filtered, examples = screen_frame(self._config.filters, examples, source.name)
@@ -56,7 +59,8 @@ class Admission:
             self._note_moved(examples)
             duplicates, examples = self._without_duplicates(examples, number)
             rejects = sorted([*rejects, *duplicates], key=lambda reject: reject[0])
-        return _rows(examples), reject_rows(source, piece.raw, rejects)
+        rows = examples.select(ROWS.names) if len(examples) else _NO_ROWS
+        return rows, reject_rows(source, piece.raw, rejects)
 
     def restore(self, number: int, unit: Unit) -> None:
         """Remember a unit that an earlier run has finished."""
@@ -137,25 +141,24 @@ def _places(number: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows + (number << _ROW_BITS)
 
 
-def _rows(examples: pl.DataFrame) -> pa.Table:
-    if not len(examples):
-        return ROWS.empty_table()
-    data = examples.select(ROWS.names).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return data.cast(ROWS)
+def arrow_rows(rows: pl.DataFrame) -> pa.Table:
+    """Rows as units keep them."""
+    return rows.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ROWS)
 
 
 def reject_rows(source: "Source", raw: Any, rejects: Sequence[tuple[int, RowError]]) -> pa.Table:
     """Rejected rows, as they were read and with the reason."""
-    rows = [row for row, _ in rejects]
     columns = {
-        "table": pa.repeat(source.content, len(rows)),
+        "table": [source.content] * len(rejects),
         "reason": [error.reason for _, error in rejects],
         "detail": [_encodable(error.detail) for _, error in rejects],
-        "file": pa.repeat(_encodable(source.file), len(rows)),
-        "row": rows,
-        "raw": [_encodable(raw(row)) for row in rows],
+        "file": [_encodable(source.file)] * len(rejects),
+        "row": [row for row, _ in rejects],
+        "raw": [_encodable(raw(row)) for row, _ in rejects],
     }
-    return pa.table(columns, schema=REJECTS.schema)
+    # pa.table would import pandas to ask whether the lists are its own.
+    made = pl.DataFrame(columns, schema=_REJECTS_SCHEMA)
+    return made.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(REJECTS.schema)
 
 
 def _encodable(text: str) -> str:

@@ -1,19 +1,24 @@
-"""Reads all sources, one unit each, and makes the tables of the units."""
+"""Reads all sources and makes the tables of them: one source in one go, several by units."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
 
 from schemas.errors import DataError
 from schemas.ids import prompt_id
 from schemas.labels import Messages
 from schemas.stage import StageContext, Task
-from stages.ingest.admission import Admission, count_reasons
+from stages.ingest.admission import Admission, arrow_rows, count_reasons
 from stages.ingest.cleaning.plan import make_plan
 from stages.ingest.publishing import publish, publish_rejects
+from stages.ingest.reading import Piece
 from stages.ingest.sources import FileDataset, Source
 from stages.ingest.splits import hash_split
 from stages.ingest.units import Unit, UnitStore
+from stages.ingest.writing import Tables
 
 if TYPE_CHECKING:
     from stages.ingest import IngestConfig
@@ -30,6 +35,34 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
     """
     _note_unpinned(config, context)
     reader = _Reader(config, context)
+    counts = _in_one_go(reader, context) if reader.is_final() else _by_units(reader, context)
+    reader.store.remove()
+    _warn(counts, context)
+    return counts
+
+
+def _in_one_go(reader: "_Reader", context: StageContext) -> dict[str, int]:
+    """The tables of one source, written while it is read."""
+    [source], [dataset] = reader.sources, reader.config.datasets
+    lineage = {"source": pl.lit(source.name), "file": pl.lit(source.file)}
+    rejected, rows_in = _Rejected(), 0
+    with (
+        context.progress.task("reading", None, "rows") as task,
+        Tables(context.output) as tables,
+    ):
+        for piece in _pieces(source, getattr(dataset, "max_rows", None)):
+            rows, rejects = reader.admission.admit(0, piece)
+            tables.append(rows.with_columns(**lineage), rejects)
+            rejected.add(rejects)
+            rows_in += len(rows) + rejects.num_rows
+            task.advance(len(rows) + rejects.num_rows)
+        if rows_in == rejected.reasons.total():
+            raise rejected.error(dataset.name or dataset.kind)
+        return tables.finish(rows_in)
+
+
+def _by_units(reader: "_Reader", context: StageContext) -> dict[str, int]:
+    """The tables of several sources, or of what is only decided when all has been read."""
     with context.progress.task("reading", None, "rows") as task:
         try:
             reader.read_all(task)
@@ -38,11 +71,16 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
             raise
     moved = reader.admission.moved
     reader.admission.forget()
-    plan = make_plan(config, reader.units, reader.numbers, moved)
-    counts = publish(reader.units, reader.sources, moved, context.output, plan.late, plan.held_out)
-    reader.store.remove()
-    _warn(counts, context)
-    return counts
+    plan = make_plan(reader.config, reader.units, reader.numbers, moved)
+    return publish(reader.units, reader.used, moved, context.output, plan.late, plan.held_out)
+
+
+def _pieces(source: Source, limit: int | None) -> Iterator[Piece]:
+    """The first `limit` rows of a source."""
+    for piece in source.pieces():
+        yield piece if limit is None else piece.head(limit)
+        if limit is not None and piece.next_row >= limit:
+            return
 
 
 class _Reader:
@@ -52,19 +90,37 @@ class _Reader:
         def split_of(prompt: Messages) -> str:
             return hash_split(prompt_id(prompt), config.test_fraction)
 
+        self.config = config
         self._datasets = [(d, d.sources(config.seed, split_of)) for d in config.datasets]
-        self._sources = [source for _, listed in self._datasets for source in listed]
-        self.admission = Admission(config, self._sources)
+        self.sources = [source for _, listed in self._datasets for source in listed]
+        self.admission = Admission(config, self.sources)
         self.store = UnitStore(context.output)
         self.units: list[Unit] = []
-        self.sources: list[Source] = []
+        self.used: list[Source] = []
         """Of each unit the source."""
         self.numbers: list[int] = []
         """Of each unit the number of its data set."""
 
+    def is_final(self) -> bool:
+        """Whether all that becomes of a row is known as soon as it is read.
+
+        So it is with one source of one kind of rows and no splits of its own, where nobody looks
+        for near-duplicates, overlaps with evaluation sets, or a mixture. A killed run would read a
+        single source again anyway.
+        """
+        (dataset, *others), config = self.config.datasets, self.config
+        return (
+            not others
+            and len(self.sources) == 1
+            and isinstance(dataset, FileDataset)
+            and (dataset.max_kept, dataset.weight, self.sources[0].split) == (None, None, None)
+            and config.near_duplicates.policy == "off"
+            and not config.decontaminate
+        )
+
     def read_all(self, task: Task) -> None:
         """Read every source of every data set. Raises DataError where one is of no use."""
-        numbers = iter(range(len(self._sources)))
+        numbers = iter(range(len(self.sources)))
         for index, (dataset, sources) in enumerate(self._datasets):
             limit, units = getattr(dataset, "max_rows", None), []
             for source, number in zip(sources, numbers, strict=False):
@@ -72,7 +128,9 @@ class _Reader:
                     units.append(self._unit(number, source, limit, task))
                     self.numbers.append(index)
                     limit = None if limit is None else limit - units[-1].facts.next_row
-            _refuse_useless(dataset.name or dataset.kind, units)
+            if all(unit.facts.rows_in == unit.facts.rejects for unit in units):
+                rejects = (batch for unit in units for batch in unit.batches("rejects"))
+                raise _Rejected(rejects).error(dataset.name or dataset.kind)
 
     def _unit(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
         unit = self.store.finished(f"{number:05d}")
@@ -82,46 +140,46 @@ class _Reader:
             self.admission.restore(number, unit)
             task.advance(unit.facts.rows_in)
         self.units.append(unit)
-        self.sources.append(source)
+        self.used.append(source)
         return unit
 
     def _read(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
         with self.store.writer(f"{number:05d}", source) as writer:
             try:
-                for piece in source.pieces():
-                    piece = piece if limit is None else piece.head(limit)
+                for piece in _pieces(source, limit):
                     rows, rejects = self.admission.admit(number, piece)
-                    writer.append(rows, rejects, piece.next_row)
-                    task.advance(rows.num_rows + rejects.num_rows)
-                    if piece.next_row == limit:
-                        break
+                    writer.append(arrow_rows(rows), rejects, piece.next_row)
+                    task.advance(len(rows) + rejects.num_rows)
             except DataError:
                 self.units.append(writer.stop())
                 raise
             return writer.finish(self.admission.take_moved())
 
 
-def _refuse_useless(name: str, units: Sequence[Unit]) -> None:
-    """Raises DataError where none of the rows of a data set can be used."""
-    if any(unit.facts.rows_in > unit.facts.rejects for unit in units):
-        return
-    reasons = Counter[str]()
-    for rejects in (batch for unit in units for batch in unit.batches("rejects")):
-        reasons.update(count_reasons(rejects))
-    listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
-    raise DataError(
-        f"ingest: {name}: none of {reasons.total()} rows can be used "
-        f"({listed or 'nothing was read'}); {_first_reject(units)}; "
-        "check that kind and path belong together"
-    )
+class _Rejected:
+    """Rejects by reason, and the first of them: enough to say why nothing could be used."""
 
+    def __init__(self, batches: Iterable[pa.Table] = ()) -> None:
+        self.reasons = Counter[str]()
+        self._first: dict[str, Any] | None = None
+        for batch in batches:
+            self.add(batch)
 
-def _first_reject(units: Sequence[Unit]) -> str:
-    batches = (batch for unit in units for batch in unit.batches("rejects"))
-    first = next((batch.slice(0, 1).to_pylist()[0] for batch in batches if batch.num_rows), None)
-    if first is None:
-        return "the source is empty"
-    return "first: {file} row {row}: {detail}".format_map(first)
+    def add(self, rejects: pa.Table) -> None:
+        """Take a piece's rejects."""
+        self.reasons.update(count_reasons(rejects))
+        if self._first is None and rejects.num_rows:
+            [self._first] = rejects.select(["file", "row", "detail"]).slice(0, 1).to_pylist()
+
+    def error(self, name: str) -> DataError:
+        """Says that none of the rows of a data set can be used."""
+        listed = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
+        said = "first: {file} row {row}: {detail}"
+        first = said.format_map(self._first) if self._first else "the source is empty"
+        return DataError(
+            f"ingest: {name}: none of {self.reasons.total()} rows can be used "
+            f"({listed or 'nothing was read'}); {first}; check that kind and path belong together"
+        )
 
 
 def _note_unpinned(config: "IngestConfig", context: StageContext) -> None:

@@ -26,14 +26,22 @@ _ARROW = pa.schema(
         ("chosen_first", pa.bool_()),
     ]
 )
-EMPTY: pl.DataFrame = pl.DataFrame(pl.from_arrow(_ARROW.empty_table()))
+
+
+def no_rows(schema: pa.Schema) -> pl.DataFrame:
+    """An empty frame of an Arrow schema."""
+    # Its own empty_table would import pandas, which costs more than reading 10,000 rows.
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches([], schema)))
+
+
+EMPTY: pl.DataFrame = no_rows(_ARROW)
 """A frame of no examples: its schema is every such frame's."""
 
 
 def examples_frame(rows: Sequence[tuple[int, Example]]) -> pl.DataFrame:
     """Examples with their row numbers as a frame. Raises UnicodeEncodeError for half characters."""
     listed = [_values(row, example) for row, example in rows]
-    return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(listed, schema=_ARROW)))
+    return pl.DataFrame(listed, schema=EMPTY.schema, orient="row")
 
 
 def _values(row: int, example: Example) -> dict[str, Any]:
