@@ -31,13 +31,22 @@ from evals.judges import JudgeKind
 from evals.judges.interface import release
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
+from evals.models.vllm_engine import VllmEngine
 job = json.load(sys.stdin)
+read, generate = [], VllmEngine.generate
+def watched(self, *arguments):
+    outputs = generate(self, *arguments)
+    read.extend((len(o.prompt_token_ids), o.num_cached_tokens) for o in outputs)
+    return outputs
+VllmEngine.generate = watched
 shown = [comparison(*texts) for texts in job["texts"]]
 found = {}
 for name, kind in job["kinds"].items():
     judge = TypeAdapter(JudgeKind).validate_python(kind).open(None, Runtime(threads=1))
     first = judge.judge(shown)
+    read.clear()
     swapped = judge.judge([c.swap() for c in shown] + shown)
+    in_both_orders = list(read)
     release(judge)
     again = judge.judge(shown[:3])
     release(judge)
@@ -46,6 +55,7 @@ for name, kind in job["kinds"].items():
         "verdicts": [asdict(v) for v in first],
         "together": [asdict(v) for v in swapped],
         "again": [asdict(v) for v in again],
+        "read": in_both_orders,
         "fingerprint": judge.fingerprint,
     }
 print("RESULT" + json.dumps(found))
@@ -135,6 +145,14 @@ def test_a_verdict_does_not_depend_on_its_batch(by_vllm: dict[str, Any], name: s
         assert two["p_a"] == pytest.approx(one["p_a"], abs=1e-4)
     for one, two in zip(found["again"], found["verdicts"], strict=False):
         assert two["p_a"] == pytest.approx(one["p_a"], abs=1e-4)
+
+
+@pytest.mark.vllm
+def test_what_both_orders_share_is_read_once(by_vllm: dict[str, Any]) -> None:
+    """The rubric and the prompt, in whole blocks: most of these short comparisons."""
+    read = by_vllm["llm"]["read"]
+    assert len(read) == 2 * len(TEXTS), "one pass for both, without the ones that are too long"
+    assert sum(tokens - shared for tokens, shared in read) < 0.6 * sum(n for n, _ in read)
 
 
 def test_without_vllm_the_error_says_how_to_install_it(
