@@ -52,7 +52,9 @@ class ServerSampler(Config):
     kind: Literal["server"] = "server"
     base_url: Address = Field(description="address of the server, like http://127.0.0.1:8000/v1")
     model: str | None = Field(
-        None, description="the policy's name there; null where the server has one model only"
+        None,
+        description="the policy's name there; null takes the model that has the policy's weights, "
+        "else the only one",
     )
     api_key_env: KeyVariable | None = Field(
         None, description="environment variable that holds the key; null sends none"
@@ -95,8 +97,7 @@ class ServerSampling:
         self._key = key
         self._runtime = runtime
         self._in_flight = FIRST_CALLS
-        served = _the_model(config, _wait_for(self._models()))
-        _refuse_other_weights(config, served, fingerprint)
+        served = _the_model(config, _wait_for(self._models()), fingerprint)
         self._model = served["id"]
         self._context: int | None = served.get("max_model_len")
 
@@ -206,39 +207,42 @@ class ServerSampling:
         return completion_of(self._renderer, ids, sum(logps))
 
 
-def _the_model(config: ServerSampler, reply: Any) -> Mapping[str, Any]:
-    """What the server says of the model that is meant."""
+def _the_model(config: ServerSampler, reply: Any, fingerprint: str) -> Mapping[str, Any]:
+    """What the server says of the model that is meant.
+
+    Raises:
+        ConfigError: it has none of that name, several that it could be, or one of other weights.
+    """
     listed = reply.get("data") if isinstance(reply, dict) else None
     models = {m["id"]: m for m in listed or [] if isinstance(m, dict) and "id" in m}
+    weights = {name: _weights(served) for name, served in models.items()}
+    wanted = [name for name in models if config.model in (None, name)]
+    same = [name for name in wanted if weights[name] == fingerprint]
+    unknown = [name for name in wanted if weights[name] is None]
+    found = same or unknown
     names = ", ".join(sorted(models)) or "none"
-    if config.model is None:
-        if len(models) != 1:
-            raise ConfigError(
-                f"{config.base_url}: has {len(models)} models ({names}); name the policy in "
-                "sampler.model"
-            )
-        return next(iter(models.values()))
-    if config.model not in models:
+    if not wanted:
+        raise ConfigError(f"{config.base_url}: has no model {config.model!r}, only {names}")
+    if not found:
         raise ConfigError(
-            f"sampler.model {config.model!r}: {config.base_url} has no such model, only {names}"
+            f"{config.base_url}: has other weights than the policy ({names}); serve the policy's "
+            "folder, a LoRA adapter with --lora-modules"
         )
-    return models[config.model]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{config.base_url}: has several models ({names}); name the policy in sampler.model"
+        )
+    return models[found[0]]
 
 
-def _refuse_other_weights(
-    config: ServerSampler, served: Mapping[str, Any], fingerprint: str
-) -> None:
-    """Where the server's folder can be read from here, its weights must be the policy's."""
+def _weights(served: Mapping[str, Any]) -> str | None:
+    """The fingerprint of what is served, where its folder can be read from here."""
     from evals.models.checkpoints import ModelSource, model_fingerprint
 
     root = served.get("root")
     if not isinstance(root, str) or not Path(root).is_absolute() or not Path(root).is_dir():
-        return
-    if model_fingerprint(ModelSource(path=root)) != fingerprint:
-        raise ConfigError(
-            f"{config.base_url}: its model {served['id']!r} has other weights than the policy; "
-            "serve the policy's folder"
-        )
+        return None
+    return model_fingerprint(ModelSource(path=root))
 
 
 def _wait_for(work: Coroutine[Any, Any, T]) -> T:

@@ -123,13 +123,26 @@ def test_greedy_is_what_transformers_writes(url: str, model: Path) -> None:
 
 @pytest.mark.vllm
 @pytest.mark.slow
-def test_the_server_must_have_the_policy(url: str, model: Path, adapter: Path) -> None:
-    with pytest.raises(ConfigError, match=r"has 2 models \(tiny, tuned\); name the policy"):
-        opened(url, model)
-    with pytest.raises(ConfigError, match="no such model, only tiny, tuned"):
+def test_the_server_must_have_the_policy(
+    url: str, model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="no model 'other', only tiny, tuned"):
         opened(url, model, model="other")
-    with pytest.raises(ConfigError, match="'tiny' has other weights than the policy"):
+    with pytest.raises(ConfigError, match="other weights than the policy"):
         opened(url, adapter, model="tiny")
+    with pytest.raises(ConfigError, match="other weights than the policy"):
+        opened(url, tiny_llama(tmp_path / "another", seed=7))
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_of_several_models_the_policys_weights_are_taken(
+    url: str, model: Path, adapter: Path
+) -> None:
+    greedy = SamplingSettings(max_tokens=8, temperature=0)
+    for folder, name in ((model, "tiny"), (adapter, "tuned")):
+        found, named = opened(url, folder), opened(url, folder, model=name)
+        assert found.sample(REQUESTS[:4], greedy) == named.sample(REQUESTS[:4], greedy)
 
 
 @pytest.mark.vllm
@@ -147,6 +160,7 @@ def test_a_wrong_key_stops_in_one_line(
 # Servers that fail
 
 Answer = Callable[[dict[str, Any], int], tuple[int, Any]]
+ELSEWHERE = {"root": "some/model", "max_model_len": 128}
 
 
 class Quiet(ThreadingHTTPServer):
@@ -155,16 +169,17 @@ class Quiet(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def serving() -> Iterator[Callable[[Answer], str]]:
+def serving() -> Iterator[Callable[..., str]]:
     """Starts servers: `answer` gets a request and the number of those before it."""
     servers: list[ThreadingHTTPServer] = []
 
-    def start(answer: Answer) -> str:
+    def start(answer: Answer, *names: str) -> str:
+        served = [{"id": name, **ELSEWHERE} for name in names or ("tiny",)]
         asked: list[dict[str, Any]] = []
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.reply(200, {"data": [{"id": "tiny", "max_model_len": 128}]})
+                self.reply(200, {"data": served})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -198,7 +213,7 @@ def wrote(*ids: int, **more: Any) -> tuple[int, Any]:
     return 200, {"choices": [{"text": "?", "token_ids": ids, "logprobs": logprobs, **more}]}
 
 
-def test_a_busy_server_is_asked_again(serving: Callable[[Answer], str], model: Path) -> None:
+def test_a_busy_server_is_asked_again(serving: Callable[..., str], model: Path) -> None:
     url = serving(lambda body, before: wrote(40, 41) if before % 3 else (503, {"error": "busy"}))
     answers = opened(url, model).sample(REQUESTS[:6], SETTINGS)
     assert [a.token_ids for a in answers] == [[40, 41]] * 6
@@ -206,7 +221,7 @@ def test_a_busy_server_is_asked_again(serving: Callable[[Answer], str], model: P
 
 
 def test_every_request_has_its_own_seed_and_the_models_distribution(
-    serving: Callable[[Answer], str], model: Path
+    serving: Callable[..., str], model: Path
 ) -> None:
     bodies: list[dict[str, Any]] = []
 
@@ -228,7 +243,7 @@ def test_every_request_has_its_own_seed_and_the_models_distribution(
     "choice", [{"token_ids": None}, {"logprobs": None}, {"token_ids": [1, 2]}, {"token_ids": "x"}]
 )
 def test_a_server_that_hides_its_tokens_is_refused(
-    serving: Callable[[Answer], str], model: Path, choice: dict[str, Any]
+    serving: Callable[..., str], model: Path, choice: dict[str, Any]
 ) -> None:
     url = serving(lambda body, before: wrote(40, **choice))
     with pytest.raises(BackendError, match="does not say which tokens it wrote") as raised:
@@ -236,9 +251,7 @@ def test_a_server_that_hides_its_tokens_is_refused(
     assert "\n" not in str(raised.value)
 
 
-def test_a_request_that_cannot_work_is_unsampled(
-    serving: Callable[[Answer], str], model: Path
-) -> None:
+def test_a_request_that_cannot_work_is_unsampled(serving: Callable[..., str], model: Path) -> None:
     too_long = {"error": {"message": "This model's maximum context length is 10 tokens"}}
     url = serving(lambda body, before: (400, too_long) if body["seed"] == 101 else wrote(40))
     answers = opened(url, model).sample(REQUESTS[:3], SETTINGS)
@@ -246,9 +259,16 @@ def test_a_request_that_cannot_work_is_unsampled(
     assert answers[1].reason == "prompt_too_long"
 
 
-def test_a_server_that_stays_down_stops_the_stage(
-    serving: Callable[[Answer], str], model: Path
+def test_models_that_cannot_be_told_apart_are_named(
+    serving: Callable[..., str], model: Path
 ) -> None:
+    url = serving(lambda body, before: wrote(40, text=body["model"]), "one", "two")
+    with pytest.raises(ConfigError, match=r"several models \(one, two\); name the policy"):
+        opened(url, model)
+    assert opened(url, model, model="two").sample(REQUESTS[:1], SETTINGS)
+
+
+def test_a_server_that_stays_down_stops_the_stage(serving: Callable[..., str], model: Path) -> None:
     url = serving(lambda body, before: (500, {"error": {"message": f"down {KEY}"}}))
     with pytest.raises(BackendError, match="run the same command again") as raised:
         opened(url, model).sample(REQUESTS, SETTINGS)
