@@ -85,9 +85,10 @@ def verdict(rates: Mapping[str, Json]) -> Json:
     said = conclusion(rates[by]) if by else "not_measured"
     truth = conclusion(rates.get("truth"))
     known = by not in (None, "truth") and "not_measured" not in (said, truth)
+    disputed = known and said != truth
     return {
         "conclusion": said,
-        "headline": _HEADLINES[said],
+        "headline": _DISPUTED if disputed else _HEADLINES[said],
         "by": by,
         "judge": judge,
         "truth": truth,
@@ -95,6 +96,7 @@ def verdict(rates: Mapping[str, Json]) -> Json:
     }
 
 
+_DISPUTED = "The judge and the truth disagree about the policy"
 _HEADLINES = {
     "better": "The policy beats its baseline",
     "worse": "The policy is worse than its baseline",
