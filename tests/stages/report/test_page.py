@@ -90,8 +90,11 @@ def test_the_answer_comes_first(run: FakeRun) -> None:
         ({}, "Evaluate compared nothing"),
         (
             {"judge": win_rate("j", 0.8, 0.7, 0.9, 50), "truth": win_rate("r", 0.2, 0.1, 0.3, 50)},
-            "The judge and the truth disagree about the policy",
             "The judge and the true rule disagree",
+        ),
+        (
+            {"judge": win_rate("j", 0.8, 0.7, 0.9, 50), "truth": win_rate("r", 0.2, 0.1, 0.3, 50)},
+            "The judge and the truth disagree about the policy",
         ),
     ],
 )
