@@ -36,7 +36,10 @@ __all__ = [
 _TOLERANCE = 1e-3
 
 # Tokens of a packed forward pass where the recipe does not say: more are hardly faster.
-_BUDGETS = {"cpu": 1024, "cuda": 4096}
+_BUDGETS = {
+    "cpu": {"float32": 1024, "bfloat16": 2048},
+    "cuda": {"float32": 4096, "bfloat16": 4096},
+}
 
 
 def open_engine(model: "PreTrainedModel", config: TrainingConfig, progress: Progress) -> Engine:
@@ -52,7 +55,10 @@ def open_engine(model: "PreTrainedModel", config: TrainingConfig, progress: Prog
         return padded
     reason = why_not_packed(model)
     if reason is None:
-        budget = config.tokens_per_micro_batch or _BUDGETS.get(model.device.type, 1024)
+        budget = (
+            config.tokens_per_micro_batch
+            or _BUDGETS.get(model.device.type, _BUDGETS["cpu"])[config.dtype]
+        )
         return PackedEngine(config.dtype, budget, recompute=config.gradient_checkpointing)
     progress.note(f"{type(model).__name__} is trained padded, not packed: {reason}")
     return padded

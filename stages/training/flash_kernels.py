@@ -45,6 +45,15 @@ class Runs:
     causal: bool
 
 
+def every_head(states: "States") -> "States":
+    """Key and value repeated for every query head that shares them."""
+    query, key, value = states
+    shared = query.shape[1] // key.shape[1]
+    if shared == 1:
+        return states
+    return query, key.repeat_interleave(shared, dim=1), value.repeat_interleave(shared, dim=1)
+
+
 class FlashKernel(Protocol):
     """Attention over runs on one kind of device."""
 

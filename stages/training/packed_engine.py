@@ -96,12 +96,13 @@ class PackedEngine:
     def _states_before_head(self, model: Any, pack: Pack) -> "Tensor":
         """What the LM head would read at every token of the pack: (tokens, hidden)."""
         seen: list[Tensor] = []
+        head = head_of(model)
 
-        def look(_module: Any, inputs: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
-            seen.append(inputs[0][0])
-            return (inputs[0][:, :1].detach(), *inputs[1:])
+        def look(states: "Tensor") -> "Tensor":
+            seen.append(states[0])
+            return states[:, :1].detach()
 
-        hook = head_of(model).register_forward_pre_hook(look)
+        head.forward = look  # not only a hook: autocast would cast the whole weight
         try:
             with shared_prompts(model), autocast(self.dtype, model.device):
                 model(
@@ -111,7 +112,7 @@ class PackedEngine:
                     tree=pack.attention,
                 )
         finally:
-            hook.remove()
+            del head.forward
         return seen[0]
 
 

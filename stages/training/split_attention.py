@@ -15,7 +15,7 @@ from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from stages.training.flash_kernels import KERNELS, Runs, Segments
+from stages.training.flash_kernels import KERNELS, Runs, Segments, every_head
 
 if TYPE_CHECKING:
     import torch
@@ -62,11 +62,9 @@ def attention_in_parts(
     states: "States", own: Segments, crossing: Crossing | None, scale: float
 ) -> "Tensor":
     """Query, key and value (tokens, heads or kv heads, d) to (tokens, heads, d)."""
-    query, key, value = states
-    if query.device.type == "cpu" and key.shape[1] != query.shape[1]:
-        shared = query.shape[1] // key.shape[1]
-        key, value = (t.repeat_interleave(shared, dim=1) for t in (key, value))
-    result: Tensor = _function().apply(query, key, value, own, crossing, scale)
+    if states[0].device.type == "cpu":
+        states = every_head(states)
+    result: Tensor = _function().apply(*states, own, crossing, scale)
     return result
 
 

@@ -3,8 +3,9 @@
 Everything but attention runs once per token of the pack. Attention enters transformers under the
 name `prefline_tree` through the attention and the mask registry; `TreeAttention` travels as a
 keyword argument of the model. The kernel is chosen here, by device, number format and window:
-two parts of unmasked attention, merged, where there is a kernel that gives log-sum-exps; else
-whole sequences, gathered and padded. No mask of the whole pack exists.
+blocks of queries on a CPU in bfloat16; two parts of unmasked attention, merged, where there is a
+kernel that gives log-sum-exps; else whole sequences, gathered and padded. No mask of the whole
+pack exists.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from stages.training.block_attention import TreeBlocks, attention_in_blocks
 from stages.training.flash_kernels import Segments
 from stages.training.packing import Places
 from stages.training.sequence_attention import Sequences, attention_by_sequence
@@ -36,7 +38,7 @@ class CannotShareError(Exception):
 class TreeAttention:
     """Who attends to whom in a pack, in the forms that the kernels want.
 
-    `filler`: tokens at the end of the row that nobody reads; they see themselves.
+    `filler`: tokens at the end of the row that nobody reads; they see themselves, or nothing.
     """
 
     places: Sequence[Places]
@@ -66,6 +68,11 @@ class TreeAttention:
         runs = [[*place.prompt, *b] for place in self.places for b in place.branches]
         runs += [list(self.filler)] if self.filler else []
         return Sequences.over(runs, self.filler.stop, self.device)
+
+    @cached_property
+    def blocks(self) -> Sequence[TreeBlocks]:
+        """Each tree in blocks of queries."""
+        return [TreeBlocks.of(place) for place in self.places]
 
     @cached_property
     def longest(self) -> int:
@@ -116,8 +123,16 @@ def _attention(
     window = sliding_window if sliding_window and sliding_window < tree.longest else None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     states = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
-    if window is None and has_kernel(query, value):
+    if window is None and _low_on_cpu(value):
+        merged = attention_in_blocks(states, tree.blocks, scale)
+    elif window is None and has_kernel(query, value):
         merged = attention_in_parts(states, tree.own, tree.crossing, scale)
     else:
         merged = attention_by_sequence(states, tree.sequences, scale, window)
     return merged.unsqueeze(0), None
+
+
+def _low_on_cpu(value: "Tensor") -> bool:
+    import torch
+
+    return value.device.type == "cpu" and value.dtype == torch.bfloat16
