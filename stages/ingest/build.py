@@ -13,6 +13,7 @@ from schemas.labels import Messages
 from schemas.stage import StageContext, Task
 from stages.ingest.admission import Admission, arrow_rows, count_reasons
 from stages.ingest.cleaning.plan import make_plan
+from stages.ingest.memory import keep_freed_memory
 from stages.ingest.publishing import publish, publish_rejects
 from stages.ingest.reading import Piece
 from stages.ingest.sources import FileDataset, Source
@@ -33,6 +34,7 @@ def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
             until then is in rejects.parquet.
         BackendError: a hub cannot be reached.
     """
+    keep_freed_memory()
     _note_unpinned(config, context)
     reader = _Reader(config, context)
     counts = _in_one_go(reader, context) if reader.is_final() else _by_units(reader, context)

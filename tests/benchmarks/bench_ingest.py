@@ -3,9 +3,11 @@
 HH-like rows (JSON Lines, gzipped) and UltraFeedback-shaped rows (Parquet) are made from the real
 ones: words are exchanged, the same in both transcripts, and about one row in a hundred is given a
 defect. Every configuration is a process of its own, in turns; CPU-seconds are user and system time
-of that process and its children, start to end, and the least of all rounds counts.
+of that process and its children, start to end, and the least of all rounds counts. Libraries are
+told to use one thread.
 
-- `ours`: the stage as it is: three tables, duplicates, rejects, ids, splits.
+- `ours`: the stage as it is: three tables, duplicates, rejects, ids, splits. Nobody looks for
+  near-duplicates: neither do the others.
 - `datasets_1`, `datasets_2`: `datasets.map` over the same parser, ids, sides and splits, with one
   and two processes; then bad rows are filtered out and the comparisons written. It finds no
   duplicates and writes no prompts, demonstrations or rejects.
@@ -274,7 +276,8 @@ def measured(*command: str) -> tuple[float, float, float]:
 
     The peak is never less than what this process itself holds: everything large is made elsewhere.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    alone = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **alone}
     start = time.perf_counter()
     child = os.posix_spawn(sys.executable, [sys.executable, __file__, *command], environment)
     _, status, usage = os.wait4(child, 0)
@@ -284,10 +287,10 @@ def measured(*command: str) -> tuple[float, float, float]:
     return usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024
 
 
-def measure(kind: str, folder: Path, times: list[int], rounds: int) -> Row:
-    """All configurations in turns, and ours at several sizes."""
+def measure(kind: str, data: Path, folder: Path, times: list[int], rounds: int) -> Row:
+    """All configurations in turns, and ours at several sizes, on the files in `data`."""
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ROUND}
-    path, columns = folder / NAMES[kind].format(1), folder / "columns"
+    path, columns = data / NAMES[kind].format(1), folder / "columns"
     measured("run", "ours", kind, str(path), str(folder / "first"), str(columns))
     counts = json.loads((folder / "first" / "counts.json").read_text())
     columns.mkdir(exist_ok=True)
@@ -299,7 +302,7 @@ def measure(kind: str, folder: Path, times: list[int], rounds: int) -> Row:
             sys.stderr.write(f"{kind} {name}: {found[name][-1][0]:.2f} CPU-seconds\n")
     rss = {"1": min(run[2] for run in found["ours"])}
     for n in times:
-        source = folder / NAMES[kind].format(n)
+        source = data / NAMES[kind].format(n)
         output = folder / f"x{n}"
         rss[str(n)] = measured("run", "ours", kind, str(source), str(output), str(columns))[2]
     cpu = {name: min(run[0] for run in runs) for name, runs in found.items()}
@@ -345,13 +348,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=float, default=1.0, help="share of the rows")
     parser.add_argument("--kinds", nargs="+", default=list(ROWS))
+    parser.add_argument("--folder", type=Path, help="keep the files here, or take those there")
     parser.add_argument("--result", type=Path, default=RESULT)
     options = parser.parse_args()
     times, formats = [2, 4], {}
     for kind in options.kinds:
         with tempfile.TemporaryDirectory() as folder:
-            measured("make", kind, folder, *map(str, times), str(options.share))
-            formats[kind] = measure(kind, Path(folder), times, options.rounds)
+            data = options.folder or Path(folder)
+            if not (data / NAMES[kind].format(times[-1])).exists():
+                measured("make", kind, str(data), *map(str, times), str(options.share))
+            formats[kind] = measure(kind, data, Path(folder), times, options.rounds)
     worst = {"cpu_vs_datasets_map": min, "cpu_vs_floor": max, "rss_4x_vs_1x": max}
     result = {
         "ratios": {n: pick(f["ratios"][n] for f in formats.values()) for n, pick in worst.items()},
