@@ -13,6 +13,12 @@ told to use one thread.
   duplicates and writes no prompts, demonstrations or rejects.
 - `floor`: decompress, parse (`polars.read_ndjson`, or pyarrow for Parquet), and write the same
   three tables with the same compression from columns that lie in memory.
+
+Where the time of `ours` goes on HH, in CPU-seconds by `time.process_time` around each step: writing
+Parquet 1.3 (as in the floor), the three ids and the sides 0.64, finding strings and cutting lines
+0.48, transcripts 0.32, imports 0.32, inflating 0.28, duplicates 0.22, polars to Arrow 0.15. On
+UltraFeedback: writing 0.68, reading Parquet 0.54, ids and sides 0.39, imports 0.30, messages 0.27,
+duplicates 0.12, polars to Arrow 0.11. What memory grows by is the keys of what has been seen.
 """
 
 import argparse
