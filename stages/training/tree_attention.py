@@ -122,6 +122,9 @@ def _attention(
         raise CannotShareError(f"attention with {', '.join(unknown) or 'dropout or a mask'}")
     window = sliding_window if sliding_window and sliding_window < tree.longest else None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.device.type == "cuda":
+        # Under autocast rotary embeddings leave float32, and the kernels want one type.
+        query, key = query.to(value.dtype), key.to(value.dtype)
     states = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
     if window is None and _low_on_cpu(value):
         merged = attention_in_blocks(states, tree.blocks, scale)
