@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import ConfigError
+from stages.ingest import build
 from stages.ingest.splits import hash_split, named_split
 from tests.fixtures.ingest import Ingest, pair
 
@@ -27,6 +28,37 @@ def test_a_split_depends_on_the_prompt_alone(ingest: Ingest, jsonl: Write) -> No
     splits = {r["prompt_id"]: r["split"] for r in one.table("prompts")}
     assert all(splits[r["prompt_id"]] == r["split"] for r in two.table("comparisons"))
     assert 40 <= list(splits.values()).count("test") <= 80
+
+
+def test_one_go_and_by_units_make_the_same_tables(
+    ingest: Ingest, jsonl: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [*(pair(i) for i in range(50)), pair(3), {**pair(7), "chosen": ""}, {"odd": 1}]
+    path = jsonl(rows)
+    tables = ("prompts", "demonstrations", "comparisons", "rejects")
+
+    def made() -> list[list[dict[str, Any]]]:
+        result = ingest(own(path), near_duplicates={"policy": "off"})
+        return [result.table(name) for name in tables]
+
+    ways: list[str] = []
+
+    def noted(way: str) -> Callable[..., Any]:
+        whole = getattr(build, way)
+
+        def run(*arguments: Any) -> Any:
+            ways.append(way)
+            return whole(*arguments)
+
+        return run
+
+    for way in ("_in_one_go", "_by_units"):
+        monkeypatch.setattr(build, way, noted(way))
+    in_one_go = made()
+    monkeypatch.setattr(build._Reader, "is_final", lambda self: False)
+    assert in_one_go == made()
+    assert ways == ["_in_one_go", "_by_units"]
+    assert len(in_one_go[3]) == 3
 
 
 def test_a_larger_test_fraction_only_adds() -> None:
