@@ -1,6 +1,7 @@
 """What every test gets: no network, and the real data where it is."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -11,6 +12,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
 _ROOT = Path(__file__).resolve().parent.parent
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no reason to fail; what must be fast is measured by the benchmarks.
 settings.register_profile("prefline", deadline=None)
