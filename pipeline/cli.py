@@ -18,7 +18,13 @@ from pipeline.export_command import export
 from pipeline.judge_card_command import judge_card
 from pipeline.locks import run_lock
 from pipeline.progress import make_progress
-from pipeline.ranks import execute_on_ranks, on_several_ranks, refuse_several_ranks, said_once
+from pipeline.ranks import (
+    execute_on_ranks,
+    leave,
+    on_several_ranks,
+    refuse_several_ranks,
+    said_once,
+)
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.rounds import pick_round, rounds_of, run_rounds, stages_of
 from pipeline.runs import Outcome, Run
@@ -73,6 +79,8 @@ def run_cli() -> None:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
+        if on_several_ranks():
+            leave(code or 0)
         raise SystemExit(code)
     except PipelineError as error:
         _fail(str(error))

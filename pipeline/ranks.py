@@ -6,13 +6,14 @@ A helper runs the stage's code on the same inputs and writes into a folder that 
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pipeline.recipe import Recipe
 from schemas.errors import BackendError, ConfigError, PipelineError
@@ -30,6 +31,17 @@ _HELP, _END = "help", "end"
 def on_several_ranks() -> bool:
     """Whether torchrun has started this process as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def leave(code: int) -> NoReturn:
+    """End a rank that is done, without taking the interpreter apart.
+
+    Gloo's threads may be destroyed in the wrong order there, which aborts a process whose work is
+    done and makes torchrun report a failure.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
