@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 ANNOTATIONS = pa.list_(
@@ -19,6 +19,9 @@ ANNOTATIONS = pa.list_(
             ("label", pa.string()),
             ("strength", pa.float64()),
             ("reason", pa.string()),
+            # What the annotator wrote on either completion; null where the source is silent.
+            ("feedback_a", pa.string()),
+            ("feedback_b", pa.string()),
         ]
     )
 )

@@ -58,6 +58,6 @@ STAGE = Stage(
     config=IngestConfig,
     inputs=(),
     run=_run,
-    version=3,
+    version=4,
     files=_files,
 )

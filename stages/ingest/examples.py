@@ -21,12 +21,17 @@ class RowError(Exception):
 
 @dataclass(frozen=True)
 class Annotation:
-    """What one annotator said, A and B being the row's own sides; `strength` is never negative."""
+    """What one annotator said, A and B being the row's own sides; `strength` is never negative.
+
+    `reason` is why one side is better, `feedback_a` and `feedback_b` what is said of either alone.
+    """
 
     label: Preference
     strength: float | None
     reason: str | None
     annotator: str | None = None
+    feedback_a: str | None = None
+    feedback_b: str | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def comparison(index: int) -> dict[str, Any]:
     label = ("A", "B", "Tie", None)[index % 4]
     strength = {"A": None if index % 8 else 2.5, "B": 1.0, "Tie": 0.0}.get(label or "")
     annotation = {"annotator": "x", "label": "Tie", "strength": None, "reason": "r"}
+    annotation |= {"feedback_a": "first", "feedback_b": None}
     return {
         "comparison_id": comparison_id(prompt, a, b),  # type: ignore[arg-type]
         "prompt_id": prompt_id(prompt),  # type: ignore[arg-type]

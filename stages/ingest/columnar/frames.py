@@ -67,6 +67,8 @@ def _values(row: int, example: Example) -> dict[str, Any]:
                     "label": said.label.value,
                     "strength": said.strength,
                     "reason": said.reason,
+                    "feedback_a": said.feedback_a,
+                    "feedback_b": said.feedback_b,
                 }
                 for said in example.annotations
             ],

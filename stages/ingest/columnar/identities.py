@@ -69,11 +69,12 @@ def _any_annotations(examples: pl.DataFrame) -> bool:
 
 def _swapped_annotations() -> pl.Expr:
     said = pl.element().struct
-    swapped = said.field("label").replace({"A": "B", "B": "A"})
-    fields = [said.field(name) for name in ("annotator", "strength", "reason")]
-    return pl.col("annotations").list.eval(
-        pl.struct(fields[0], swapped.alias("label"), fields[1], fields[2])
+    swapped = said.with_fields(
+        pl.field("label").replace({"A": "B", "B": "A"}),
+        feedback_a=pl.field("feedback_b"),
+        feedback_b=pl.field("feedback_a"),
     )
+    return pl.col("annotations").list.eval(swapped)
 
 
 def with_row_ids(examples: pl.DataFrame, *, derive: bool) -> pl.DataFrame:

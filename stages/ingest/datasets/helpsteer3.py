@@ -69,12 +69,21 @@ def _label(score: float) -> Preference:
 
 
 def _annotations(row: Mapping[str, Any]) -> list[Annotation]:
-    """One per annotator; older copies have no such column, or no feedback in it."""
+    """One per annotator; older copies have no such column, or no feedback in it.
+
+    `reasoning` speaks of "@Response 1" and "@Response 2": these are A and B, whose sides are kept.
+    """
     listed = row.get("individual_preference") or []
     if not isinstance(listed, list) or not all(isinstance(a, Mapping) for a in listed):
         raise RowError("wrong_type", "individual_preference must be a list of objects")
     scores = [_score(annotation, "score") for annotation in listed]
     return [
-        Annotation(_label(score), abs(score), optional_text(annotation, "reasoning"))
+        Annotation(
+            _label(score),
+            abs(score),
+            optional_text(annotation, "reasoning"),
+            feedback_a=optional_text(annotation, "feedback1"),
+            feedback_b=optional_text(annotation, "feedback2"),
+        )
         for score, annotation in zip(scores, listed, strict=True)
     ]

@@ -86,6 +86,8 @@ def _annotation(said: Any) -> Annotation:
         _strength(said),
         optional_text(said, "reason"),
         optional_text(said, "annotator"),
+        optional_text(said, "feedback_a"),
+        optional_text(said, "feedback_b"),
     )
 
 

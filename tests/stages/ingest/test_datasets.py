@@ -116,6 +116,8 @@ def test_helpsteer3_negative_means_the_first_is_better(
     assert [a["label"] for a in row["annotations"]] == ["A", "Tie", "B"]
     assert [a["strength"] for a in row["annotations"]] == [2, 0, 1]
     assert row["annotations"][0]["reason"] == "@Response 1 is fine"
+    feedback = [(a["feedback_a"], a["feedback_b"]) for a in row["annotations"]]
+    assert feedback == [("f", "g"), (None, None), (None, None)]
 
 
 @pytest.mark.parametrize(

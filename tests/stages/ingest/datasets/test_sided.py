@@ -19,7 +19,9 @@ OWN: dict[str, Any] = {
     "completion_b": said("assistant", "yes"),
     "label": "B",
     "strength": 2.0,
-    "annotations": [{"annotator": "x", "label": "B", "strength": 1.0, "reason": "r"}],
+    "annotations": [
+        {"annotator": "x", "label": "B", "strength": 1.0, "reason": "r", "feedback_b": "good"}
+    ],
     "label_source": "model",
     "category": "c",
     "split": "train",
@@ -62,6 +64,7 @@ def test_all_three_are_the_same_comparison(row: dict[str, Any]) -> None:
 
 def test_our_own_rows_keep_their_annotations() -> None:
     (annotation,) = parse_preference(OWN).annotations
+    assert (annotation.feedback_a, annotation.feedback_b) == (None, "good")
     assert (annotation.annotator, annotation.label, annotation.strength, annotation.reason) == (
         *("x", "B", 1.0),
         "r",
