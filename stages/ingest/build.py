@@ -13,6 +13,7 @@ from schemas.labels import Messages
 from schemas.stage import StageContext, Task
 from stages.ingest.admission import Admission, arrow_rows, count_reasons
 from stages.ingest.cleaning.plan import make_plan
+from stages.ingest.datasets.guessing import what_next
 from stages.ingest.memory import keep_freed_memory
 from stages.ingest.publishing import publish, publish_rejects
 from stages.ingest.reading import Piece
@@ -59,7 +60,7 @@ def _in_one_go(reader: "_Reader", context: StageContext) -> dict[str, int]:
             rows_in += len(rows) + rejects.num_rows
             task.advance(len(rows) + rejects.num_rows)
         if rows_in == rejected.reasons.total():
-            raise rejected.error(dataset.name or dataset.kind)
+            raise rejected.error(dataset.name, dataset.kind)
         return tables.finish(rows_in)
 
 
@@ -132,7 +133,7 @@ class _Reader:
                     limit = None if limit is None else limit - units[-1].facts.next_row
             if all(unit.facts.rows_in == unit.facts.rejects for unit in units):
                 rejects = (batch for unit in units for batch in unit.batches("rejects"))
-                raise _Rejected(rejects).error(dataset.name or dataset.kind)
+                raise _Rejected(rejects).error(dataset.name, dataset.kind)
 
     def _unit(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
         unit = self.store.finished(f"{number:05d}")
@@ -171,16 +172,17 @@ class _Rejected:
         """Take a piece's rejects."""
         self.reasons.update(count_reasons(rejects))
         if self._first is None and rejects.num_rows:
-            [self._first] = rejects.select(["file", "row", "detail"]).slice(0, 1).to_pylist()
+            [self._first] = rejects.slice(0, 1).to_pylist()
 
-    def error(self, name: str) -> DataError:
-        """Says that none of the rows of a data set can be used."""
+    def error(self, name: str | None, kind: str) -> DataError:
+        """Says that none of the rows of a data set can be used, and what to do about it."""
         listed = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
         said = "first: {file} row {row}: {detail}"
         first = said.format_map(self._first) if self._first else "the source is empty"
+        next_step = what_next(self._first["raw"] if self._first else "", kind, self.reasons)
         return DataError(
-            f"ingest: {name}: none of {self.reasons.total()} rows can be used "
-            f"({listed or 'nothing was read'}); {first}; check that kind and path belong together"
+            f"ingest: {name or kind}: none of {self.reasons.total()} rows can be used "
+            f"({listed or 'nothing was read'}); {first}; {next_step}"
         )
 
 
@@ -190,7 +192,20 @@ def _note_unpinned(config: "IngestConfig", context: StageContext) -> None:
             context.progress.note(f"{dataset.hub_id} may change; pin it by hub_revision = a commit")
 
 
+def _left_out(counts: Mapping[str, int]) -> str:
+    reasons = {name: n for name, n in counts.items() if name.startswith("rejects/")}
+    listed = sorted(reasons, key=lambda name: (-reasons[name], name))
+    said = [f"{name.removeprefix('rejects/')} {reasons[name]}" for name in listed[:3]]
+    more = [f"{len(listed) - 3} more"] if len(listed) > 3 else []
+    return (
+        f"{counts['rejects']} of {counts['rows_in']} rows are left out ({', '.join(said + more)}): "
+        "see rejects.parquet"
+    )
+
+
 def _warn(counts: Mapping[str, int], context: StageContext) -> None:
+    if counts["rejects"]:
+        context.progress.note(_left_out(counts))
     for split in ("train", "test"):
         if counts["comparisons"] and not counts[f"comparisons/{split}"]:
             context.progress.warn(

@@ -4,7 +4,7 @@ What is wrong with a whole file (not gzip, cut off, not Parquet, empty) is an er
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -133,12 +133,21 @@ def parquet_batches(
 
 
 def _check_columns(file: str, found: list[str], columns: tuple[tuple[str, ...], ...]) -> None:
-    if not any(set(wanted) <= set(found) for wanted in columns):
-        shapes = " or ".join(", ".join(wanted) for wanted in columns)
-        raise DataError(
-            f"{file}: has the columns {', '.join(found[:8])} where {shapes} are needed; "
-            "check the dataset's kind"
-        )
+    if has_columns(found, columns):
+        return
+    from stages.ingest.datasets.guessing import kinds_with  # imports this module
+
+    shapes = " or ".join(", ".join(wanted) for wanted in columns)
+    kinds = " or ".join(f"kind = '{kind}'" for kind in kinds_with(found))
+    raise DataError(
+        f"{file}: has the columns {', '.join(found[:8])} where {shapes} are needed; "
+        + (f"such columns has {kinds}" if kinds else "check the dataset's kind")
+    )
+
+
+def has_columns(found: Sequence[str], columns: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether one of these sets of columns is there whole."""
+    return any(set(wanted) <= set(found) for wanted in columns)
 
 
 def row_value(row: Any) -> tuple[Mapping[str, Any] | RowError, bytes | None]:

@@ -12,6 +12,7 @@ from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
 from schemas.stage import Config
 from stages.ingest.examples import Example, RowError
+from stages.ingest.hints import check_opening
 from stages.ingest.raw_rows import RawRow, read_hub
 from stages.ingest.splits import named_split
 
@@ -50,7 +51,8 @@ class FileDataset(Config):
     name: str | None = Field(None, description="the source in all tables; null takes the kind")
     path: str | None = Field(
         None,
-        description="a .jsonl, .jsonl.gz or .parquet file, a folder of them, or a glob pattern; "
+        description="a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, a folder of them, or a glob "
+        "pattern; "
         "relative to the current directory",
     )
     hub_id: str | None = Field(
@@ -156,6 +158,7 @@ class FileDataset(Config):
         def pieces() -> "Iterator[Piece]":
             from stages.ingest.reading import read_file
 
+            check_opening(path, file, parquet=self.is_parquet(path))
             return read_file(self, file, path)
 
         return self._source(file, pieces)
@@ -188,8 +191,15 @@ class FileDataset(Config):
         return read_rows(self.outcomes, rows)
 
 
+def _is_hidden(path: Path) -> bool:
+    """Caches, checkpoints and versions that tools keep beside data begin with a dot."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
     """The files a path stands for, each with its name in the tables, sorted by name.
+
+    Of a folder, all below it; hidden ones are passed over, as patterns do.
 
     Raises:
         MissingInputError: there is no such file, an empty folder, or a pattern without a match.
@@ -198,8 +208,9 @@ def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
     if place.is_file():
         return [(path, place)]
     if place.is_dir():
-        found = sorted(p for p in place.rglob("*") if p.name.endswith(suffixes) and p.is_file())
-        labelled = [(f"{path.rstrip('/')}/{p.relative_to(place).as_posix()}", p) for p in found]
+        inside = [p.relative_to(place) for p in place.rglob("*") if p.is_file()]
+        found = sorted(p for p in inside if p.name.endswith(suffixes) and not _is_hidden(p))
+        labelled = [(f"{path.rstrip('/')}/{p.as_posix()}", place / p) for p in found]
     else:
         matches = sorted(glob.glob(str(place), recursive=True))
         labelled = [(m, Path(m)) for m in matches if Path(m).is_file()]
