@@ -1,4 +1,4 @@
-"""The show command: one row of a table, or of a raw file as ingest reads it."""
+"""The show command: one row of a table, or of raw data as ingest reads it."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ def show(
         str,
         typer.Argument(
             metavar="TABLE",
-            help="A table's name, as stage/table or table, a Parquet file, or a raw file.",
+            help="A table, as stage/table or table, a raw file, or hub:OWNER/NAME@REVISION/SPLIT.",
         ),
     ],
     run_dir: Annotated[
@@ -20,11 +20,11 @@ def show(
     ] = Path("runs/food"),
     row: Annotated[int, typer.Option(help="Which row, from 0; negative counts from the end.")] = 0,
     row_id: Annotated[
-        str | None, typer.Option("--id", help="The row whose id begins like this.")
+        str | None, typer.Option("--id", help="Among the rows whose id begins like this.")
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="Read a raw file as this kind of data set. Default: whichever fits."),
+        typer.Option(help="Read raw data as this kind of data set. Default: whichever fits."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
 ) -> None:
@@ -34,11 +34,12 @@ def show(
 
     if is_raw(what, kind):
         shown = read_raw(what, row, kind)
-        if as_json:
-            typer.echo(json.dumps(shown.as_json(), ensure_ascii=False, default=str))
-        else:
-            show_raw(shown)
-        return
+        if shown.kind is not None or not what.endswith(".parquet"):
+            if as_json:
+                typer.echo(json.dumps(shown.as_json(), ensure_ascii=False, default=str))
+            else:
+                show_raw(shown)
+            return
     path = find_table(what, run_dir)
     chosen, position, count = pick_row(path, row, row_id)
     if as_json:

@@ -1,20 +1,21 @@
-"""One row of a raw file, as ingest reads it: no run, no recipe, no table needed."""
+"""One row of a raw file or hub data set, as ingest reads it: no run, no recipe, no table needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.terminal_text import visible
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stages.ingest.examples import Example, RowError
+    from stages.ingest.datasets.guessing import Outcomes
     from stages.ingest.raw_rows import RawRow
 
 RAW_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz", ".zst")
-# Where no kind is named, the first of these that understands the row; the strictest first.
-_GUESSES = ("ultrafeedback_openbmb", "arena", "helpsteer3", "ultrafeedback", "hh", "jsonl")
+_HUB = "hub:"
+_HUB_FORM = "hub:OWNER/NAME@REVISION/SPLIT, or with a configuration before the split"
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,6 @@ class ShownRaw:
 
     def as_json(self) -> dict[str, Any]:
         """The raw row, and its comparisons or what is wrong with it, as plain values."""
-        from dataclasses import asdict, is_dataclass
-
         read = [asdict(o) for o in self.outcomes if is_dataclass(o) and not isinstance(o, type)]
         errors = [
             {"reason": o.reason, "detail": o.detail} for o in self.outcomes if hasattr(o, "reason")
@@ -46,37 +45,82 @@ class ShownRaw:
 
 
 def is_raw(what: str, kind: str | None) -> bool:
-    """Whether that is a raw file: a kind says so, or its name does."""
-    return Path(what).is_file() and (kind is not None or what.endswith(RAW_SUFFIXES))
+    """Whether that is raw: of a hub, or a file of a named kind, or one that is no table of ours."""
+    if what.startswith(_HUB):
+        return True
+    if not Path(what).is_file():
+        return False
+    return kind is not None or what.endswith(RAW_SUFFIXES) or _is_foreign_parquet(Path(what))
+
+
+def _is_foreign_parquet(path: Path) -> bool:
+    """Whether it is a Parquet file without a declared table's columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from schemas.tables import TABLES
+
+    try:
+        names = set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False
+    return not any(names >= set(table.schema.names) for table in TABLES.values())
 
 
 def read_raw(what: str, row: int, kind: str | None) -> ShownRaw:
-    """Row `row` of a raw file, read as `kind`, or as the first kind that understands it.
+    """Row `row` of raw data, read as `kind`, or as the first kind that it has the shape of.
 
     Raises:
         ConfigError: no such kind, or no such row.
         DataError: the file cannot be read.
+        BackendError: the hub's data set cannot be had.
     """
-    origin = _nth(_rows(what), row, what)
-    for guess in (kind,) if kind else _GUESSES:
-        outcomes = _outcomes(guess, what, origin)
-        if kind or not hasattr(outcomes[0], "reason"):
-            return _shown(origin, guess, outcomes)
-    return _shown(origin, None, outcomes)
+    from stages.ingest.datasets.guessing import GUESSES, guess, read_as
+
+    if kind is not None and kind not in (known := (*GUESSES, "parquet")):
+        raise ConfigError(f"--kind {kind}: unknown kind: one of {', '.join(known)}")
+    origin = _origin(what, row)
+    if kind is not None:
+        return _shown(origin, kind, read_as(kind, origin))
+    return _shown(origin, *guess(origin))
 
 
-def _shown(
-    origin: "RawRow", kind: str | None, outcomes: Sequence["Example | RowError"]
-) -> ShownRaw:
+def _shown(origin: "RawRow", kind: str | None, outcomes: "Outcomes") -> ShownRaw:
     value = dict(origin.value) if isinstance(origin.value, Mapping) else origin.raw
     return ShownRaw(origin.file, origin.row, kind, value, outcomes)
 
 
-def _rows(what: str) -> Iterator["RawRow"]:
-    from stages.ingest.raw_rows import read_jsonl, read_parquet
+def _origin(what: str, row: int) -> "RawRow":
+    from stages.ingest.raw_rows import RawRow, read_jsonl, row_value
 
-    path = Path(what)
-    return read_parquet(path, what, ((),)) if what.endswith(".parquet") else read_jsonl(path, what)
+    if what.startswith(_HUB):
+        return _nth(_hub_rows(what), row, what)
+    if not _is_parquet(what):
+        return _nth(read_jsonl(Path(what), what), row, what)
+    from pipeline.show import pick_slice
+
+    found, position, _ = pick_slice(Path(what), row, None)
+    value, undecodable = row_value(found)
+    return RawRow(what, position, value, undecodable)
+
+
+def _is_parquet(what: str) -> bool:
+    with open(what, "rb") as file:
+        return file.read(4) == b"PAR1" or what.endswith(".parquet")
+
+
+def _hub_rows(what: str) -> Iterator["RawRow"]:
+    """Rows as they come from the hub: no more is fetched than what is shown."""
+    from stages.ingest.raw_rows import read_hub
+
+    hub_id, _, rest = what.removeprefix(_HUB).partition("@")
+    revision, *subset, split = rest.split("/") if "/" in rest else ("", "")
+    if not (hub_id and revision and split) or len(subset) > 1:
+        raise ConfigError(f"{what}: write {_HUB_FORM}")
+    named = subset[0] if subset else None
+    return read_hub(
+        hub_id, revision=revision, subset=named, folder=None, split=split, streaming=True
+    )
 
 
 def _nth(rows: Iterator["RawRow"], row: int, what: str) -> "RawRow":
@@ -88,19 +132,6 @@ def _nth(rows: Iterator["RawRow"], row: int, what: str) -> "RawRow":
     return found
 
 
-def _outcomes(kind: str, what: str, origin: "RawRow") -> Sequence["Example | RowError"]:
-    from pydantic import TypeAdapter, ValidationError
-
-    from stages.ingest.datasets import Dataset
-
-    try:
-        dataset: Any = TypeAdapter(Dataset).validate_python({"kind": kind, "path": what})
-    except ValidationError as error:
-        raise ConfigError(f"--kind {kind}: {error.errors()[0]['msg']}") from error
-    found: Sequence[Example | RowError] = dataset.outcomes(origin)
-    return found
-
-
 def show_raw(shown: ShownRaw) -> None:
     """Print what a raw row was read as; where it was rejected, why, and the row itself."""
     import json
@@ -108,49 +139,53 @@ def show_raw(shown: ShownRaw) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from pipeline.show import visible
+    from pipeline.show import say
 
     console = Console()
     kind = f"read as {shown.kind}" if shown.kind else "understood by no kind"
-    console.print(Text(visible(f"{shown.file} row {shown.row}, {kind}"), style="bold"))
+    say(console, Text(visible(f"{shown.file} row {shown.row}, {kind}"), style="bold"))
     for outcome in shown.outcomes:
         if hasattr(outcome, "reason"):
-            console.print(Text(f"rejected: {outcome.reason}: {visible(outcome.detail)}", "red"))
+            say(console, Text(f"rejected: {outcome.reason}: {visible(outcome.detail)}", "red"))
             raw = json.dumps(shown.value, ensure_ascii=False, indent=1, default=str)
-            console.print(Text(visible(raw)))
+            say(console, Text(visible(raw)))
         else:
             _show_example(console, outcome)
 
 
 def _show_example(console: Any, example: Any) -> None:
+    from rich.rule import Rule
     from rich.text import Text
 
-    from pipeline.show import conversation_panel, visible
+    from pipeline.show import annotation_lines, plain_value, say, show_conversation
 
-    console.print(conversation_panel("prompt", example.prompt, None))
+    show_conversation(console, "prompt", example.prompt, None)
     for name, messages, said in _answers(example):
-        console.print(conversation_panel(name, messages, said))
+        show_conversation(console, name, messages, said)
+    console.print(Rule(style="dim"))
     for name in ("strength", "label_source", "category", "language"):
         value = getattr(example, name, None)
         if value is not None:
-            console.print(Text.assemble((f"{name}: ", "dim"), visible(str(value))))
+            say(console, Text.assemble((f"{name}: ", "dim"), visible(plain_value(value))))
     for said in getattr(example, "annotations", ()):
-        strength = "" if said.strength is None else f" by {said.strength:g}"
-        who, why = said.annotator or "annotator", f": {said.reason}" if said.reason else ""
-        console.print(Text(visible(f"  {who} says {said.label}{strength}{why}"), "dim"))
+        for line in annotation_lines(asdict(said)):
+            say(console, line)
 
 
 def _answers(example: Any) -> Iterator[tuple[str, Any, str | None]]:
-    """(title, turns, chosen or rejected or tie) of the answers, the preferred one first."""
-    if hasattr(example, "completion"):
-        yield "completion", example.completion, None
+    """(title, turns, chosen or rejected or tie) of the answers, the preferred one first.
+
+    Annotations speak of A and B, so that titles do too where there are any.
+    """
     if not hasattr(example, "label"):
+        if hasattr(example, "completion"):
+            yield "completion", example.completion, None
         return
-    a, b = example.completion_a, example.completion_b
+    sides = {"A": example.completion_a, "B": example.completion_b}
     if example.label == "Tie":
-        yield "completion A", a, "tie"
-        yield "completion B", b, "tie"
+        for side, turns in sides.items():
+            yield f"completion {side}", turns, "tie"
         return
-    chosen, rejected = (a, b) if example.label == "A" else (b, a)
-    yield "chosen", chosen, "chosen"
-    yield "rejected", rejected, "rejected"
+    order = ("A", "B") if example.label == "A" else ("B", "A")
+    for said, side in zip(("chosen", "rejected"), order, strict=True):
+        yield f"{said} ({side})" if example.annotations else said, sides[side], said

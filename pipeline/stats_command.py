@@ -1,14 +1,20 @@
 """The stats command: data cards of a directory's tables, or of one, as JSON or in few lines."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.terminal_text import visible
+from schemas.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def stats(
@@ -45,62 +51,88 @@ def tables_of(what: str, run_dir: Path) -> list[Path]:
     """The Parquet files of a folder or stage, else the one table that `what` names.
 
     Raises:
+        ConfigError: a raw file.
         MissingInputError: neither a folder of tables nor a table.
     """
     from pipeline.show import find_table
+    from pipeline.show_raw import RAW_SUFFIXES
 
     for folder in (Path(what), run_dir / what):
         found = sorted(folder.glob("*.parquet"))
         if found:
             return found
+    if what.endswith(RAW_SUFFIXES) and Path(what).is_file():
+        raise ConfigError(f"{what}: a raw file is no table; ingest it, or `prefline show` its rows")
     return [find_table(what, run_dir)]
 
 
 def show_cards(cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print every card: rows, counts with shares, and a line per number."""
+    """Print every card: rows, counts with shares, and a table of lengths and numbers."""
     from rich.console import Console
 
+    # Lines go over the edge of a pipe, and are folded at the edge of a terminal.
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for name, card in cards.items():
-        console.print(f"{name}: {card['rows']} rows", style="bold")
+        console.print(f"{visible(name)}: {card['rows']} rows", style="bold")
         for column, counts in card["counts"].items():
-            _show_counts(console, column, counts, card["rows"])
+            _say_counts(console, column, counts, card["rows"])
         if len(card.get("by_source") or {}) > 1:
-            _show_sources(console, card["by_source"])
-        for unit in ("numbers", "characters", "tokens"):
-            for column, spread in card.get(unit, {}).items():
-                _show_spread(console, column if unit == "numbers" else f"{column} {unit}", spread)
+            for source, found in card["by_source"].items():
+                _say(console, f"{visible(source)}: {', '.join(_source_words(found))}")
         if card.get("prompts_repeated"):
-            console.print(f"  rows that repeat a prompt: {card['prompts_repeated']}")
+            _say(console, f"rows that repeat a prompt: {card['prompts_repeated']}")
         if card.get("chosen_longer") is not None:
-            console.print(f"  chosen is the longer: {card['chosen_longer']:.1%}")
+            _say(console, f"chosen is the longer: {card['chosen_longer']:.1%}")
+        spreads = dict(_spreads(card))
+        if spreads:
+            console.print(_spread_table(spreads))
 
 
-def _show_sources(console: "Console", sources: Mapping[str, Mapping[str, Any]]) -> None:
-    """A line per source of comparisons."""
-    from pipeline.show import visible
-
-    for source, found in sources.items():
-        said = [f"{found['rows']} rows", f"{found['ties']} ties"]
-        if found["unlabelled"]:
-            said.append(f"{found['unlabelled']} unlabelled")
-        for key, words in (("a_share", "A preferred"), ("chosen_longer", "chosen is the longer")):
-            if found[key] is not None:
-                said.append(f"{words} {found[key]:.1%}")
-        if found["strength"] is not None:
-            said.append(f"mean strength {found['strength']:.3g}")
-        console.print(f"  {visible(source)}: {', '.join(said)}")
+def _say(console: "Console", line: str) -> None:
+    width = console.width if console.is_terminal else sys.maxsize
+    console.print(fill(line, width, initial_indent="  ", subsequent_indent="    "))
 
 
-def _show_counts(console: "Console", column: str, counts: Mapping[str, int], rows: int) -> None:
-    from pipeline.show import visible
+def _source_words(found: Mapping[str, Any]) -> Iterator[str]:
+    """What is said of one source of comparisons."""
+    yield f"{found['rows']} rows"
+    yield f"{found['ties']} ties"
+    if found["unlabelled"]:
+        yield f"{found['unlabelled']} unlabelled"
+    for key, words in (("a_share", "A preferred"), ("chosen_longer", "chosen is the longer")):
+        if found[key] is not None:
+            yield f"{words} {found[key]:.1%}"
+    if found["strength"] is not None:
+        yield f"mean strength {found['strength']:.3g}"
 
+
+def _say_counts(console: "Console", column: str, counts: Mapping[str, int], rows: int) -> None:
     if counts:
         listed = ", ".join(f"{visible(v)} {n} ({n / rows:.1%})" for v, n in counts.items())
-        console.print(f"  {column}: {listed}")
+        _say(console, f"{column}: {listed}")
 
 
-def _show_spread(console: "Console", column: str, spread: Mapping[str, Any]) -> None:
-    if spread["count"]:
-        values = ", ".join(f"{n} {v:.4g}" for n, v in spread.items() if n != "count")
-        console.print(f"  {column}: {values} ({spread['count']} values)")
+def _spreads(card: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What was measured, by name, where there is anything to measure."""
+    for unit in ("numbers", "characters", "tokens"):
+        for column, spread in card.get(unit, {}).items():
+            if spread["count"]:
+                yield column if unit == "numbers" else f"{column} {unit}", spread
+
+
+def _spread_table(spreads: Mapping[str, Mapping[str, Any]]) -> "Table":
+    from rich.table import Table
+
+    shown = ("mean", "min", "p50", "p95", "max")
+    table = Table(box=None, padding=(0, 0, 0, 2), header_style="dim")
+    table.add_column()
+    for name in (*shown, "rows"):
+        table.add_column(name, justify="right")
+    for name, spread in spreads.items():
+        values = [_number(spread[key]) for key in shown]
+        table.add_row(visible(name), *values, f"{spread['count']:,}")
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.show import visible
+from pipeline.terminal_text import visible
 from schemas.errors import MissingInputError
 
 # Where each kind of id lives: table file (in the order to search) and id column.

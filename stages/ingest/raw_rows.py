@@ -159,9 +159,17 @@ def row_value(row: Any) -> tuple[Mapping[str, Any] | RowError, bytes | None]:
 
 
 def read_hub(
-    hub_id: str, *, revision: str, subset: str | None, folder: str | None, split: str
+    hub_id: str,
+    *,
+    revision: str,
+    subset: str | None,
+    folder: str | None,
+    split: str,
+    streaming: bool = False,
 ) -> Iterator[RawRow]:
     """The rows of one split of a data set on a hub, through `datasets`.
+
+    With `streaming` nothing is kept on disk, and no more is fetched than what is read.
 
     Raises:
         BackendError: the hub, the data set or the split cannot be had.
@@ -171,15 +179,20 @@ def read_hub(
         import datasets
 
         rows = datasets.load_dataset(
-            hub_id, name=subset, data_dir=folder, revision=revision, split=split
+            hub_id,
+            name=subset,
+            data_dir=folder,
+            revision=revision,
+            split=split,
+            streaming=streaming,
         )
+        for row, value in enumerate(rows):
+            yield RawRow(file, row, value)
     except Exception as error:  # whatever the loader and the network below it raise
         raise BackendError(
             f"{file}: cannot be loaded ({type(error).__name__}: {_first_line(error)}); check the "
             "name and the network, or download its files and set path instead of hub_id"
         ) from error
-    for row, value in enumerate(rows):
-        yield RawRow(file, row, value)
 
 
 def _first_line(error: Exception) -> str:
