@@ -74,7 +74,8 @@ def _by_units(reader: "_Reader", context: StageContext) -> dict[str, int]:
             raise
     moved = reader.admission.moved
     reader.admission.forget()
-    plan = make_plan(reader.config, reader.units, reader.numbers, moved)
+    folder = reader.store.scratch("cleaning")
+    plan = make_plan(reader.config, reader.units, reader.numbers, moved, folder)
     return publish(reader.units, reader.used, moved, context.output, plan.late, plan.held_out)
 
 

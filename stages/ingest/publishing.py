@@ -1,16 +1,18 @@
 """From units to the tables, once everything has been read and decided."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from schemas.parquet import TableWriter
 from schemas.tables import REJECTS
 from stages.ingest.admission import reject_rows
+from stages.ingest.cleaning.keys import NO_KEYS, places_among, prompt_keys
 from stages.ingest.columnar.seen import Seen
 from stages.ingest.examples import RowError
 from stages.ingest.reading import Piece
@@ -30,15 +32,15 @@ def publish(
     moved: set[str],
     output: Path,
     late: Late = lambda unit, rows: (),
-    held_out: Collection[str] = (),
+    held_out: NDArray[np.bytes_] = NO_KEYS,
 ) -> dict[str, int]:
     """Write the four tables; returns the counts, in which every row read is accounted for.
 
     `sources` are those of the units, one each: rows that go late are read there once more, so
-    that they stand among the rejects as they were written. `held_out` are prompts that join the
-    test split because of what else was read.
+    that they stand among the rejects as they were written. `held_out` are the keys of
+    prompts that join the test split because of what else was read; none of them is in `moved`.
     """
-    test = pl.Series(sorted(moved.union(held_out)), dtype=pl.String)
+    test = np.sort(np.concatenate((prompt_keys(moved), held_out)))
     with Tables(output, _shown(units)) as tables:
         for unit, source in zip(units, sources, strict=True):
             raw = _Rereader(source)
@@ -47,7 +49,7 @@ def publish(
                 tables.append(_settled(rows, unit, test), rejects)
         moves = {
             "prompts_moved_to_test": len(moved),
-            "near_duplicates_moved_to_test": len(set(held_out) - moved),
+            "near_duplicates_moved_to_test": len(held_out),
         }
         return tables.finish(sum(unit.facts.rows_in for unit in units), moves)
 
@@ -101,12 +103,13 @@ def _without_late(
     return rows.filter(keep), both.take(order)
 
 
-def _settled(rows: pa.Table, unit: Unit, test: pl.Series) -> pl.DataFrame:
-    """Rows with their lineage; prompts that sources put in both splits are held out whole."""
+def _settled(rows: pa.Table, unit: Unit, test: NDArray[np.bytes_]) -> pl.DataFrame:
+    """Rows with their lineage; those of prompts whose keys are in `test` are held out."""
     frame = pl.DataFrame(pl.from_arrow(rows)).with_columns(
         source=pl.lit(unit.facts.source), file=pl.lit(unit.facts.file)
     )
     if not len(test):
         return frame
-    split = pl.when(pl.col("prompt_id").is_in(test.implode())).then(pl.lit("test"))
+    held_out = places_among(test, prompt_keys(frame["prompt_id"])) >= 0
+    split = pl.when(pl.Series(held_out)).then(pl.lit("test"))
     return frame.with_columns(split=split.otherwise("split"))

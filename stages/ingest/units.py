@@ -151,6 +151,10 @@ class UnitStore:
         """Write that unit."""
         return UnitWriter(self.folder / key, UnitFacts(source.file, source.name))
 
+    def scratch(self, name: str) -> Path:
+        """A folder beside the units, for what need not outlive a kill."""
+        return self.folder / f"{name}.scratch"
+
     def remove(self) -> None:
         """Delete all units: the tables are written."""
         shutil.rmtree(self.folder)

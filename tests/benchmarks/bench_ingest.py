@@ -158,16 +158,15 @@ def numbered(row: Row, copy: int) -> Row:
     return {**row, "prompt": prompt, **turns, "messages": turns["chosen"]}
 
 
-def run_ours(kind: str, path: Path, output: Path) -> None:
-    """The stage."""
+def run_ours(kind: str, path: Path, output: Path, near_duplicates: str = "off") -> None:
+    """The stage. bench_near_duplicates.py runs it with the search for near-duplicates."""
     from schemas.stage import SilentProgress, StageContext
     from stages.ingest import STAGE, IngestConfig
 
     config = IngestConfig.model_validate(
         {
             "datasets": [{"kind": kind, "path": str(path)}],
-            # Nobody here looks for near-duplicates; bench_near_duplicates.py times that.
-            "near_duplicates": {"policy": "off"},
+            "near_duplicates": {"policy": near_duplicates},
         }
     )
     counts = STAGE.run(config, StageContext(inputs={}, output=output, progress=SilentProgress()))
@@ -343,8 +342,8 @@ def main() -> None:
         return
     if sys.argv[1:2] == ["run"]:
         name, kind, path, output, columns = sys.argv[2:]
-        if name == "ours":
-            run_ours(kind, Path(path), Path(output))
+        if name in ("ours", "one_split"):
+            run_ours(kind, Path(path), Path(output), "off" if name == "ours" else name)
         elif name == "floor":
             run_floor(kind, Path(path), Path(columns), Path(output))
         else:

@@ -5,6 +5,10 @@ are enough. 2,000 copies are planted with up to 3% of their words changed (at le
 with 34 words or more), and 500 prompts get an AlpacaEval instruction of 13 words or more put into
 them. One thread; CPU-seconds include reading the evaluation set and normalising every text. Where
 rensa is installed its signatures and band flags are timed beside ours, on the same hashed words.
+
+Memory is that of the whole stage, in a process of its own, on 160,800 HH-like rows and on four
+times as many: `other_words`, where each copy of a real row has other words, and `near_copies`,
+where the three further copies of a row differ from the first by a mark.
 """
 
 import gzip
@@ -12,10 +16,11 @@ import importlib.util
 import json
 import os
 import random
-import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +29,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.benchmarks import bench_ingest  # noqa: E402
+
 RESULT = Path(__file__).parent / "results" / "near_duplicates.json"
 PROMPTS, COPIES, OVERLAPS = 160_000, 2_000, 500
 CHANGED, THRESHOLD, NGRAM = 0.03, 0.7, 13
+PIECE, TIMES = 2048, 4
 
 
 def real_data() -> Path:
@@ -93,10 +101,10 @@ def plant_overlaps(draw: random.Random, prompts: list[str], evaluation: list[str
 
 
 def timed(times: dict[str, float], name: str, work: Callable[[], Any]) -> Any:
-    """Run the work and note its CPU-seconds."""
+    """Run the work and add its CPU-seconds to those of that name."""
     start = time.process_time()
     result = work()
-    times[name] = time.process_time() - start
+    times[name] = times.get(name, 0.0) + time.process_time() - start
     return result
 
 
@@ -122,29 +130,41 @@ def rensa_seconds(words: Any) -> dict[str, float] | None:
     return times
 
 
-def measure() -> dict[str, Any]:
-    """Time every step and count what was found of what was planted."""
+def measure(folder: Path) -> dict[str, Any]:
+    """Time every step, done piece by piece as the stage does; count what was found of what was
+    planted.
+    """
     from stages.ingest.cleaning.decontamination import Decontaminate, EvaluationSet
     from stages.ingest.cleaning.minhash import shingles
-    from stages.ingest.cleaning.near_duplicates import near_pairs
+    from stages.ingest.cleaning.scratch import Scratch
+    from stages.ingest.cleaning.text_index import TextIndex
     from stages.ingest.cleaning.words import hash_words
 
     draw = random.Random(0)
-    settings = Decontaminate(
-        path=str(real_data() / "alpacaeval2" / "instructions.parquet"), name="AlpacaEval"
-    )
+    path = str(real_data() / "alpacaeval2" / "instructions.parquet")
+    settings = Decontaminate(path=path, name="AlpacaEval")
     hash_words(["warm up: imports are not timed"])
     prompts = many_prompts(draw)
     overlapping = plant_overlaps(draw, prompts, settings.texts())
     planted = plant_copies(draw, prompts)
     times: dict[str, float] = {}
-    words = timed(times, "words", lambda: hash_words(prompts))
-    pairs, _ = timed(times, "near_pairs", lambda: near_pairs(shingles(words), THRESHOLD))
-    found = timed(
-        times, "decontamination", lambda: EvaluationSet(settings).overlaps(prompts, words)
-    )
-    near = {(int(a), int(b)) for a, b in pairs}
-    unplanted = set(found) - overlapping - {copy for _, copy in planted}
+    found: set[int] = set()
+    near: set[tuple[int, int]] = set()
+    evaluation = timed(times, "decontamination", lambda: EvaluationSet(settings))
+    with Scratch(folder / "scratch") as scratch:
+        index = TextIndex(scratch)
+        for first in range(0, len(prompts), PIECE):
+            texts = prompts[first : first + PIECE]
+            words = timed(times, "words", partial(hash_words, texts))
+            sets = timed(times, "near_pairs", partial(shingles, words))
+            timed(times, "near_pairs", partial(index.add, sets))
+            here = timed(times, "decontamination", partial(evaluation.overlaps, texts, words))
+            found |= {first + place for place in here}
+        for pairs, _ in timed(times, "near_pairs", lambda: list(index.near_pairs(THRESHOLD))):
+            near |= {(a, b) for a, b in pairs.tolist()}
+        on_disk = sum(path.stat().st_size for path in (folder / "scratch").iterdir())
+    words = hash_words(prompts)
+    unplanted = found - overlapping - {copy for _, copy in planted}
     return {
         "prompts": len(prompts),
         "characters": sum(map(len, prompts)),
@@ -152,17 +172,54 @@ def measure() -> dict[str, Any]:
         "cpu_seconds": {**times, "total": sum(times.values())},
         "near_pairs": len(near),
         "recall_of_planted_copies": sum(pair in near for pair in planted) / len(planted),
-        "recall_of_planted_overlaps": len(overlapping & set(found)) / len(overlapping),
+        "recall_of_planted_overlaps": len(overlapping & found) / len(overlapping),
         "overlaps_not_planted": len(unplanted),
         "rensa_cpu_seconds": rensa_seconds(words),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "index_on_disk_mb": round(on_disk / 1e6),
     }
+
+
+def write_other_words(path: Path, times: int) -> None:
+    """HH-like rows, all with other words: those of bench_ingest and as many again and again."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for row in bench_ingest.hh_rows(times * bench_ingest.ROWS["hh"]):
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def ingested(path: Path, output: Path) -> dict[str, float]:
+    """CPU-seconds and peak memory of the stage with the settings it has by default."""
+    command = ("run", "one_split", "hh", str(path), str(output), "-")
+    cpu, _, peak = bench_ingest.measured(*command)
+    counts = json.loads((output / "counts.json").read_text())
+    names = ("rows_in", "prompts", "near_duplicates_moved_to_test")
+    found = {name: counts[name] for name in names}
+    return {**found, "cpu_seconds": round(cpu, 1), "peak_rss_mb": round(peak)}
+
+
+def whole_stage(folder: Path) -> dict[str, Any]:
+    """The stage on 1 and 4 times the rows, of either kind, and what 100,000 prompts add."""
+    bench_ingest.measured("make", "hh", str(folder), str(TIMES), "1.0")
+    write_other_words(folder / "other_words.jsonl.gz", TIMES)
+    (folder / f"hh{TIMES}.jsonl.gz").rename(folder / "near_copies.jsonl.gz")
+    one = ingested(folder / "hh1.jsonl.gz", folder / "once")
+    found: dict[str, Any] = {"once": one}
+    for kind in ("other_words", "near_copies"):
+        more = ingested(folder / f"{kind}.jsonl.gz", folder / kind)
+        slope = (more["peak_rss_mb"] - one["peak_rss_mb"]) / (more["prompts"] - one["prompts"])
+        found[kind] = {**more, "peak_rss_mb_per_100k_prompts": round(1e5 * slope, 1)}
+    return found
 
 
 def main() -> None:
     """Measure, print and keep the result."""
     settings = {"threshold": THRESHOLD, "ngram": NGRAM, "copies": COPIES, "overlaps": OVERLAPS}
-    result = {"settings": settings, "result": measure()}
+    with tempfile.TemporaryDirectory() as folder:
+        # First: a process that is started later would count what this one holds by then.
+        stage = whole_stage(Path(folder))
+        found = measure(Path(folder))
+    result: dict[str, Any] = {"settings": settings, "result": found}
+    result[f"stage_at_1_and_{TIMES}_times"] = stage
+    result["load_average_at_end"] = round(os.getloadavg()[0], 1)
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.stdout.write(RESULT.read_text(encoding="utf-8"))
 

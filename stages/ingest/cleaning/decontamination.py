@@ -16,6 +16,10 @@ from schemas.stage import Config
 from stages.ingest.examples import RowError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.ingest.cleaning.prompts import Prompts
     from stages.ingest.cleaning.words import Words
 
 # Where evaluation sets keep what they ask, in the order of preference.
@@ -129,6 +133,32 @@ class EvaluationSet:
         return RowError(
             "eval_contamination", f"shares {len(shared)} words with {self.name}: {shown}"
         )
+
+
+class Overlaps:
+    """The training prompts that overlap any evaluation set; memory is that of those found."""
+
+    def __init__(self, evaluations: Sequence[Decontaminate]) -> None:
+        """Raises DataError, MissingInputError where an evaluation set cannot be read."""
+        self._evaluations = [EvaluationSet(settings) for settings in evaluations]
+        self._found: dict[str, RowError] = {}
+
+    def add(self, prompts: "Prompts", words: "Words") -> None:
+        """Look at more prompts, with the words of their texts."""
+        for evaluation in self._evaluations:
+            for index, error in evaluation.overlaps(prompts.texts, words).items():
+                if not prompts.test[index]:
+                    self._found.setdefault(prompts.ids[index], error)
+
+    def of_training(self, held_out: "NDArray[np.bytes_]") -> dict[str, RowError]:
+        """Prompt id -> what it shares, but for prompts that join the test split (ascending keys).
+
+        What is held out is not trained on, whatever it says.
+        """
+        from stages.ingest.cleaning.keys import places_among, prompt_keys
+
+        places = places_among(held_out, prompt_keys(self._found))
+        return {i: e for (i, e), at in zip(self._found.items(), places, strict=True) if at < 0}
 
 
 def _first_run(starts: Any, ngram: int) -> slice:

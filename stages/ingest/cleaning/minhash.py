@@ -2,11 +2,11 @@
 
 The chance that two sets agree in one place of their signatures is their Jaccard similarity
 (Broder 1997). Signatures are cut into bands; texts that agree in a whole band are candidates,
-found with probability 1 - (1 - s**rows)**bands at similarity s.
+found with probability 1 - (1 - s**rows)**bands at similarity s. Sixteen bits of each place are
+kept, so that a band is one number of 64 bits.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.ingest.cleaning.words import Words, mix
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 BANDS, ROWS = 20, 4
 """A pair at Jaccard 0.7 is a candidate with probability 0.996, at 0.8 with 0.99998."""
 _CHUNK = 1 << 16
-_PAIRS = 1 << 12
-_SMALL_BUCKET = 16
+_SPREAD = 0x9E3779B1
 
 
 def shingles(words: Words, size: int = 3) -> Words:
-    """Every `size` words in a row; a text of fewer words is one shingle, one without words none.
+    """The sets of every `size` words in a row: ascending hashes (uint32), each once a text.
 
-    The hashes are uint32, which is enough to tell the shingles of two texts apart.
+    A text of fewer words is one shingle, one without words none. 32 bits are enough to tell the
+    shingles of two texts apart.
     """
     import numpy as np
 
@@ -32,24 +32,26 @@ def shingles(words: Words, size: int = 3) -> Words:
     lengths = np.diff(words.offsets)
     short = (lengths > 0) & (lengths < size)
     counts = np.diff(windows.offsets) + short
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    joined = np.empty(offsets[-1], np.uint64)
     owners_short = np.repeat(short, counts)
+    joined = np.empty(len(owners_short), np.uint64)
     joined[~owners_short] = windows.hashes
     joined[owners_short] = _whole(words, np.flatnonzero(short), size)
-    return Words((joined >> np.uint64(32)).astype(np.uint32), offsets)
+    owners = np.repeat(np.arange(len(counts), dtype=np.uint64) << np.uint64(32), counts)
+    owned = ascending(owners | joined >> np.uint64(32))
+    sizes = np.bincount((owned >> np.uint64(32)).astype(np.int64), minlength=len(counts))
+    return Words(owned.astype(np.uint32), np.concatenate(([0], np.cumsum(sizes))))
 
 
-def joined(parts: Sequence[Words]) -> Words:
-    """The texts of all parts, one part after the other."""
+def ascending(values: "NDArray[Any]") -> "NDArray[Any]":
+    """The values in order, each once; `values` is sorted in place."""
     import numpy as np
 
-    counts = [np.diff(part.offsets) for part in parts]
-    hashes = [part.hashes for part in parts]
-    if not parts:
-        return Words(np.empty(0, np.uint32), np.zeros(1, np.int64))
-    offsets = np.concatenate(([0], np.cumsum(np.concatenate(counts))))
-    return Words(np.concatenate(hashes), offsets)
+    # np.unique would make a hash table of some 50 bytes a value.
+    values.sort()
+    first = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    once: NDArray[Any] = values[first]
+    return once
 
 
 def _whole(words: Words, texts: "NDArray[np.int64]", size: int) -> "NDArray[np.uint64]":
@@ -93,100 +95,49 @@ def signatures(sets: Words, permutations: int = BANDS * ROWS) -> "NDArray[np.uin
     return found
 
 
-def candidates(
-    found: "NDArray[np.uint32]", filled: "NDArray[np.int64]", bands: int = BANDS, rows: int = ROWS
-) -> "NDArray[np.int64]":
-    """[pairs, 2] texts that agree in a whole band, each pair once, the lower index first.
-
-    `filled` are the texts to consider. In a bucket of many, each is paired with the first and
-    with its neighbour, which keeps the number of pairs linear; another band pairs the others.
-    """
+def band_columns(found: "NDArray[np.uint32]") -> "NDArray[np.uint64]":
+    """[texts, bands] the signatures [texts, bands * 4], 16 bits of each place."""
     import numpy as np
 
-    pairs = [np.empty(0, np.uint64)]
-    for band in range(bands):
-        keys = np.zeros(len(filled), np.uint64)
-        for place in range(band * rows, (band + 1) * rows):
-            keys = mix(keys + found[filled, place].astype(np.uint64))
-        order = np.argsort(keys, kind="stable")
-        pairs.append(_bucket_pairs(keys[order], filled[order]))
-    joined = np.unique(np.concatenate(pairs))
-    return np.stack([joined >> np.uint64(32), joined & np.uint64(0xFFFFFFFF)], 1).astype(np.int64)
+    # The factor brings all bits of a least value, which is small, to bear on the 16 that stay.
+    low = ((found * np.uint32(_SPREAD)) >> np.uint32(16)).astype(np.uint16)
+    columns: NDArray[np.uint64] = np.ascontiguousarray(low).view(np.uint64)
+    return columns
 
 
-def _bucket_pairs(keys: "NDArray[np.uint64]", texts: "NDArray[np.int64]") -> "NDArray[np.uint64]":
-    """Pairs within runs of equal keys as `low << 32 | high`; texts ascend within a run."""
+def agreeing(left: "NDArray[np.uint64]", right: "NDArray[np.uint64]") -> "NDArray[np.uint8]":
+    """[pairs] in how many places of one band two texts agree."""
     import numpy as np
 
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    sizes = np.diff(np.append(starts, len(keys)))
-    bucket_start = np.repeat(starts, sizes)
-    bucket_size = np.repeat(sizes, sizes)
-    place = np.arange(len(keys))
-    found = []
-    for back in range(1, _SMALL_BUCKET):
-        late = np.flatnonzero((place - bucket_start >= back) & (bucket_size <= _SMALL_BUCKET))
-        if not len(late):
-            break
-        found.append((texts[late - back], texts[late]))
-    large = np.flatnonzero((bucket_size > _SMALL_BUCKET) & (place > bucket_start))
-    found += [(texts[bucket_start[large]], texts[large]), (texts[large - 1], texts[large])]
-    low, high = (np.concatenate(side).astype(np.uint64) for side in zip(*found, strict=True))
-    joined: NDArray[np.uint64] = (low << np.uint64(32)) | high
-    return joined
+    differ = left ^ right
+    places = np.uint64(0x7FFF7FFF7FFF7FFF)
+    # The top bit of each sixteen is set where any of them is.
+    differ = ((differ & places) + places | differ) & ~places
+    equal: NDArray[np.uint8] = np.uint8(ROWS) - np.bitwise_count(differ)
+    return equal
 
 
 def jaccard(sets: Words, pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
-    """[pairs] exact Jaccard similarities of the sets of shingles."""
+    """[pairs] exact Jaccard similarities of two `shingles` each; memory is 32 bytes a shingle."""
     import numpy as np
 
-    if not len(pairs):
-        return np.empty(0)
-    texts, places = np.unique(pairs, return_inverse=True)
-    distinct = _distinct(sets, texts)
-    places = places.reshape(pairs.shape)
-    chunks = range(0, len(pairs), _PAIRS)
-    return np.concatenate([_jaccard_chunk(distinct, places[i : i + _PAIRS]) for i in chunks])
-
-
-def _distinct(sets: Words, texts: "NDArray[np.int64]") -> Words:
-    """The shingles of some texts, sorted, each once."""
-    import numpy as np
-
-    parts = []
-    for first in range(0, len(texts), _PAIRS):
-        some = texts[first : first + _PAIRS]
-        members, owners = _members(sets, some)
-        keys = np.unique((owners << np.uint64(32)) | members)
-        sizes = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(some))
-        parts.append((keys.astype(np.uint32), sizes))
-    hashes, counts = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return Words(hashes, np.concatenate(([0], np.cumsum(counts))))
-
-
-def _jaccard_chunk(distinct: Words, pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
-    import numpy as np
-
-    left, right = (_members(distinct, pairs[:, side]) for side in (0, 1))
+    left, right = (_members(sets, pairs[:, side]) for side in (0, 1))
     # Two ascending runs: a stable sort is one merge of them.
-    keys = [(owners << np.uint64(32)) | members for members, owners in (left, right)]
-    both = np.sort(np.concatenate(keys), kind="stable")
+    both = np.sort(np.concatenate((left, right)), kind="stable")
     shared = both[1:][both[1:] == both[:-1]] >> np.uint64(32)
     intersection = np.bincount(shared.astype(np.int64), minlength=len(pairs))
-    union = np.diff(distinct.offsets)[pairs].sum(1) - intersection
+    union = np.diff(sets.offsets)[pairs].sum(1) - intersection
     alike: NDArray[np.float64] = intersection / np.maximum(union, 1)
     return alike
 
 
-def _members(
-    sets: Words, texts: "NDArray[np.int64]"
-) -> tuple["NDArray[np.uint64]", "NDArray[np.uint64]"]:
-    """The shingles of some texts, and the place in `texts` that each belongs to."""
+def _members(sets: Words, texts: "NDArray[np.int64]") -> "NDArray[np.uint64]":
+    """The shingles of some texts, each below the place in `texts` that it belongs to."""
     import numpy as np
 
     counts = np.diff(sets.offsets)[texts]
     before = np.repeat(np.cumsum(counts) - counts, counts)
     at = np.repeat(sets.offsets[texts], counts) + np.arange(counts.sum()) - before
-    return sets.hashes[at].astype(np.uint64), np.repeat(np.arange(len(texts)), counts).astype(
-        np.uint64
-    )
+    owners = np.repeat(np.arange(len(texts), dtype=np.uint64) << np.uint64(32), counts)
+    owned: NDArray[np.uint64] = owners | sets.hashes[at]
+    return owned

@@ -1,12 +1,13 @@
-"""Near-duplicate prompts: found by MinHash, confirmed by exact Jaccard, kept in one split.
+"""Near-duplicate prompts: kept in one split, or only one of them kept.
 
 Splits are by the prompt's own hash, so a reworded copy may fall on the other side. Either all near
 copies of a held-out prompt are held out with it, or only one of each group is kept. In both cases
 a prompt that was held out stays held out when rows are added.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -16,11 +17,6 @@ from stages.ingest.examples import RowError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from stages.ingest.cleaning.words import Words
-
-_ESTIMATE_MARGIN = 0.2
-"""Four standard errors of a similarity estimated from 80 places, at 0.7."""
 
 
 class NearDuplicates(Config):
@@ -36,87 +32,126 @@ class NearDuplicates(Config):
     )
 
 
-def near_pairs(
-    sets: "Words", threshold: float
-) -> tuple["NDArray[np.int64]", "NDArray[np.float64]"]:
-    """[pairs, 2] texts (lower index first) at least `threshold` alike, and [pairs] how alike.
+def held_out_together(
+    parts: "Iterable[NDArray[np.integer[Any]]]", test: "NDArray[np.bool_]"
+) -> "NDArray[np.int64]":
+    """The texts, ascending, that must join the test split so that no near pair is divided.
 
     Args:
-        sets: the texts' `minhash.shingles`.
-        threshold: from 0.7 to 1.
+        parts: [pairs, 2] texts that are near each other, part by part.
+        test: [texts] which are held out.
 
-    Every pair is confirmed exactly; one at 0.7 is found with probability 0.996, at 0.8 with
-    0.99998. Texts without any word are like nothing. Memory is 4 bytes a word and about 330 a text.
+    Groups are the connected components of the pairs; a group with one held-out member is held
+    out whole. More rows can only hold out more: nothing held out ever moves into train. Memory
+    is about 20 bytes a text, whatever the number of pairs.
     """
     import numpy as np
 
-    from stages.ingest.cleaning import minhash
-
-    filled = np.flatnonzero(np.diff(sets.offsets) > 0)
-    found = minhash.signatures(sets)
-    pairs = minhash.candidates(found, filled)
-    agreeing = (found[pairs[:, 0]] == found[pairs[:, 1]]).mean(1)
-    pairs = pairs[agreeing >= threshold - _ESTIMATE_MARGIN]
-    similarity = minhash.jaccard(sets, pairs)
-    near = similarity >= threshold
-    return pairs[near], similarity[near]
+    above = np.arange(len(test), dtype=np.uint32)
+    for pairs in parts:
+        _join(above, pairs)
+    roots = _roots(above, np.arange(len(test)))
+    held_out = np.zeros(len(test), bool)
+    held_out[roots[test]] = True
+    return np.flatnonzero(held_out[roots] & ~test)
 
 
-def held_out_together(pairs: Iterable[tuple[int, int]], splits: Sequence[str]) -> dict[int, str]:
-    """Splits that change so that no near pair is divided: index -> test.
+@dataclass(frozen=True)
+class Surplus:
+    """Prompts that go because others say nearly the same.
 
-    Groups are the connected components of the pairs; a group with one held-out member is held
-    out whole. More rows can only hold out more: nothing held out ever moves into train.
+    `keys` [dropped] ascending are the prompts' `keys.prompt_keys`, `like` [dropped] those of what
+    is kept instead, `alike` [dropped] the similarities.
     """
-    roots = _components(pairs)
-    held_out = {root for index, root in roots.items() if splits[index] == "test"}
-    return {
-        index: "test"
-        for index, root in sorted(roots.items())
-        if root in held_out and splits[index] != "test"
-    }
+
+    keys: "NDArray[np.bytes_]"
+    like: "NDArray[np.bytes_]"
+    alike: "NDArray[np.float64]"
+
+    def error(self, index: int) -> RowError:
+        """Why that one goes."""
+        like = self.like[index : index + 1].tobytes().hex()
+        said = f"{self.alike[index]:.0%} of its word triples are those of prompt {like}"
+        return RowError("near_duplicate", said)
 
 
 def surplus(
-    pairs: Iterable[tuple[int, int]],
-    similarity: Sequence[float],
-    splits: Sequence[str],
-    ids: Sequence[str],
-) -> dict[int, RowError]:
-    """The texts to drop so that no near pair is left: index -> why.
+    parts: "Iterable[tuple[NDArray[np.integer[Any]], NDArray[np.float64]]]",
+    test: "NDArray[np.bool_]",
+    keys: "NDArray[np.bytes_]",
+) -> Surplus:
+    """The texts to drop so that no near pair is left.
 
-    Held-out prompts are kept first, then by id; one is dropped only where it is near one that is
-    kept, so a chain of small changes loses no more than it must.
+    Args:
+        parts: [pairs, 2] texts that are near each other, and [pairs] how alike, part by part.
+        test: [texts] which are held out.
+        keys: [texts] their keys.
+
+    Held-out prompts are kept first, then by key; one is dropped only where it is near one that is
+    kept, so a chain of small changes loses no more than it must. Memory is about 80 bytes a pair.
     """
-    near: dict[int, dict[int, float]] = {}
-    for (left, right), alike in zip(pairs, similarity, strict=True):
-        near.setdefault(left, {})[right] = near.setdefault(right, {})[left] = float(alike)
-    dropped: dict[int, RowError] = {}
-    for index in sorted(near, key=lambda i: (splits[i] != "test", ids[i])):
-        kept = [n for n in near[index] if n not in dropped and _before(n, index, splits, ids)]
-        if kept:
-            like = min(kept, key=lambda n: (-near[index][n], ids[n]))
-            dropped[index] = RowError(
-                "near_duplicate",
-                f"{near[index][like]:.0%} of its word triples are those of prompt {ids[like]}",
-            )
-    return dropped
+    import numpy as np
+
+    empty = (np.empty((0, 2), np.uint32), np.empty(0))
+    pairs, similarity = (np.concatenate(side) for side in zip(empty, *parts, strict=True))
+    texts, places = np.unique(pairs, return_inverse=True)
+    first_comes_first = np.lexsort((keys[texts], ~test[texts]))
+    turn = np.empty(len(texts), np.int64)
+    turn[first_comes_first] = np.arange(len(texts))
+    turns = np.sort(turn[places.reshape(pairs.shape)], 1)
+    kept = _kept(turns, len(texts))
+    own = keys[texts[first_comes_first]]
+    why = kept[turns[:, 0]] & ~kept[turns[:, 1]]
+    return _most_alike(own[turns[why, 1]], own[turns[why, 0]], similarity[why])
 
 
-def _before(left: int, right: int, splits: Sequence[str], ids: Sequence[str]) -> bool:
-    return (splits[left] != "test", ids[left]) < (splits[right] != "test", ids[right])
+def _most_alike(
+    gone: "NDArray[np.bytes_]", like: "NDArray[np.bytes_]", alike: "NDArray[np.float64]"
+) -> Surplus:
+    """Each that goes once, with what it is most like; of several the first by key."""
+    import numpy as np
+
+    order = np.lexsort((like, -alike, gone))
+    first = np.ones(len(order), bool)
+    first[1:] = gone[order][1:] != gone[order][:-1]
+    best = order[first]
+    return Surplus(gone[best], like[best], alike[best])
 
 
-def _components(pairs: Iterable[tuple[int, int]]) -> Mapping[int, int]:
-    """Every index in a pair -> the lowest index of its connected component."""
-    parent: dict[int, int] = {}
+def _kept(turns: "NDArray[np.int64]", count: int) -> "NDArray[np.bool_]":
+    """Which of `count` are kept when one after the other is, unless it is near one kept before.
 
-    def root(index: int) -> int:
-        while parent.setdefault(index, index) != index:
-            parent[index] = index = parent[parent[index]]
-        return index
+    `turns` [pairs, 2] are near pairs, the earlier first. In each round all those are kept that
+    nobody undecided stands before, and their neighbours go.
+    """
+    import numpy as np
 
-    for left, right in pairs:
-        low, high = sorted((root(left), root(right)))
-        parent[high] = low
-    return {index: root(index) for index in list(parent)}
+    kept, gone = np.zeros(count, bool), np.zeros(count, bool)
+    while len(turns):
+        waiting = np.zeros(count, bool)
+        waiting[turns[:, 1]] = True
+        kept |= ~waiting & ~gone
+        gone[turns[kept[turns[:, 0]], 1]] = True
+        turns = turns[~gone[turns].any(1)]
+    return ~gone
+
+
+def _join(above: "NDArray[np.uint32]", pairs: "NDArray[np.integer[Any]]") -> None:
+    """Let the two of each pair have the same root, the lower of theirs."""
+    import numpy as np
+
+    while len(pairs):
+        ends = _roots(above, pairs)
+        pairs = ends[ends[:, 0] != ends[:, 1]]
+        np.minimum.at(above, pairs.max(1), pairs.min(1))
+
+
+def _roots(
+    above: "NDArray[np.uint32]", texts: "NDArray[np.integer[Any]]"
+) -> "NDArray[np.integer[Any]]":
+    """What is at last above each text, and from now on at once."""
+    roots: NDArray[np.integer[Any]] = above[texts]
+    while ((higher := above[roots]) != roots).any():
+        roots = higher
+    above[texts] = roots
+    return roots

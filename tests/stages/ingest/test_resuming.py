@@ -45,6 +45,7 @@ from pathlib import Path
 from schemas.stage import StageContext
 from stages.ingest import STAGE, IngestConfig
 from stages.ingest import build, units
+from stages.ingest.cleaning import text_index
 config, output, where = sys.argv[1:]
 left = int(where.split(":")[1])
 def deadly(function):
@@ -59,13 +60,17 @@ if where.startswith("append"):
     units.UnitWriter.append = deadly(units.UnitWriter.append)
 elif where.startswith("finish"):
     units.os.replace = deadly(units.os.replace)
+elif where.startswith("band"):
+    text_index.bucket_pairs = deadly(text_index.bucket_pairs)
 else:
     build.publish = deadly(build.publish)
 STAGE.run(IngestConfig.model_validate_json(config), StageContext(inputs={}, output=Path(output)))
 """
 
 
-@pytest.mark.parametrize("where", ["append:0", "append:2", "finish:1", "finish:3", "publish:0"])
+@pytest.mark.parametrize(
+    "where", ["append:0", "append:2", "finish:1", "finish:3", "band:7", "publish:0"]
+)
 def test_a_killed_run_reads_no_finished_file_again(
     tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +82,9 @@ def test_a_killed_run_reads_no_finished_file_again(
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment)
     assert killed.returncode == -signal.SIGKILL
     finished = sorted(p.name for p in (output / "units").iterdir() if not p.suffix)
-    assert len(finished) == (FILES if where == "publish:0" else int(where[-1]))
+    all_read = where in ("band:7", "publish:0")
+    assert len(finished) == (FILES if all_read else int(where[-1]))
+    assert (output / "units" / "cleaning.scratch").exists() == (where == "band:7")
     opened: list[str] = []
     original = blocks._open
 

@@ -1,0 +1,43 @@
+"""What is known of every prompt when near-duplicates are settled, on disk."""
+
+from typing import TYPE_CHECKING
+
+from stages.ingest.cleaning.keys import KEY, prompt_keys
+from stages.ingest.cleaning.minhash import shingles
+from stages.ingest.cleaning.near_duplicates import Surplus, held_out_together, surplus
+from stages.ingest.cleaning.prompts import Prompts
+from stages.ingest.cleaning.scratch import Scratch
+from stages.ingest.cleaning.text_index import TextIndex
+from stages.ingest.cleaning.words import Words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class PromptIndex:
+    """The texts, keys and splits of prompts. In memory it is 17 bytes a prompt while it answers."""
+
+    def __init__(self, scratch: Scratch) -> None:
+        self._texts = TextIndex(scratch)
+        self._keys = scratch.column("keys", KEY)
+        self._test = scratch.column("test", "?")
+
+    def add(self, prompts: Prompts, words: Words) -> None:
+        """Take prompts with the words of their texts."""
+        self._texts.add(shingles(words))
+        self._keys.append(prompt_keys(prompts.ids))
+        self._test.append(prompts.test)
+
+    def held_out_together(self, threshold: float) -> "NDArray[np.bytes_]":
+        """Keys, ascending, of the prompts that are held out because of near copies."""
+        import numpy as np
+
+        near = (pairs for pairs, _ in self._texts.near_pairs(threshold))
+        moves = held_out_together(near, self._test.whole())
+        return np.sort(self._keys.whole()[moves])
+
+    def surplus(self, threshold: float) -> Surplus:
+        """The prompts that are dropped so that no near pair is left."""
+        near = self._texts.near_pairs(threshold)
+        return surplus(near, self._test.whole(), self._keys.whole())

@@ -1,0 +1,146 @@
+"""An index on disk that finds the texts that say nearly the same, however many there are.
+
+Of every text it keeps the set of its word triples (4 bytes each) and a key per band of its MinHash
+signature (8 bytes each). A search holds one band at a time in memory: first to find texts with
+equal keys, then to estimate from all bands how alike they are. What may be alike enough is
+confirmed by the sets themselves, read in small parts.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stages.ingest.cleaning.buckets import bucket_pairs
+from stages.ingest.cleaning.minhash import (
+    BANDS,
+    ROWS,
+    agreeing,
+    ascending,
+    band_columns,
+    jaccard,
+    signatures,
+)
+from stages.ingest.cleaning.words import Words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stages.ingest.cleaning.scratch import Scratch
+
+_ESTIMATE_MARGIN = 0.2
+"""Four standard errors of a similarity estimated from 80 places, at 0.7."""
+_CANDIDATES = 1 << 21
+_PAIRS = 1 << 12
+_SHINGLES = 1 << 18
+
+
+class TextIndex:
+    """Texts, numbered as they are added, and which of them are near each other."""
+
+    def __init__(self, scratch: "Scratch") -> None:
+        self._sizes = scratch.column("sizes", "u4")
+        self._shingles = scratch.column("shingles", "u4")
+        self._bands = [scratch.column(f"band-{band:02d}", "u8") for band in range(BANDS)]
+
+    def __len__(self) -> int:
+        """How many texts."""
+        return len(self._sizes)
+
+    def add(self, sets: Words) -> None:
+        """Take more texts: their `minhash.shingles`."""
+        import numpy as np
+
+        self._sizes.append(np.diff(sets.offsets))
+        self._shingles.append(sets.hashes)
+        columns = band_columns(signatures(sets))
+        for band, keys in zip(self._bands, columns.T, strict=True):
+            band.append(keys)
+
+    def near_pairs(
+        self, threshold: float
+    ) -> Iterator[tuple["NDArray[np.uint32]", "NDArray[np.float64]"]]:
+        """Part by part [pairs, 2] texts (earlier first), and [pairs] how alike they are.
+
+        Args:
+            threshold: least Jaccard similarity, from 0.7 to 1.
+
+        Every pair is confirmed exactly; one at 0.7 is found with probability 0.996, at 0.8 with
+        0.99998. Texts without any word are like nothing. Memory is 8 bytes a text, 8 a likely pair
+        and 24 each of at most some two million candidates.
+        """
+        likely = self._likely(threshold - _ESTIMATE_MARGIN)
+        offsets = self._offsets()
+        for first in range(0, len(likely), _PAIRS):
+            for pairs in _of_few_shingles(_texts(likely[first : first + _PAIRS]), offsets):
+                similarity = self._jaccard(pairs, offsets)
+                near = similarity >= threshold
+                yield pairs[near], similarity[near]
+
+    def _likely(self, least: float) -> "NDArray[np.uint64]":
+        """Candidates of any band that are estimated to be at least so much alike."""
+        import numpy as np
+
+        likely, candidates = np.empty(0, np.uint64), np.empty(0, np.uint64)
+        for band in self._bands:
+            candidates = ascending(np.concatenate((candidates, bucket_pairs(band))))
+            if len(candidates) > _CANDIDATES:
+                likely = ascending(np.concatenate((likely, self._alike(candidates, least))))
+                candidates = np.empty(0, np.uint64)
+        return ascending(np.concatenate((likely, self._alike(candidates, least))))
+
+    def _alike(self, pairs: "NDArray[np.uint64]", least: float) -> "NDArray[np.uint64]":
+        """The pairs whose signatures agree in that share of their places."""
+        import numpy as np
+
+        places = np.zeros(len(pairs), np.uint8)
+        for band in self._bands:
+            keys = band.whole()
+            for first in range(0, len(pairs), 1 << 16):
+                some = slice(first, first + (1 << 16))
+                earlier, later = _texts(pairs[some]).T
+                places[some] += agreeing(keys[earlier], keys[later])
+        return pairs[places >= least * BANDS * ROWS]
+
+    def _offsets(self) -> "NDArray[np.int64]":
+        """[texts + 1] where the shingles of each text begin."""
+        import numpy as np
+
+        offsets = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(self._sizes.whole(), out=offsets[1:])
+        return offsets
+
+    def _jaccard(
+        self, pairs: "NDArray[np.uint32]", offsets: "NDArray[np.int64]"
+    ) -> "NDArray[np.float64]":
+        """[pairs] exact similarities."""
+        import numpy as np
+
+        texts = ascending(pairs.flatten())
+        return jaccard(self._sets(texts, offsets), np.searchsorted(texts, pairs))
+
+    def _sets(self, texts: "NDArray[np.uint32]", offsets: "NDArray[np.int64]") -> Words:
+        """The shingles of some texts; neighbours are read in one go."""
+        import numpy as np
+
+        gaps = np.flatnonzero(np.diff(texts) != 1)
+        firsts, lasts = texts[np.append(0, gaps + 1)], texts[np.append(gaps, len(texts) - 1)]
+        hashes = self._shingles.spans(offsets[firsts], offsets[lasts + 1])
+        sizes = offsets[texts + 1] - offsets[texts]
+        return Words(hashes, np.append(0, np.cumsum(sizes)))
+
+
+def _texts(pairs: "NDArray[np.uint64]") -> "NDArray[np.uint32]":
+    """[pairs, 2] both texts of pairs of `buckets`, the earlier first."""
+    import numpy as np
+
+    return np.stack([pairs.astype(np.uint32), (pairs >> np.uint64(32)).astype(np.uint32)], 1)
+
+
+def _of_few_shingles(
+    pairs: "NDArray[np.uint32]", offsets: "NDArray[np.int64]"
+) -> "list[NDArray[np.uint32]]":
+    """The pairs in parts of a quarter of a million shingles, or of one pair that has more."""
+    import numpy as np
+
+    total = np.cumsum((offsets[pairs + np.uint32(1)] - offsets[pairs]).sum(1))
+    return np.split(pairs, np.flatnonzero(np.diff(total // _SHINGLES)) + 1)
