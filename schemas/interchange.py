@@ -1,8 +1,9 @@
-"""Our comparisons and pairs in the formats that others read, row by row, and nothing lost.
+"""Our comparisons and pairs in the formats that others read, row by row.
 
 Beside the columns a format defines stand a few of ours (ids, side, strength), which its readers
 pass over and `ingest` reads again: TRL's `prompt, chosen, rejected` says neither who was A nor how
-strongly, and the cookbook's line says no strength.
+strongly, and the cookbook's line says no strength. Ids, labels, strengths and texts come back as
+they were; what single annotators said goes along in our own formats only.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,6 +37,8 @@ TRL_SCHEMA = pa.schema(
         ("score_rejected", pa.float64()),
         # The side, A or B, that chosen stands on in our tables; null for pairs.
         ("chosen_side", pa.string()),
+        # As our tables have it; the scores cannot tell a strength of 0 from none.
+        ("strength", pa.float64()),
         ("label_source", pa.string()),
         ("category", pa.string()),
         ("prompt_id", pa.string()),
@@ -60,7 +63,8 @@ def comparison_to_trl(row: Row) -> Converted:
         "score_chosen": chosen,
         "score_rejected": rejected,
         "chosen_side": side,
-        **{name: row[name] for name in ("label_source", "category", "prompt_id", "comparison_id")},
+        **{name: row[name] for name in ("strength", "label_source", "category")},
+        **{name: row[name] for name in ("prompt_id", "comparison_id")},
     }
 
 
@@ -80,6 +84,7 @@ def pair_to_trl(row: Row) -> Converted:
         "score_chosen": chosen,
         "score_rejected": rejected,
         "chosen_side": None,
+        "strength": row["margin"],
         "category": None,
     }
 

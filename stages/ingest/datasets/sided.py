@@ -92,12 +92,16 @@ def _annotation(said: Any) -> Annotation:
 
 
 def on_its_side(example: ComparisonExample, row: Mapping[str, Any]) -> ComparisonExample:
-    """Put chosen where `chosen_side` says it was; without it, sides are dealt as ever."""
+    """Put chosen where `chosen_side` says it was, with the strength of our own; without it, sides
+    are dealt as ever.
+    """
     side = row.get("chosen_side")
     if side is None:
         return example
     if side not in ("A", "B"):
         raise RowError("unknown_label", f"chosen_side is {side!r}, must be A or B")
+    if "strength" in row:
+        example = replace(example, strength=_strength(row))
     if side == "A":
         return replace(example, chosen_first=False)
     return replace(
