@@ -1,5 +1,6 @@
 """Each rule on examples that pass and examples that do not."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ SORRY, FINE = "I'm sorry, but I can't help with that.", "Of course: boil it."
         ),
         ({"kind": "identical"}, pair("Yes, sir", "yes, sire"), None),
         ({"kind": "identical"}, pair("...", "!!!"), None),
+        ({"kind": "language", "allowed": ["en"]}, pair(language="EN"), None),
+        ({"kind": "language", "allowed": ["EN"]}, pair(language="en"), None),
         ({"kind": "refusal_pairs"}, pair(SORRY, "Sorry, I cannot."), "both refused"),
         ({"kind": "refusal_pairs"}, pair(SORRY, FINE), None),
         ({"kind": "refusal_pairs", "where": "chosen"}, pair(SORRY, FINE), "chosen refused"),
@@ -202,6 +205,23 @@ def test_columns_leave_out_what_the_rules_leave_out(
     }
     assert kept["row"].to_list() == [row for row, error in expected.items() if error is None]
     assert kept.schema == frame.schema
+
+
+@pytest.mark.parametrize("settings", RULES)
+def test_columns_leave_out_what_one_rule_leaves_out(settings: dict[str, Any]) -> None:
+    """Alone, as several rules hide which of them had too few suspects."""
+    rule = TypeAdapter(Filter).validate_python(settings)
+    said = [*SAID[:-1], *OPENINGS]
+    languages = itertools.cycle((None, "english", "de", "DE", "fr"))
+    strengths = itertools.cycle((None, 0.0, 1.0, 2.0, 3.0, 2.5, 1.5))
+    rows = [
+        (i, pair(a, b, label, strength=next(strengths), language=next(languages)))
+        for i, (a, b, label) in enumerate(itertools.product(said, said, ("A", "B", "Tie")))
+    ]
+    rejects, _ = screen_frame([rule], examples_frame(rows), "s")
+    expected = {row for row, example in rows if rule.reject(example, "s") is not None}
+    assert {row for row, _ in rejects} == expected
+    assert 0 < len(expected) < len(rows)
 
 
 def test_tokens_are_counted_by_the_tokenizer(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_two_bad_answers_can_be_left_out() -> None:
         ),
         (ONE_HOT | {"winner_tie": 1}, "unknown_label"),
         (ONE_HOT | {"winner_model_b": 0}, "unknown_label"),
+        (ONE_HOT | {"winner_model_b": 2}, "unknown_label"),
         (ONE_HOT | {"response_a": "[null]"}, "empty_turn"),
         (ONE_HOT | {"response_a": '["a", "b"]'}, "turns_differ"),
         (ONE_HOT | {"response_a": "[oh"}, "invalid_json"),

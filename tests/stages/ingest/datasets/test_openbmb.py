@@ -117,6 +117,12 @@ def test_a_ten_may_have_been_a_one(stated: Any, fine_grained: Any, meant: Any) -
     assert overall_score(stated, fine_grained) == meant
 
 
+def test_a_text_said_twice_counts_once_as_it_was_first_rated() -> None:
+    twice = copy.deepcopy(ROW)
+    twice["completions"][3] = completion(" five\n", "1")
+    assert picked(twice) == [("A", "five", "one", 4.0)]
+
+
 def test_the_bug_no_longer_makes_the_worst_the_best() -> None:
     row = {
         **ROW,

@@ -98,6 +98,8 @@ def test_h4_parquet_keeps_its_splits(ingest: Ingest, tmp_path: Path) -> None:
     [
         ({"score_chosen": math.nan}, "non_finite_number"),
         ({"source": "truthful_qa"}, "eval_contamination"),
+        ({"source": "TruthfulQA"}, "eval_contamination"),
+        ({"score_chosen": 5.0}, "scores_contradict"),
         ({"chosen": turns("Hi", "a", "So?", "yes")}, "prompts_differ"),
         ({"prompt": "Ho"}, "prompt_mismatch"),
     ],
@@ -106,6 +108,11 @@ def test_ultrafeedback_rows_that_cannot_be_used(change: dict[str, Any], reason: 
     with pytest.raises(RowError) as error:
         UltraFeedbackDataset(path="x").parse({**UF, **change})
     assert error.value.reason == reason
+
+
+def test_equal_scores_are_a_tie() -> None:
+    example = UltraFeedbackDataset(path="x").parse({**UF, "score_chosen": 5.5})
+    assert (example.label, example.strength) == ("Tie", 0.0)
 
 
 def test_several_turns_are_one_prompt() -> None:
