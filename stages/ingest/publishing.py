@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from schemas.parquet import TableWriter
 from schemas.tables import REJECTS
 from stages.ingest.admission import reject_rows
-from stages.ingest.cleaning.keys import NO_KEYS, places_among, prompt_keys
+from stages.ingest.cleaning.keys import NO_KEYS, id_keys, places_among
 from stages.ingest.columnar.seen import Seen
 from stages.ingest.examples import RowError
 from stages.ingest.reading import Piece
@@ -40,7 +40,7 @@ def publish(
     that they stand among the rejects as they were written. `held_out` are the keys of
     prompts that join the test split because of what else was read; none of them is in `moved`.
     """
-    test = np.sort(np.concatenate((prompt_keys(moved), held_out)))
+    test = np.sort(np.concatenate((id_keys(moved), held_out)))
     with Tables(output, _shown(units)) as tables:
         for unit, source in zip(units, sources, strict=True):
             raw = _Rereader(source)
@@ -110,6 +110,6 @@ def _settled(rows: pa.Table, unit: Unit, test: NDArray[np.bytes_]) -> pl.DataFra
     )
     if not len(test):
         return frame
-    held_out = places_among(test, prompt_keys(frame["prompt_id"])) >= 0
+    held_out = places_among(test, id_keys(frame["prompt_id"])) >= 0
     split = pl.when(pl.Series(held_out)).then(pl.lit("test"))
     return frame.with_columns(split=split.otherwise("split"))

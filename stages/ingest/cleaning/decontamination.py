@@ -155,9 +155,9 @@ class Overlaps:
 
         What is held out is not trained on, whatever it says.
         """
-        from stages.ingest.cleaning.keys import places_among, prompt_keys
+        from stages.ingest.cleaning.keys import id_keys, places_among
 
-        places = places_among(held_out, prompt_keys(self._found))
+        places = places_among(held_out, id_keys(self._found))
         return {i: e for (i, e), at in zip(self._found.items(), places, strict=True) if at < 0}
 
 

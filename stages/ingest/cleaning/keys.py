@@ -1,4 +1,4 @@
-"""Prompt ids as 16 bytes each, which sort like the ids and are looked up by the thousand."""
+"""Ids as 16 bytes each, which sort like the ids and are looked up by the thousand."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ KEY = "S16"
 NO_KEYS: NDArray[np.bytes_] = np.empty(0, KEY)
 
 
-def prompt_keys(ids: pl.Series | Iterable[str]) -> NDArray[np.bytes_]:
+def id_keys(ids: pl.Series | Iterable[str]) -> NDArray[np.bytes_]:
     """[ids] keys of ids of 32 hex digits."""
     halves = hex_keys(ids if isinstance(ids, pl.Series) else pl.Series("", [*ids], pl.String))
     keys: NDArray[np.bytes_] = halves.astype(">u8").view(KEY).ravel()

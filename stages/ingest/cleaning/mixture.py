@@ -10,8 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.errors import ConfigError
 from schemas.ids import seed_from
+from stages.ingest.cleaning.keys import NO_KEYS, id_keys
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,26 @@ def _check(available: Mapping[str, int], weights: Mapping[str, float]) -> None:
         raise ConfigError(f"ingest: {empty[0]} has a weight and no row that can be used")
 
 
-def drawn(ids: Sequence[str], count: int, seed: int) -> set[int]:
-    """Positions of the `count` ids that the seed draws."""
-    if count >= len(ids):
-        return set(range(len(ids)))
-    order = sorted(range(len(ids)), key=lambda i: (seed_from(seed, "mixture", ids[i]), ids[i]))
-    return set(order[:count])
+class Lots:
+    """The rows of one source, each with the lot that the seed draws for it: 20 bytes a row."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._keys: list[NDArray[np.bytes_]] = [NO_KEYS]
+        self._lots: list[NDArray[np.uint32]] = [np.empty(0, np.uint32)]
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return sum(map(len, self._lots))
+
+    def add(self, ids: Sequence[str]) -> None:
+        """Take more rows by their ids."""
+        lots = (seed_from(self._seed, "mixture", one) for one in ids)
+        self._keys.append(id_keys(ids))
+        self._lots.append(np.fromiter(lots, np.uint32, len(ids)))
+
+    def beyond(self, count: int) -> NDArray[np.bytes_]:
+        """Keys, ascending, of all rows but the `count` with the lowest lots."""
+        keys = np.concatenate(self._keys)
+        order = np.lexsort((keys, np.concatenate(self._lots)))
+        return np.sort(keys[order[count:]])

@@ -60,7 +60,7 @@ def held_out_together(
 class Surplus:
     """Prompts that go because others say nearly the same.
 
-    `keys` [dropped] ascending are the prompts' `keys.prompt_keys`, `like` [dropped] those of what
+    `keys` [dropped] ascending are the prompts' `keys.id_keys`, `like` [dropped] those of what
     is kept instead, `alike` [dropped] the similarities.
     """
 

@@ -15,8 +15,8 @@ import polars as pl
 import pyarrow as pa
 
 from stages.ingest.cleaning.decontamination import Overlaps
-from stages.ingest.cleaning.keys import NO_KEYS, places_among, prompt_keys
-from stages.ingest.cleaning.mixture import Share, drawn, quotas
+from stages.ingest.cleaning.keys import NO_KEYS, id_keys, places_among
+from stages.ingest.cleaning.mixture import Lots, Share, quotas
 from stages.ingest.cleaning.near_duplicates import Surplus
 from stages.ingest.cleaning.prompt_index import PromptIndex
 from stages.ingest.cleaning.prompts import read_prompts
@@ -36,30 +36,36 @@ class Plan:
     """What becomes of prompts and rows.
 
     `held_out` are the keys of prompts that join the test split, ascending; `surplus` are prompts
-    that go because others say the same; `prompts` and `rows` say by id what else goes. A row's id
-    is that of its comparison, else of its demonstration, else of its prompt.
+    that go because others say the same; `prompts` says by id which others go. `rows` are those
+    that the mixture leaves out: ascending keys, and the reason of all of them. A row's id is that
+    of its comparison, else of its demonstration, else of its prompt.
     """
 
     held_out: "NDArray[np.bytes_]" = field(default_factory=lambda: NO_KEYS)
     surplus: Surplus | None = None
     prompts: Mapping[str, RowError] = field(default_factory=dict)
-    rows: dict[str, RowError] = field(default_factory=dict)
+    rows: list[tuple["NDArray[np.bytes_]", RowError]] = field(default_factory=list)
 
     def late(self, unit: Unit, rows: pa.Table) -> list[tuple[int, RowError]]:
         """Which rows of a piece go, by their place in it, and why."""
         if not (self.prompts or self.rows or self.surplus):
             return []
         ids = _ids(rows)
-        found = _known(self.rows, ids["row_id"]) | self.gone(ids["prompt_id"])
-        return sorted(found.items())
+        found: dict[int, RowError] = {}
+        for keys, error in self.rows:
+            found |= dict.fromkeys(_places(keys, ids["row_id"])[0], error)
+        return sorted((found | self.gone(ids["prompt_id"])).items())
 
     def gone(self, prompts: pl.Series) -> dict[int, RowError]:
         """Which prompts go, by their place among these, and why."""
         found: dict[int, RowError] = {}
         if self.surplus:
-            places = places_among(self.surplus.keys, prompt_keys(prompts))
-            found = {i: self.surplus.error(places[i]) for i in np.flatnonzero(places >= 0).tolist()}
-        return found | _known(self.prompts, prompts)
+            where = _places(self.surplus.keys, prompts)
+            found = {i: self.surplus.error(place) for i, place in zip(*where, strict=True)}
+        if self.prompts:
+            known = ((i, self.prompts.get(one)) for i, one in enumerate(prompts))
+            found |= {i: error for i, error in known if error}
+        return found
 
 
 def make_plan(
@@ -95,7 +101,7 @@ def _settle_prompts(
 ) -> None:
     near, overlaps = config.near_duplicates, Overlaps(config.decontaminate)
     index = PromptIndex(scratch) if near.policy != "off" else None
-    for prompts in read_prompts(units, prompt_keys(sorted(moved))):
+    for prompts in read_prompts(units, id_keys(sorted(moved))):
         words = hash_words(prompts.texts)
         overlaps.add(prompts, words)
         if index:
@@ -118,16 +124,17 @@ def _mix(
     }
     if all(share == Share() for share in shares.values()):
         return
-    ids: Mapping[str, list[str]] = {name: [] for name in names}
+    lots = {name: Lots(config.seed) for name in names}
     for unit, number in zip(units, datasets, strict=True):
         for rows in unit.batches("rows"):
-            gone = plan.gone((found := _ids(rows))["prompt_id"])
-            good = (row for i, row in enumerate(found["row_id"]) if i not in gone)
-            ids[names[number]].extend(good)
-    for name, (count, reason) in quotas({n: len(i) for n, i in ids.items()}, shares).items():
-        kept = drawn(ids[name], count, config.seed)
-        error = RowError(reason, f"{count} of the {len(ids[name])} rows of {name} stay")
-        plan.rows.update((row, error) for i, row in enumerate(ids[name]) if i not in kept)
+            ids = _ids(rows)
+            stays = np.ones(len(ids), bool)
+            stays[list(plan.gone(ids["prompt_id"]))] = False
+            lots[names[number]].add(ids["row_id"].filter(pl.Series(stays)).to_list())
+    available = {name: len(rows) for name, rows in lots.items()}
+    for name, (count, reason) in quotas(available, shares).items():
+        error = RowError(reason, f"{count} of the {available[name]} rows of {name} stay")
+        plan.rows.append((lots.pop(name).beyond(count), error))
 
 
 def _names(config: "IngestConfig") -> list[str]:
@@ -136,8 +143,11 @@ def _names(config: "IngestConfig") -> list[str]:
     return [n if names.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(names)]
 
 
-def _known(errors: Mapping[str, RowError], ids: pl.Series) -> dict[int, RowError]:
-    return {i: errors[one] for i, one in enumerate(ids) if one in errors} if errors else {}
+def _places(known: "NDArray[np.bytes_]", ids: pl.Series) -> tuple[list[int], list[int]]:
+    """Which of the ids are known, and where each of those stands among the known."""
+    places = places_among(known, id_keys(ids))
+    found = np.flatnonzero(places >= 0)
+    return found.tolist(), places[found].tolist()
 
 
 def _ids(rows: pa.Table) -> pl.DataFrame:

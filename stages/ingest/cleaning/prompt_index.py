@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from stages.ingest.cleaning.keys import KEY, prompt_keys
+from stages.ingest.cleaning.keys import KEY, id_keys
 from stages.ingest.cleaning.minhash import shingles
 from stages.ingest.cleaning.near_duplicates import Surplus, held_out_together, surplus
 from stages.ingest.cleaning.prompts import Prompts
@@ -26,7 +26,7 @@ class PromptIndex:
     def add(self, prompts: Prompts, words: Words) -> None:
         """Take prompts with the words of their texts."""
         self._texts.add(shingles(words))
-        self._keys.append(prompt_keys(prompts.ids))
+        self._keys.append(id_keys(prompts.ids))
         self._test.append(prompts.test)
 
     def held_out_together(self, threshold: float) -> "NDArray[np.bytes_]":

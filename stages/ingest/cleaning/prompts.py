@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from stages.ingest.cleaning.keys import places_among, prompt_keys
+from stages.ingest.cleaning.keys import id_keys, places_among
 from stages.ingest.columnar.seen import Seen
 from stages.ingest.units import Unit
 from stages.ingest.writing import first_sights
@@ -42,7 +42,7 @@ def read_prompts(units: Sequence[Unit], held_out: "NDArray[np.bytes_]") -> Itera
         for some in frame.iter_slices(_PROMPTS):
             ids, test = some["prompt_id"], (some["split"] == "test").to_numpy()
             if len(held_out):
-                test = test | (places_among(held_out, prompt_keys(ids)) >= 0)
+                test = test | (places_among(held_out, id_keys(ids)) >= 0)
             yield Prompts(ids, some.select(text)["text"].to_list(), test)
 
 

@@ -1,11 +1,14 @@
 """Caps and weights: shares by hand, and draws that depend on ids and seed alone."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigError
-from stages.ingest.cleaning.mixture import Share, drawn, quotas
+from schemas.ids import seed_from
+from stages.ingest.cleaning.mixture import Lots, Share, quotas
 
 IDS = [f"{i:032x}" for i in range(500)]
 
@@ -48,15 +51,28 @@ def test_weights_for_some_or_for_nothing_are_refused() -> None:
         quotas({"a": 0, "b": 1}, {"a": Share(weight=1), "b": Share(weight=1)})
 
 
+def drawn(ids: Sequence[str], count: int, seed: int = 0) -> set[str]:
+    """The ids that stay, added in parts."""
+    lots = Lots(seed)
+    for first in range(0, len(ids), 70):
+        lots.add(ids[first : first + 70])
+    assert len(lots) == len(ids)
+    beyond = lots.beyond(count).tobytes().hex()
+    gone = [beyond[at : at + 32] for at in range(0, len(beyond), 32)]
+    assert gone == sorted(gone)
+    return set(ids) - set(gone)
+
+
 def test_a_draw_depends_on_seed_and_ids() -> None:
-    one = {IDS[i] for i in drawn(IDS, 100, seed=0)}
-    assert {IDS[::-1][i] for i in drawn(IDS[::-1], 100, seed=0)} == one
-    assert {IDS[i] for i in drawn(IDS, 100, seed=1)} != one
-    assert drawn(IDS, 500, seed=0) == drawn(IDS, 900, seed=0) == set(range(500))
+    one = drawn(IDS, 100)
+    assert one == set(sorted(IDS, key=lambda i: (seed_from(0, "mixture", i), i))[:100])
+    assert drawn(IDS[::-1], 100) == one
+    assert drawn(IDS, 100, seed=1) != one
+    assert drawn(IDS, 500) == drawn(IDS, 900) == set(IDS)
+    assert drawn([], 3) == set()
 
 
 def test_more_rows_exchange_few_of_those_drawn() -> None:
-    few = {IDS[i] for i in drawn(IDS[:450], 100, seed=0)}
-    more = {IDS[i] for i in drawn(IDS, 100, seed=0)}
+    few, more = drawn(IDS[:450], 100), drawn(IDS, 100)
     assert len(few & more) >= 80
     assert more - few <= set(IDS[450:])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning.keys import prompt_keys
+from stages.ingest.cleaning.keys import id_keys
 from stages.ingest.cleaning.near_duplicates import held_out_together, surplus
 
 Pairs = list[tuple[int, int]]
@@ -82,7 +82,7 @@ def test_what_is_dropped_is_near_what_is_kept(
         (np.array(pairs[i : i + 4], np.uint32), np.array(alike[i : i + 4]))
         for i in range(0, len(pairs), 4)
     ]
-    found = surplus(parts, np.array(test), prompt_keys(ids))
+    found = surplus(parts, np.array(test), id_keys(ids))
     assert found.keys.tobytes().hex() == "".join(sorted(plain_surplus(pairs, alike, test, ids)))
     for index, (text, (like, s)) in enumerate(
         sorted(plain_surplus(pairs, alike, test, ids).items())
@@ -96,6 +96,6 @@ def test_what_is_dropped_is_near_what_is_kept(
 def test_a_long_chain_loses_every_other() -> None:
     ids = [f"{number:032x}" for number in range(500)]
     pairs = np.array([(i, i + 1) for i in range(499)], np.uint32)
-    found = surplus([(pairs, np.full(499, 0.8))], np.zeros(500, bool), prompt_keys(ids))
+    found = surplus([(pairs, np.full(499, 0.8))], np.zeros(500, bool), id_keys(ids))
     assert found.keys.tobytes().hex() == "".join(ids[1::2])
     assert found.alike.tolist() == pytest.approx([0.8] * 250)
