@@ -36,5 +36,5 @@ STAGE = Stage(
     config=ReportConfig,
     inputs=("ingest", "sft", "judge", "sample", "label", "train", "evaluate"),
     run=_run,
-    version=4,
+    version=5,
 )

@@ -13,6 +13,7 @@ from stages.report.sources import Json, Sources
 if TYPE_CHECKING:
     import polars as pl
 
+_MOST_SOURCES = 4  # in one picture
 _SIDES = ("completion_a", "completion_b")
 
 
@@ -96,8 +97,14 @@ def _upper(values: list[int]) -> tuple[float, float] | None:
 
 
 def _strengths(path: Path) -> Json | None:
-    known = _frame(path, ["strength"])["strength"].drop_nulls().to_list()
-    return histogram({"comparisons": known}, "strength", bins=20)
+    """How strongly one side was preferred, by source: each has its own units. Ties have none."""
+    import polars as pl
+
+    frame = _frame(path, ["source", "label", "strength"])
+    decided = frame.filter(pl.col("label") != "Tie").drop_nulls("strength")
+    by_source = decided.group_by("source").agg("strength", n=pl.len())
+    most = by_source.sort(["n", "source"], descending=[True, False]).head(_MOST_SOURCES)
+    return histogram(dict(most.select("source", "strength").iter_rows()), "strength", bins=20)
 
 
 def _frame(path: Path, columns: list[str]) -> "pl.DataFrame":

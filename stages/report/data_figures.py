@@ -22,7 +22,7 @@ def data_figures(found: Json) -> list[Figure]:
         distribution_figure(
             found.get("strengths"),
             "Strength of the labels",
-            "In the units of the source; ties have none.",
+            "In the units of each source; ties have none.",
         ),
         rejects_figure(found["rejects"]),
     )

@@ -83,7 +83,19 @@ def test_the_numbers_are_those_of_the_table(tmp_path: Path) -> None:
         "prompt": (5, 3),
         "answer": (10, 6),
     }
-    assert found["strengths"]["groups"]["comparisons"]["n"] == 3
+    strengths = {name: (g["n"], g["mean"]) for name, g in found["strengths"]["groups"].items()}
+    assert strengths == {"one": (2, 1.0)}  # without its tie
+
+
+def test_strengths_of_sources_are_not_mixed(tmp_path: Path) -> None:
+    more = [row(i, source=f"s{i % 6}", strength=float(i % 6)) for i in range(10, 21)]
+    groups = read(tmp_path, [*ROWS, *more], [])["strengths"]["groups"]
+    assert {name: (g["n"], g["mean"]) for name, g in groups.items()} == {
+        "one": (2, 1.0),
+        "s0": (2, 0.0),
+        "s1": (2, 1.0),
+        "s2": (2, 2.0),
+    }
 
 
 def test_pictures_say_in_words_what_they_show(tmp_path: Path) -> None:
