@@ -134,6 +134,8 @@ def measure(folder: Path) -> dict[str, Any]:
     """Time every step, done piece by piece as the stage does; count what was found of what was
     planted.
     """
+    import polars as pl
+
     from stages.ingest.cleaning.decontamination import Decontaminate, EvaluationSet
     from stages.ingest.cleaning.minhash import shingles
     from stages.ingest.cleaning.scratch import Scratch
@@ -153,8 +155,9 @@ def measure(folder: Path) -> dict[str, Any]:
     evaluation = timed(times, "decontamination", lambda: EvaluationSet(settings))
     with Scratch(folder / "scratch") as scratch:
         index = TextIndex(scratch)
+        column = pl.Series("", prompts, pl.String)
         for first in range(0, len(prompts), PIECE):
-            texts = prompts[first : first + PIECE]
+            texts = column.slice(first, PIECE)
             words = timed(times, "words", partial(hash_words, texts))
             sets = timed(times, "near_pairs", partial(shingles, words))
             timed(times, "near_pairs", partial(index.add, sets))

@@ -17,6 +17,7 @@ from stages.ingest.examples import RowError
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     from numpy.typing import NDArray
 
     from stages.ingest.cleaning.prompts import Prompts
@@ -102,7 +103,7 @@ class EvaluationSet:
         self._likely = np.zeros(1 << _LIKELY_BITS, bool)
         self._likely[self._runs >> np.uint64(64 - _LIKELY_BITS)] = True
 
-    def overlaps(self, texts: Sequence[str], words: "Words") -> dict[int, RowError]:
+    def overlaps(self, texts: "Sequence[str] | pl.Series", words: "Words") -> dict[int, RowError]:
         """Index of every contaminated text -> the reject that quotes what overlaps.
 
         Args:
@@ -116,13 +117,13 @@ class EvaluationSet:
         hits = likely[np.isin(windows.hashes[likely], self._runs)]
         owners = np.searchsorted(windows.offsets, hits, side="right") - 1
         found: dict[int, RowError] = {}
-        for text in np.unique(owners):
+        for text in np.unique(owners).tolist():
             at = hits[owners == text] - windows.offsets[text]
-            found[int(text)] = self._quote(texts[text], _first_run(at, self._ngram))
+            found[text] = self._quote(texts[text], _first_run(at, self._ngram))
         equal = np.isin(_wholes(words), self._whole) & (np.diff(words.offsets) > 0)
-        for text in np.flatnonzero(equal):
-            if int(text) not in found:
-                found[int(text)] = self._quote(texts[text], slice(0, None))
+        for text in np.flatnonzero(equal).tolist():
+            if text not in found:
+                found[text] = self._quote(texts[text], slice(0, None))
         return found
 
     def _quote(self, text: str, run: slice) -> RowError:

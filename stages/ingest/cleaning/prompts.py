@@ -23,7 +23,7 @@ class Prompts:
     """Some prompts: their ids, texts, and which of them are held out."""
 
     ids: pl.Series
-    texts: list[str]
+    texts: pl.Series
     test: "NDArray[np.bool_]"
 
 
@@ -43,7 +43,7 @@ def read_prompts(units: Sequence[Unit], held_out: "NDArray[np.bytes_]") -> Itera
             ids, test = some["prompt_id"], (some["split"] == "test").to_numpy()
             if len(held_out):
                 test = test | (places_among(held_out, id_keys(ids)) >= 0)
-            yield Prompts(ids, some.select(text)["text"].to_list(), test)
+            yield Prompts(ids, some.select(text)["text"], test)
 
 
 def _new_prompts(units: Sequence[Unit]) -> Iterator[pl.DataFrame]:

@@ -6,16 +6,18 @@ modulo 2**64, computed for all words of a block at once from prefix sums, then m
 nothing but the word, so it is the same on every machine and in every version.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
     from numpy.typing import NDArray
 
-_BLOCK_CHARACTERS = 1 << 20
+_BLOCK_CHARACTERS = 1 << 17
 _BASE = 0x9E3779B97F4A7C15
 _MODULUS = 1 << 64
 # Typography that separates words, beside everything in ASCII that is no letter or digit.
@@ -54,29 +56,46 @@ class Words:
         return Words(rolled[inside[: len(rolled)]], offsets)
 
 
-def hash_words(texts: Sequence[str]) -> Words:
-    """The words of every text, hashed; memory is 8 bytes a word and about 30 a character of a
-    block of a million characters.
+def hash_words(texts: "Sequence[str] | pl.Series") -> Words:
+    """The words of every text, hashed; memory is 8 bytes a word and about 50 a character of a
+    block of 131,072 characters.
     """
     import numpy as np
 
-    hashes, counts = [], []
-    for block in _blocks(texts):
+    hashes, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for block in _blocks(_series(texts)):
         found, offsets = _block_words(block)
         hashes.append(found)
         counts.append(np.diff(offsets))
-    joined = np.concatenate(hashes) if hashes else np.empty(0, np.uint64)
-    per_text = np.concatenate(counts) if counts else np.empty(0, np.int64)
-    return Words(joined, np.concatenate(([0], np.cumsum(per_text))).astype(np.int64))
+    return Words(np.concatenate(hashes), np.append(0, np.cumsum(np.concatenate(counts))))
 
 
-def normalise(texts: Sequence[str]) -> list[str]:
-    """NFKC, lower case, typographic separators as spaces."""
+def normalise(texts: "Sequence[str] | pl.Series") -> "pl.Series":
+    """The words of NFKC in lower case, between them ASCII that is neither letter nor digit."""
+    lowered = (given := _series(texts)).str.to_lowercase()
+    if not len(beyond := _beyond_ascii(lowered)):
+        return lowered
+    # NFKC costs the most, and most texts that are not ASCII are but for typographic separators.
+    spaced = _spaced(lowered.gather(beyond))
+    if len(rest := _beyond_ascii(spaced)):
+        composed = given.gather(beyond.gather(rest)).str.normalize("NFKC")
+        spaced.scatter(rest, _spaced(composed.str.to_lowercase()))
+    return lowered.scatter(beyond, spaced)
+
+
+def _series(texts: "Sequence[str] | pl.Series") -> "pl.Series":
     import polars as pl
 
-    lowered = pl.Series(texts, dtype=pl.String).str.normalize("NFKC").str.to_lowercase()
-    spaced = lowered.str.replace_many(list(_SEPARATORS), [" "] * len(_SEPARATORS))
-    return spaced.to_list()
+    return texts if isinstance(texts, pl.Series) else pl.Series("", texts, pl.String)
+
+
+def _beyond_ascii(texts: "pl.Series") -> "pl.Series":
+    """Which of the texts have other than ASCII characters."""
+    return (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
+
+
+def _spaced(texts: "pl.Series") -> "pl.Series":
+    return texts.str.replace_many(list(_SEPARATORS), [" "] * len(_SEPARATORS))
 
 
 def split_words(text: str) -> list[str]:
@@ -88,27 +107,36 @@ def split_words(text: str) -> list[str]:
     return [data[s:e].decode() for s, e in zip(starts, ends, strict=True)]
 
 
-def _blocks(texts: Sequence[str]) -> list[Sequence[str]]:
-    """Runs of texts of about a million characters."""
-    blocks, start, size = [], 0, 0
-    for index, text in enumerate(texts):
-        size += len(text) + 1
-        if size >= _BLOCK_CHARACTERS:
-            blocks.append(texts[start : index + 1])
-            start, size = index + 1, 0
-    return [*blocks, texts[start:]] if start < len(texts) else blocks
-
-
-def _block_words(texts: Sequence[str]) -> tuple["NDArray[np.uint64]", "NDArray[np.int64]"]:
+def _blocks(texts: "pl.Series") -> "Iterator[pl.Series]":
+    """Runs of texts of about so many characters as a cache holds the work of."""
     import numpy as np
 
-    # A line feed ends every text: no word crosses from one to the next.
-    encoded = [text.encode() for text in normalise(texts)]
-    data = np.frombuffer(b"\n".join([*encoded, b""]), np.uint8)
-    text_ends = np.cumsum([len(text) + 1 for text in encoded])
+    sizes = texts.str.len_bytes().to_numpy().astype(np.int64) + 1
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // _BLOCK_CHARACTERS)) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(texts)]):
+        if last > first:
+            yield texts.slice(first, last - first)
+
+
+def _block_words(texts: "pl.Series") -> tuple["NDArray[np.uint64]", "NDArray[np.int64]"]:
+    import numpy as np
+
+    data, text_ends = _bytes(normalise(texts))
     starts, ends = _spans(data)
-    offsets = np.concatenate(([0], np.searchsorted(starts, text_ends)))
-    return _polynomials(data, starts, ends), offsets.astype(np.int64)
+    offsets = np.append(0, np.searchsorted(starts, text_ends))
+    return _polynomials(data, starts, ends), offsets
+
+
+def _bytes(texts: "pl.Series") -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:
+    """The UTF-8 bytes of some texts, and where each ends."""
+    import numpy as np
+    import polars as pl
+
+    # A line feed ends every text: no word crosses from one to the next.
+    ended = (texts + "\n").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = ended.buffers()
+    ends = np.frombuffer(offsets, np.int64)[ended.offset : ended.offset + len(ended) + 1]
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]], ends[1:] - ends[0]
 
 
 def _spans(data: "NDArray[np.uint8]") -> tuple["NDArray[np.int64]", "NDArray[np.int64]"]:
@@ -121,10 +149,9 @@ def _spans(data: "NDArray[np.uint8]") -> tuple["NDArray[np.int64]", "NDArray[np.
     begins[1:] &= ~in_word[:-1]
     if (kinds == 2).any():
         begins |= in_word & _beside_alone(data, kinds == 2)
-    starts = np.flatnonzero(begins)
-    stops = np.flatnonzero(begins | ~in_word)
-    places = np.searchsorted(stops, starts, side="right")
-    return starts, np.append(stops, len(data))[places]
+    finishes = in_word.copy()
+    finishes[:-1] &= begins[1:] | ~in_word[1:]
+    return np.flatnonzero(begins), np.flatnonzero(finishes) + 1
 
 
 def _beside_alone(data: "NDArray[np.uint8]", alone: "NDArray[np.bool_]") -> "NDArray[np.bool_]":
