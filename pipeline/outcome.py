@@ -39,7 +39,8 @@ def outcome_table(run_dir: Path, summary: Mapping[str, Any]) -> None:
     for label, rate in _found(summary):
         interval = f"{rate['ci_low']:.3f} to {rate['ci_high']:.3f}"
         table.add_row(label, f"{rate['value']:.3f}", interval, f"{rate['n']:,}")
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for task, model, error in _failed(summary):
         console.print(f"not measured: {task}, {model}: {error}", highlight=False, markup=False)
     console.print(f"\nReport: {run_dir / 'report' / 'index.html'}", highlight=False)

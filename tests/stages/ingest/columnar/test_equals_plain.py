@@ -6,7 +6,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.equals_plain import COLUMNS, LINES, check_columns, check_lines
+from tests.fixtures.byte_draw import ByteDraw
+from tests.fixtures.equals_plain import (
+    COLUMNS,
+    LINES,
+    check_columns,
+    check_lines,
+    check_readings,
+)
+from tests.fixtures.raw_cases import json_line
 
 SETTINGS = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -25,3 +33,12 @@ def test_lines(tmp_path: Path, case: str, seed: int, rows: int) -> None:
 @given(seed=st.integers(0, 2**32), rows=st.integers(1, 60))
 def test_columns(tmp_path: Path, case: str, seed: int, rows: int) -> None:
     check_columns(tmp_path / f"{case}-{seed}-{rows}", case, seed, rows)
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_rows_made_of_no_bytes_are_good(tmp_path: Path, case: str) -> None:
+    """What a fuzzer starts from is sound, so that it finds its way past the first check."""
+    kind, make = LINES[case]
+    draw = ByteDraw(b"")
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(json_line(make(draw), draw) for _ in range(3)))
+    assert check_readings(kind, tmp_path / "rows.jsonl") == (3, 0)
