@@ -32,28 +32,50 @@ class NearDuplicates(Config):
     )
 
 
-def held_out_together(
-    parts: "Iterable[NDArray[np.integer[Any]]]", test: "NDArray[np.bool_]"
-) -> "NDArray[np.int64]":
-    """The texts, ascending, that must join the test split so that no near pair is divided.
+class Groups:
+    """The connected components of near pairs as they are found; 4 bytes a text."""
 
-    Args:
-        parts: [pairs, 2] texts that are near each other, part by part.
-        test: [texts] which are held out.
+    def __init__(self, texts: int) -> None:
+        import numpy as np
 
-    Groups are the connected components of the pairs; a group with one held-out member is held
-    out whole. More rows can only hold out more: nothing held out ever moves into train. Memory
-    is about 20 bytes a text, whatever the number of pairs.
-    """
-    import numpy as np
+        self._above = np.arange(texts, dtype=np.uint32)
 
-    above = np.arange(len(test), dtype=np.uint32)
-    for pairs in parts:
-        _join(above, pairs)
-    roots = _roots(above, np.arange(len(test)))
-    held_out = np.zeros(len(test), bool)
-    held_out[roots[test]] = True
-    return np.flatnonzero(held_out[roots] & ~test)
+    def join(self, pairs: "NDArray[np.integer[Any]]") -> None:
+        """Let both of each of [pairs, 2] be in one group."""
+        import numpy as np
+
+        while len(pairs):
+            # Of two groups the one with the higher root hangs itself below the other.
+            ends = self._roots(pairs)
+            pairs = ends[ends[:, 0] != ends[:, 1]]
+            np.minimum.at(self._above, pairs.max(1), pairs.min(1))
+
+    def apart(self, pairs: "NDArray[np.integer[Any]]") -> "NDArray[np.bool_]":
+        """[pairs] whether the two are in different groups so far."""
+        ends = self._roots(pairs)
+        different: NDArray[np.bool_] = ends[:, 0] != ends[:, 1]
+        return different
+
+    def held_out_together(self, test: "NDArray[np.bool_]") -> "NDArray[np.int64]":
+        """The texts, ascending, that must join those held out so that no group is divided.
+
+        A group with one held-out member is held out whole. More rows can only hold out more:
+        nothing held out ever moves into train.
+        """
+        import numpy as np
+
+        roots = self._roots(np.arange(len(test)))
+        held_out = np.zeros(len(test), bool)
+        held_out[roots[test]] = True
+        return np.flatnonzero(held_out[roots] & ~test)
+
+    def _roots(self, texts: "NDArray[np.integer[Any]]") -> "NDArray[np.uint32]":
+        """What is at last above each text, and from now on at once."""
+        roots: NDArray[np.uint32] = self._above[texts]
+        while ((higher := self._above[roots]) != roots).any():
+            roots = higher
+        self._above[texts] = roots
+        return roots
 
 
 @dataclass(frozen=True)
@@ -134,24 +156,3 @@ def _kept(turns: "NDArray[np.int64]", count: int) -> "NDArray[np.bool_]":
         gone[turns[kept[turns[:, 0]], 1]] = True
         turns = turns[~gone[turns].any(1)]
     return ~gone
-
-
-def _join(above: "NDArray[np.uint32]", pairs: "NDArray[np.integer[Any]]") -> None:
-    """Let the two of each pair have the same root, the lower of theirs."""
-    import numpy as np
-
-    while len(pairs):
-        ends = _roots(above, pairs)
-        pairs = ends[ends[:, 0] != ends[:, 1]]
-        np.minimum.at(above, pairs.max(1), pairs.min(1))
-
-
-def _roots(
-    above: "NDArray[np.uint32]", texts: "NDArray[np.integer[Any]]"
-) -> "NDArray[np.integer[Any]]":
-    """What is at last above each text, and from now on at once."""
-    roots: NDArray[np.integer[Any]] = above[texts]
-    while ((higher := above[roots]) != roots).any():
-        roots = higher
-    above[texts] = roots
-    return roots

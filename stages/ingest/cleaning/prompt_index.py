@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from stages.ingest.cleaning.keys import KEY, id_keys
 from stages.ingest.cleaning.minhash import shingles
-from stages.ingest.cleaning.near_duplicates import Surplus, held_out_together, surplus
+from stages.ingest.cleaning.near_duplicates import Groups, Surplus, surplus
 from stages.ingest.cleaning.prompts import Prompts
 from stages.ingest.cleaning.scratch import Scratch
 from stages.ingest.cleaning.text_index import TextIndex
@@ -33,8 +33,10 @@ class PromptIndex:
         """Keys, ascending, of the prompts that are held out because of near copies."""
         import numpy as np
 
-        near = (pairs for pairs, _ in self._texts.near_pairs(threshold))
-        moves = held_out_together(near, self._test.whole())
+        groups = Groups(len(self._texts))
+        for pairs, _ in self._texts.near_pairs(threshold, wanted=groups.apart):
+            groups.join(pairs)
+        moves = groups.held_out_together(self._test.whole())
         return np.sort(self._keys.whole()[moves])
 
     def surplus(self, threshold: float) -> Surplus:

@@ -57,12 +57,12 @@ class Column:
         return values
 
     def spans(self, begins: "NDArray[np.int64]", ends: "NDArray[np.int64]") -> "NDArray[Any]":
-        """The elements from each begin to its end, one span after the other."""
+        """The elements from each begin to its end, one span after the other; free to change."""
         import numpy as np
 
         file, size = self._file.fileno(), self._dtype.itemsize
         places = zip((size * begins).tolist(), (size * (ends - begins)).tolist(), strict=True)
-        read = b"".join([os.pread(file, count, begin) for begin, count in places])
+        read = bytearray().join([os.pread(file, count, begin) for begin, count in places])
         return np.frombuffer(read, self._dtype)
 
 

@@ -6,7 +6,7 @@ equal keys, then to estimate from all bands how alike they are. What may be alik
 confirmed by the sets themselves, read in small parts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from stages.ingest.cleaning.buckets import bucket_pairs
@@ -19,6 +19,7 @@ from stages.ingest.cleaning.minhash import (
     jaccard,
     signatures,
 )
+from stages.ingest.cleaning.pair_runs import PairRuns
 from stages.ingest.cleaning.words import Words
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stages.ingest.cleaning.scratch import Scratch
+
+    Wanted = Callable[[NDArray[np.uint32]], NDArray[np.bool_]]
 
 _ESTIMATE_MARGIN = 0.2
 """Four standard errors of a similarity estimated from 80 places, at 0.7."""
@@ -40,6 +43,7 @@ class TextIndex:
     def __init__(self, scratch: "Scratch") -> None:
         self._sizes = scratch.column("sizes", "u4")
         self._shingles = scratch.column("shingles", "u4")
+        self._pairs = scratch.column("pairs", "u8")
         self._bands = [scratch.column(f"band-{band:02d}", "u8") for band in range(BANDS)]
 
     def __len__(self) -> int:
@@ -57,36 +61,39 @@ class TextIndex:
             band.append(keys)
 
     def near_pairs(
-        self, threshold: float
+        self, threshold: float, wanted: "Wanted | None" = None
     ) -> Iterator[tuple["NDArray[np.uint32]", "NDArray[np.float64]"]]:
         """Part by part [pairs, 2] texts (earlier first), and [pairs] how alike they are.
 
         Args:
             threshold: least Jaccard similarity, from 0.7 to 1.
+            wanted: [pairs, 2] -> which of these need to be known, as far as is known by now.
 
         Every pair is confirmed exactly; one at 0.7 is found with probability 0.996, at 0.8 with
-        0.99998. Texts without any word are like nothing. Memory is 8 bytes a text, 8 a likely pair
-        and 24 each of at most some two million candidates.
+        0.99998. Texts without any word are like nothing. Memory is 8 bytes a text, and 24 each of
+        at most some two million candidates.
         """
-        likely = self._likely(threshold - _ESTIMATE_MARGIN)
         offsets = self._offsets()
-        for first in range(0, len(likely), _PAIRS):
-            for pairs in _of_few_shingles(_texts(likely[first : first + _PAIRS]), offsets):
-                similarity = self._jaccard(pairs, offsets)
-                near = similarity >= threshold
-                yield pairs[near], similarity[near]
+        for likely in self._likely(threshold - _ESTIMATE_MARGIN):
+            for some in _one_of_each_first(_texts(likely)):
+                open_pairs = some[wanted(some)] if wanted else some
+                for pairs in _of_few_shingles(open_pairs, offsets):
+                    similarity = self._jaccard(pairs, offsets)
+                    near = similarity >= threshold
+                    yield pairs[near], similarity[near]
 
-    def _likely(self, least: float) -> "NDArray[np.uint64]":
+    def _likely(self, least: float) -> PairRuns:
         """Candidates of any band that are estimated to be at least so much alike."""
         import numpy as np
 
-        likely, candidates = np.empty(0, np.uint64), np.empty(0, np.uint64)
+        likely, candidates = PairRuns(self._pairs, len(self)), np.empty(0, np.uint64)
         for band in self._bands:
             candidates = ascending(np.concatenate((candidates, bucket_pairs(band))))
             if len(candidates) > _CANDIDATES:
-                likely = ascending(np.concatenate((likely, self._alike(candidates, least))))
+                likely.append(self._alike(candidates, least))
                 candidates = np.empty(0, np.uint64)
-        return ascending(np.concatenate((likely, self._alike(candidates, least))))
+        likely.append(self._alike(candidates, least))
+        return likely
 
     def _alike(self, pairs: "NDArray[np.uint64]", least: float) -> "NDArray[np.uint64]":
         """The pairs whose signatures agree in that share of their places."""
@@ -136,11 +143,25 @@ def _texts(pairs: "NDArray[np.uint64]") -> "NDArray[np.uint32]":
     return np.stack([pairs.astype(np.uint32), (pairs >> np.uint64(32)).astype(np.uint32)], 1)
 
 
+def _one_of_each_first(pairs: "NDArray[np.uint32]") -> "Iterator[NDArray[np.uint32]]":
+    """Parts of the pairs, which ascend by their later text: first one pair of each later text.
+
+    In a group of many that are alike these say nearly all, and few others are wanted then.
+    """
+    import numpy as np
+
+    first = np.append(True, pairs[1:, 1] != pairs[:-1, 1])
+    for chosen in (pairs[first], pairs[~first]):
+        yield from np.split(chosen, range(_PAIRS, len(chosen), _PAIRS))
+
+
 def _of_few_shingles(
     pairs: "NDArray[np.uint32]", offsets: "NDArray[np.int64]"
 ) -> "list[NDArray[np.uint32]]":
     """The pairs in parts of a quarter of a million shingles, or of one pair that has more."""
     import numpy as np
 
+    if not len(pairs):
+        return []
     total = np.cumsum((offsets[pairs + np.uint32(1)] - offsets[pairs]).sum(1))
     return np.split(pairs, np.flatnonzero(np.diff(total // _SHINGLES)) + 1)

@@ -1,12 +1,14 @@
 """The two policies against their definitions in plain Python."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.ingest.cleaning.keys import id_keys
-from stages.ingest.cleaning.near_duplicates import held_out_together, surplus
+from stages.ingest.cleaning.near_duplicates import Groups, surplus
 
 Pairs = list[tuple[int, int]]
 TEXTS = 10
@@ -17,9 +19,12 @@ TEST = st.lists(st.booleans(), min_size=TEXTS, max_size=TEXTS)
 
 
 def moves(pairs: Pairs, test: list[bool], part: int = 3) -> list[int]:
-    parts = [pairs[first : first + part] for first in range(0, len(pairs), part)]
-    found = held_out_together((np.array(p, np.uint32) for p in parts), np.array(test, bool))
-    return [int(text) for text in found]
+    groups = Groups(len(test))
+    for first in range(0, len(pairs), part):
+        some = np.array(pairs[first : first + part], np.uint32)
+        groups.join(some)
+        assert not groups.apart(some).any()
+    return [int(text) for text in groups.held_out_together(np.array(test, bool))]
 
 
 def test_near_copies_of_what_is_held_out_are_held_out() -> None:
@@ -35,6 +40,10 @@ def test_groups_are_held_out_whole(pairs: Pairs, test: list[bool], part: int) ->
     for _ in range(TEXTS):
         for a, b in pairs:
             group[a] = group[b] = min(group[a], group[b])
+    groups = Groups(TEXTS)
+    groups.join(np.array(pairs, np.uint32).reshape(-1, 2))
+    every = np.array(list(combinations(range(TEXTS), 2)))
+    assert groups.apart(every).tolist() == [group[a] != group[b] for a, b in every]
     held_out = {group[i] for i in range(TEXTS) if test[i]}
     expected = [i for i in range(TEXTS) if group[i] in held_out and not test[i]]
     assert moves(pairs, test, part) == expected

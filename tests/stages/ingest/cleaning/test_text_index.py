@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning import buckets, minhash, scratch, text_index
+from stages.ingest.cleaning import buckets, minhash, pair_runs, scratch, text_index
+from stages.ingest.cleaning.near_duplicates import Groups
 from stages.ingest.cleaning.words import hash_words
-from tests.fixtures.near_texts import found_pairs, plain_jaccard, random_text, reworded
+from tests.fixtures.near_texts import found_pairs, indexed, plain_jaccard, random_text, reworded
 
 
 def test_planted_copies_are_found_and_nothing_else() -> None:
@@ -65,6 +66,21 @@ def test_near_copies_of_a_template_cost_few_pairs() -> None:
     assert len(found) < 20 * 3000
 
 
+def test_what_is_not_wanted_is_not_compared() -> None:
+    """By the time a group is known few of its pairs are looked at: one for each further text."""
+    draw = random.Random(4)
+    head = random_text(draw, 60)
+    texts = [f"{head} {random_text(draw, 3)}" for _ in range(1000)]
+    with indexed(texts) as index:
+        groups, compared = Groups(1000), 0
+        for pairs, _ in index.near_pairs(0.7, wanted=groups.apart):
+            groups.join(pairs)
+            compared += len(pairs)
+    assert compared == 999
+    assert len(found_pairs(texts)) > 2000
+    assert groups.held_out_together(np.arange(1000) == 7).tolist() == [*range(7), *range(8, 1000)]
+
+
 def test_the_size_of_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(6)
     texts = [random_text(draw, draw.randint(1, 60)) for _ in range(300)]
@@ -73,6 +89,7 @@ def test_the_size_of_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(scratch, "_BLOCK", 7)
     monkeypatch.setattr(buckets, "_TEXTS", 50)
     monkeypatch.setattr(text_index, "_CANDIDATES", 20)
+    monkeypatch.setattr(pair_runs, "_TEXTS", 30)
     monkeypatch.setattr(text_index, "_PAIRS", 9)
     monkeypatch.setattr(text_index, "_SHINGLES", 100)
     assert found_pairs(texts, piece=11) == whole
