@@ -1,7 +1,8 @@
 """Content hashes: the same content has the same id on every machine and in every run.
 
 An id is the first 32 hex digits of SHA-256 over a canonical byte string in which each turn is
-`role:length in bytes:content`, so that no content can imitate a boundary.
+`role:length in bytes:content`, so that no content can imitate a boundary. What is made of a prompt
+and completions has an id made of their ids: each text is hashed once.
 """
 
 import hashlib
@@ -31,29 +32,32 @@ def prompt_id(prompt: Messages) -> str:
     return content_id("prompt", canonical_messages(prompt))
 
 
+def turns_id(turns: Messages) -> str:
+    """Id of the turns of a completion, whatever they answer."""
+    return content_id("turns", canonical_messages(turns))
+
+
 def demonstration_id(prompt: Messages, completion: Messages) -> str:
     """Id of a demonstration: prompt and completion."""
-    return content_id("demonstration", canonical_messages(prompt), canonical_messages(completion))
+    return content_id("demonstration", prompt_id(prompt), turns_id(completion))
 
 
 def comparison_id(prompt: Messages, completion_a: Messages, completion_b: Messages) -> str:
     """Id of a comparison as shown: exchanging A and B gives another id, as it changes the label."""
-    return content_id("comparison", *map(canonical_messages, (prompt, completion_a, completion_b)))
+    return content_id(
+        "comparison", prompt_id(prompt), turns_id(completion_a), turns_id(completion_b)
+    )
 
 
 def pair_id(prompt: Messages, chosen: Messages, rejected: Messages) -> str:
     """Id of a preference pair."""
-    return content_id("pair", *map(canonical_messages, (prompt, chosen, rejected)))
+    return content_id("pair", prompt_id(prompt), turns_id(chosen), turns_id(rejected))
 
 
 def completion_id(prompt: Messages, completion: Messages, policy: str, sample_index: int) -> str:
     """Id of a sampled completion: text, policy fingerprint and the sample's number."""
     return content_id(
-        "completion",
-        canonical_messages(prompt),
-        canonical_messages(completion),
-        policy,
-        str(sample_index),
+        "completion", prompt_id(prompt), turns_id(completion), policy, str(sample_index)
     )
 
 

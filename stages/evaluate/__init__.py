@@ -100,7 +100,7 @@ STAGE = Stage(
     config=EvaluateConfig,
     inputs=("ingest", "sft", "judge", "train"),
     run=run,
-    version=3,
+    version=4,
     files=_files,
     work=_work,
 )

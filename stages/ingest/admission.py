@@ -17,10 +17,10 @@ from stages.ingest.columnar.identities import (
     hex_keys,
     identity_keys,
     with_dealt_sides,
-    with_prompt_ids,
+    with_ids_of_texts,
     with_row_ids,
 )
-from stages.ingest.columnar.seen import Found, Seen
+from stages.ingest.columnar.seen import Marks, Seen
 from stages.ingest.examples import RowError
 from stages.ingest.reading import Piece
 from stages.ingest.units import ROWS, Unit
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from stages.ingest import IngestConfig
     from stages.ingest.sources import Source
 
-_ROW_BITS = 40
-"""A place is the number of its file and of its row in one integer."""
-_SPLIT_NOTES = {"train": 0, "test": 1}
+_ROW_BITS, _NOTE_BITS = 40, 2
+"""A place is the number of a file, of a row in it, and the note on which answer is better."""
+_SPLIT_MARKS = {"train": 0, "test": 1}
 _NO_ROWS = no_rows(ROWS)
 _REJECTS_SCHEMA = no_rows(REJECTS.schema).schema
 
@@ -42,7 +42,7 @@ class Admission:
     def __init__(self, config: "IngestConfig", sources: Sequence["Source"]) -> None:
         self._config = config
         self._sources = sources
-        self._seen = Seen()
+        self._seen = Seen(np.int64)
         # Only sources with splits of their own can put a prompt into both.
         self._splits = Seen() if any(source.split for source in sources) else None
         self.moved: set[str] = set()
@@ -67,14 +67,14 @@ class Admission:
         self.moved.update(unit.facts.moved)
         for rows in unit.batches("rows"):
             keys = np.stack([rows["key_high"].to_numpy(), rows["key_low"].to_numpy()], axis=1)
-            self._seen.add(keys, _places(number, rows["row"].to_numpy()), rows["note"].to_numpy())
+            self._seen.add(keys, _places(number, rows["row"].to_numpy(), rows["note"].to_numpy()))
             if self._splits is not None:
                 frame = pl.DataFrame(pl.from_arrow(rows.select(["prompt_id", "split"])))
                 self._look_up_splits(frame)
 
     def forget(self) -> None:
         """Free what was kept of every row: nothing more will be admitted."""
-        self._seen, self._splits = Seen(), None
+        self._seen, self._splits = Seen(np.int64), None
 
     def take_moved(self) -> list[str]:
         """Prompts found in both splits since this was last asked."""
@@ -83,7 +83,7 @@ class Admission:
         return new
 
     def _identified(self, examples: pl.DataFrame, source: "Source") -> pl.DataFrame:
-        examples = with_prompt_ids(examples)
+        examples = with_ids_of_texts(examples)
         if source.split is not None:
             split = pl.lit(source.split).alias("split")
             examples = examples.with_columns(split)
@@ -97,48 +97,54 @@ class Admission:
     def _note_moved(self, examples: pl.DataFrame) -> None:
         if self._splits is None:
             return
-        found, notes = self._look_up_splits(examples)
-        differs = ~found.new & (found.note != notes)
+        found, marks = self._look_up_splits(examples)
+        differs = (found >= 0) & (found != marks)
         self._new_moved.update(examples["prompt_id"].filter(pl.Series(differs)))
 
-    def _look_up_splits(self, examples: pl.DataFrame) -> tuple[Found, NDArray[np.int8]]:
+    def _look_up_splits(self, examples: pl.DataFrame) -> tuple[Marks, Marks]:
         assert self._splits is not None
-        codes = examples["split"].replace_strict(_SPLIT_NOTES, return_dtype=pl.Int8)
-        keys, notes = hex_keys(examples["prompt_id"]), codes.to_numpy()
-        return self._splits.add(keys, np.zeros(len(keys), np.int64), notes), notes
+        codes = examples["split"].replace_strict(_SPLIT_MARKS, return_dtype=pl.Int8)
+        marks = codes.to_numpy()
+        return self._splits.add(hex_keys(examples["prompt_id"]), marks), marks
 
     def _without_duplicates(
         self, examples: pl.DataFrame, number: int
     ) -> tuple[list[tuple[int, RowError]], pl.DataFrame]:
         keys, notes = identity_keys(examples)
         rows = examples["row"].to_numpy()
-        found = self._seen.add(keys, _places(number, rows), notes)
+        found = self._seen.add(keys, _places(number, rows, notes))
         examples = examples.with_columns(
             key_high=pl.Series(keys[:, 0]), key_low=pl.Series(keys[:, 1]), note=pl.Series(notes)
         )
-        if found.new.all():
+        again = np.flatnonzero(found >= 0)
+        if not len(again):
             return [], examples
         kinds = examples.select(pl.col("a").is_null(), pl.col("b").is_null()).to_numpy()
-        again = np.flatnonzero(~found.new)
         rejects = [
-            (int(rows[i]), self._duplicate(found, i, notes[i], *kinds[i])) for i in again.tolist()
+            (int(rows[i]), self._duplicate(int(found[i]), int(notes[i]), *kinds[i]))
+            for i in again.tolist()
         ]
-        return rejects, examples.filter(pl.Series(found.new))
+        return rejects, examples.filter(pl.Series(found < 0))
 
-    def _duplicate(self, found: Found, i: int, note: int, no_a: bool, no_b: bool) -> RowError:
+    def _duplicate(self, place: int, note: int, no_a: bool, no_b: bool) -> RowError:
         if no_a:
             return RowError("duplicate", "the same prompt is listed before")
         if no_b:
             return RowError("duplicate", "the same prompt and completion stand before")
-        place = int(found.place[i])
-        file = self._sources[place >> _ROW_BITS].file
-        reason = "duplicate" if found.note[i] == note else "contradictory_duplicate"
-        where = f"{file} row {place & (1 << _ROW_BITS) - 1}"
+        number, row, noted = _parts(place)
+        reason = "duplicate" if noted == note else "contradictory_duplicate"
+        where = f"{self._sources[number].file} row {row}"
         return RowError(reason, f"the same texts are compared in {where}")
 
 
-def _places(number: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows + (number << _ROW_BITS)
+def _places(number: int, rows: NDArray[np.int64], notes: NDArray[np.int8]) -> NDArray[np.int64]:
+    return (number << _ROW_BITS + _NOTE_BITS) + (rows << _NOTE_BITS) + (notes + 1)
+
+
+def _parts(place: int) -> tuple[int, int, int]:
+    """The number of the file, the row, and the note."""
+    noted = (place & (1 << _NOTE_BITS) - 1) - 1
+    return place >> _ROW_BITS + _NOTE_BITS, place >> _NOTE_BITS & (1 << _ROW_BITS) - 1, noted
 
 
 def arrow_rows(rows: pl.DataFrame) -> pa.Table:

@@ -67,15 +67,16 @@ class Tables:
         self._rejects.append(rejects)
         self._numbers["kept"] += len(rows)
         self._numbers["ties"] += int((rows["label"] == "Tie").sum())
-        for table, frame in (
-            (PROMPTS, self._new_prompts(rows)),
-            (DEMONSTRATIONS, self._new_demonstrations(rows)),
-            (COMPARISONS, rows.filter(pl.col("b").is_not_null())),
+        for table, new in (
+            (PROMPTS, self._new_prompts),
+            (DEMONSTRATIONS, self._new_demonstrations),
+            (COMPARISONS, _comparisons),
         ):
+            frame = new(rows)
             self._numbers[table.name] += len(frame)
-            for split in _SPLITS:
-                held = int((frame["split"] == split).sum())
-                self._numbers[f"{table.name}/{split}"] += held
+            held_out = int((frame["split"] == "test").sum())
+            self._numbers[f"{table.name}/test"] += held_out
+            self._numbers[f"{table.name}/train"] += len(frame) - held_out
             self._groups[table.name].append(frame)
 
     def finish(self, rows_in: int, moved: Mapping[str, int] = _NO_MOVES) -> dict[str, int]:
@@ -108,17 +109,29 @@ class Tables:
         }
 
     def _new_prompts(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.filter(pl.Series(first_sights(self._prompts, _ids(rows, "prompt_id"))))
+        new = first_sights(self._prompts, _ids(rows, "prompt_id"))
+        return _those(rows.select(_columns(PROMPTS)), new)
 
     def _new_demonstrations(self, rows: pl.DataFrame) -> pl.DataFrame:
         """What is shown in its own right, and preferred answers of train, each once."""
-        own, train = pl.col("b").is_null(), pl.col("split") == "train"
-        shown = rows.filter(pl.col("demonstration_id").is_not_null() & (own | train))
-        ids = _ids(shown, "demonstration_id")
-        known = pl.Series(self._shown.has(arrow_keys(ids)), dtype=pl.Boolean)
-        new = pl.Series(first_sights(self._demonstrations, ids), dtype=pl.Boolean)
+        own, train = rows["b"].is_null(), rows["split"] == "train"
         preferred = pl.when((pl.col("label") == "B").fill_null(False)).then("b").otherwise("a")
-        return shown.with_columns(a=preferred).filter(new & (own | ~known))
+        kept = [name for name in _columns(DEMONSTRATIONS) if name != "a"]
+        shown = _those(
+            rows.select(*kept, own.alias("own"), a=preferred),
+            (rows["demonstration_id"].is_not_null() & (own | train)).to_numpy(),
+        )
+        ids = _ids(shown, "demonstration_id")
+        known = self._shown.has(arrow_keys(ids)) & ~shown["own"].to_numpy()
+        return _those(shown, first_sights(self._demonstrations, ids) & ~known)
+
+
+def _comparisons(rows: pl.DataFrame) -> pl.DataFrame:
+    return _those(rows.select(_columns(COMPARISONS)), rows["b"].is_not_null().to_numpy())
+
+
+def _those(rows: pl.DataFrame, chosen: Flags) -> pl.DataFrame:
+    return rows if chosen.all() else rows.filter(pl.Series(chosen))
 
 
 class _RowGroups:
@@ -190,5 +203,5 @@ def _ids(rows: pl.DataFrame, name: str) -> pa.Array:
 
 def first_sights(seen: Seen, ids: pa.Array | pa.ChunkedArray) -> Flags:
     """Which ids come for the first time."""
-    keys = arrow_keys(ids)
-    return seen.add(keys, np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int8)).new
+    new: Flags = seen.add(arrow_keys(ids)) < 0
+    return new

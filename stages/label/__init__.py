@@ -58,6 +58,6 @@ STAGE = Stage(
     config=LabelConfig,
     inputs=("sample", "judge"),
     run=_run,
-    version=2,
+    version=3,
     work=_work,
 )

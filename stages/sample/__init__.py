@@ -62,7 +62,7 @@ STAGE = Stage(
     config=SampleConfig,
     inputs=("ingest", "sft"),
     run=_run,
-    version=2,
+    version=3,
     files=lambda config: config.model.files() if config.model else (),
     work=_work,
 )

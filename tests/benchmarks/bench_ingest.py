@@ -177,7 +177,7 @@ def oracle_row(row: Mapping[str, Any], kind: str) -> Row:
     """One row by the plain parser: what the comparisons table holds, or the reason against it."""
     from dataclasses import replace
 
-    from schemas.ids import canonical_messages, comparison_id, prompt_id, seed_from
+    from schemas.ids import comparison_id, prompt_id, seed_from, turns_id
     from stages.ingest.datasets.hh import parse_hh
     from stages.ingest.datasets.ultrafeedback import UltraFeedbackDataset
     from stages.ingest.examples import RowError
@@ -191,7 +191,7 @@ def oracle_row(row: Mapping[str, Any], kind: str) -> Row:
     except RowError as error:
         return {**nothing, "reason": error.reason}
     prompt = prompt_id(example.prompt)
-    sides = [canonical_messages(side) for side in (example.completion_a, example.completion_b)]
+    sides = [turns_id(side) for side in (example.completion_a, example.completion_b)]
     if seed_from(0, "sides", prompt, *sides) % 2:
         example = replace(
             example,

@@ -1,5 +1,6 @@
 """Ids, splits and sides of whole columns: what `schemas.ids` says of one row at a time."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,16 @@ _HEX[list(b"0123456789abcdef")] = range(16)
 _LABEL_NOTES = {"A": 1, "B": -1, "Tie": 0}
 
 
-def with_prompt_ids(examples: pl.DataFrame) -> pl.DataFrame:
-    """Add `prompt_id`, and the parts of the ids' texts that a row's texts are: `_prompt`, `_a`,
-    `_b`.
-    """
+def with_ids_of_texts(examples: pl.DataFrame) -> pl.DataFrame:
+    """Add `prompt_id`, and the ids of the answers' turns as `_a` and `_b`."""
     turns = examples["prompt"].explode().struct.unnest()
     texts = turns.select(_turn(pl.col("role"), pl.col("content"))).to_series()
     ends = np.cumsum(examples["prompt"].list.len().to_numpy(), dtype=np.int64)
     canonical = joined(texts, np.concatenate(([0], ends)))
-    parts = examples.with_columns(
-        _part(pl.lit(canonical)).alias("_prompt"), *(_answer(side) for side in "ab")
+    return examples.with_columns(
+        _content_id("prompt", pl.lit(canonical)).alias("prompt_id"),
+        *(_content_id("turns", _turn(pl.lit("assistant"), pl.col(s))).alias(f"_{s}") for s in "ab"),
     )
-    return parts.with_columns(prompt_id=_content_id("prompt", pl.col("_prompt")))
 
 
 def hash_splits(prompt_ids: pl.Series, test_fraction: float) -> pl.Series:
@@ -39,13 +38,7 @@ def hash_splits(prompt_ids: pl.Series, test_fraction: float) -> pl.Series:
 
 def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Where the better answer always comes first, let seed and content choose its side."""
-    drawn = _content_id(
-        "seed",
-        pl.lit(f"|{len(str(seed))}:{seed}|5:sides|32:"),
-        pl.col("prompt_id"),
-        pl.col("_a"),
-        pl.col("_b"),
-    )
+    drawn = _id_of_ids("seed", "prompt_id", "_a", "_b", first=(str(seed), "sides"))
     # The seed is the first eight digits modulo 2**31: odd where the eighth digit is.
     odd = drawn.str.slice(7, 1).is_in(list("13579bdf"))
     exchange = pl.col("chosen_first") & pl.col("b").is_not_null() & odd
@@ -83,9 +76,9 @@ def with_row_ids(examples: pl.DataFrame, *, derive: bool) -> pl.DataFrame:
     A row without `b` is a demonstration; with `derive`, the preferred answer of a comparison in
     train is one too.
     """
-    compared = _content_id("comparison", pl.col("_prompt"), pl.col("_a"), pl.col("_b"))
+    compared = _id_of_ids("comparison", "prompt_id", "_a", "_b")
     preferred = pl.when(pl.col("label") == "B").then("_b").otherwise("_a")
-    shown = _content_id("demonstration", pl.col("_prompt"), preferred)
+    shown = _id_of_ids("demonstration", "prompt_id", preferred)
     own = pl.col("b").is_null() & pl.col("a").is_not_null()
     derived = pl.col("b").is_not_null() & (pl.col("label") != "Tie") & (pl.col("split") == "train")
     wanted = own | derived if derive else own
@@ -105,21 +98,13 @@ def identity_keys(examples: pl.DataFrame) -> tuple[Keys, NDArray[np.int8]]:
     kind_of_id = pl.coalesce("demonstration_id", "prompt_id")
     plain = pl.when(pl.col("b").is_null()).then(kind_of_id).otherwise("prompt_id")
     keys = hex_keys(examples.select(plain.alias("id")).to_series())
-    sides = [_text_hashes(examples[side]) for side in "ab"]
     both = examples["b"].is_not_null().to_numpy()
-    low, high = np.minimum(*sides), np.maximum(*sides)
-    keys[both, 0] = _mix(keys[both, 0] ^ _mix(low[both]))
-    keys[both, 1] = _mix(keys[both, 1] ^ _mix(high[both] + np.uint64(1)))
+    sides = [hex_keys(examples[f"_{side}"].filter(pl.Series(both))) for side in "ab"]
+    keys[both] = _mix(keys[both] + _mix(sides[0]) + _mix(sides[1]))
     better = examples["label"].replace_strict(_LABEL_NOTES, default=0, return_dtype=pl.Int8)
-    notes = better.to_numpy()
-    return keys, np.where(sides[0] <= sides[1], notes, -notes)
-
-
-def _text_hashes(texts: pl.Series) -> NDArray[np.uint64]:
-    text: Any = pl.col(texts.name).fill_null("")
-    hashed = texts.to_frame().select(text.nchash.xxh3_64()).to_series()
-    hashes: NDArray[np.uint64] = hashed.to_numpy()
-    return hashes
+    notes = better.to_numpy().copy()
+    notes[both] *= np.where(sides[0][:, 0] <= sides[1][:, 0], 1, -1).astype(np.int8)
+    return keys, notes
 
 
 def hex_keys(ids: pl.Series) -> Keys:
@@ -151,25 +136,23 @@ def _turn(role: pl.Expr, content: pl.Expr) -> pl.Expr:
     return pl.concat_str(role, pl.lit(":"), _length(content), pl.lit(":"), content)
 
 
-def _answer(side: str) -> pl.Expr:
-    """`_part` of one assistant turn, in one go: the turn is `assistant:`, its length, `:`, text."""
-    text, length = pl.col(side), _length(pl.col(side))
-    whole = pl.col(side).str.len_bytes() + length.str.len_bytes() + len("assistant::")
-    return pl.concat_str(
-        pl.lit("|"), whole.cast(pl.String), pl.lit(":assistant:"), length, pl.lit(":"), text
-    ).alias(f"_{side}")
-
-
-def _part(text: pl.Expr) -> pl.Expr:
-    return pl.concat_str(pl.lit("|"), _length(text), pl.lit(":"), text)
-
-
 def _length(text: pl.Expr) -> pl.Expr:
     return text.str.len_bytes().cast(pl.String)
 
 
-def _content_id(kind: str, *parts: pl.Expr) -> pl.Expr:
-    """`schemas.ids.content_id` of parts that carry their lengths already."""
-    text: Any = pl.concat_str(pl.lit(kind), *parts)
+def _content_id(kind: str, text: pl.Expr) -> pl.Expr:
+    """`schemas.ids.content_id` of one part."""
+    return _hashed(pl.lit(f"{kind}|"), _length(text), pl.lit(":"), text)
+
+
+def _id_of_ids(kind: str, *ids: str | pl.Expr, first: Sequence[str] = ()) -> pl.Expr:
+    """`schemas.ids.content_id` of some words and of ids."""
+    start = "|".join([kind, *(f"{len(word)}:{word}" for word in first)])
+    parts = [pl.col(i) if isinstance(i, str) else i for i in ids]
+    return _hashed(pl.lit(start), *(p for i in parts for p in (pl.lit("|32:"), i)))
+
+
+def _hashed(*parts: pl.Expr) -> pl.Expr:
+    text: Any = pl.concat_str(*parts)
     hashed: pl.Expr = text.chash.sha2_256()
     return hashed.str.slice(0, 32)

@@ -1,4 +1,4 @@
-"""Which 128-bit keys have been seen, at 25 bytes a key.
+"""Which 128-bit keys have been seen, at 16 bytes a key and a mark of one to eight bytes.
 
 Sorted runs, each at least twice as long as the next: a look-up is a binary search in each run,
 and every key is merged into longer runs at most log(n) times.
@@ -12,85 +12,67 @@ from numpy.typing import NDArray
 
 Keys = NDArray[np.uint64]
 """[n, 2]: the two halves of each key."""
+Marks = NDArray[np.signedinteger[Any]]
+"""[n]: what is known of each key, a number from 0."""
 
 
 @dataclass(frozen=True)
 class _Run:
     high: NDArray[np.uint64]  # ascending
     low: NDArray[np.uint64]
-    place: NDArray[np.int64]
-    note: NDArray[np.int8]
+    marks: Marks
 
     def __len__(self) -> int:
         return len(self.high)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was there before: for each key the place and note of its first sight; -1 where new."""
-
-    place: NDArray[np.int64]
-    note: NDArray[np.int8]
-
-    @property
-    def new(self) -> NDArray[np.bool_]:
-        """The keys that nobody had seen."""
-        fresh: NDArray[np.bool_] = self.place < 0
-        return fresh
-
-
 class Seen:
-    """Keys, each with the place where it was first seen and a small note about it."""
+    """Keys, each with the mark it had when it was first seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, marks: type[np.signedinteger[Any]] = np.int8) -> None:
+        """`marks` is the type that holds every mark."""
+        self._type = marks
         self._runs: list[_Run] = []
 
-    def add(self, keys: Keys, places: NDArray[np.int64], notes: NDArray[np.int8]) -> Found:
-        """Look the keys up in their order and remember the new ones.
+    def add(self, keys: Keys, marks: Marks | None = None) -> Marks:
+        """Look the keys up in their order and remember the new ones, marked 0 if nothing is said.
 
-        A key that comes twice in `keys` is found the second time.
+        Returns [n] marks of the first sight, -1 where a key is new. A key that comes twice in
+        `keys` is found the second time.
         """
-        order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: equal keys stay in their order
-        ordered = keys[order]
+        given = np.zeros(len(keys), self._type) if marks is None else marks.astype(self._type)
+        order = _order(keys)
+        high, low = keys[order, 0], keys[order, 1]
         first = np.ones(len(keys), bool)
-        first[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        unique = ordered[first]
-        place, note = self._look_up(unique)
-        fresh = place < 0
+        first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
         heads = order[first]
-        group = np.cumsum(first) - 1
+        before = self._look_up(high[first], low[first])
+        fresh = before < 0
+        self._insert(_Run(high[first][fresh], low[first][fresh], given[heads][fresh]))
         # All but the first of a group find either what was known or the first.
-        known_place = np.where(fresh, places[heads], place)[group]
-        known_note = np.where(fresh, notes[heads], note)[group]
-        is_new = first & fresh[group]
-        found = Found(np.empty(len(keys), np.int64), np.empty(len(keys), np.int8))
-        found.place[order] = np.where(is_new, -1, known_place)
-        found.note[order] = known_note
-        self._insert(
-            _Run(unique[fresh, 0], unique[fresh, 1], places[heads][fresh], notes[heads][fresh])
-        )
+        group = np.cumsum(first) - 1
+        known = np.where(fresh, given[heads], before)[group]
+        found = np.empty(len(keys), self._type)
+        found[order] = np.where(first & fresh[group], -1, known)
         return found
 
     def has(self, keys: Keys) -> NDArray[np.bool_]:
         """Which of the keys have been seen."""
-        known: NDArray[np.bool_] = self._look_up(keys)[0] >= 0
+        known: NDArray[np.bool_] = self._look_up(keys[:, 0], keys[:, 1]) >= 0
         return known
 
-    def _look_up(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        place, note = np.full(len(keys), -1), np.zeros(len(keys), np.int8)
+    def _look_up(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Marks:
+        marks = np.full(len(high), -1, self._type)
         for run in self._runs:
-            at = np.searchsorted(run.high, keys[:, 0])
-            while True:
-                inside = np.minimum(at, len(run) - 1)
-                same = (at < len(run)) & (run.high[inside] == keys[:, 0])
-                hit = same & (run.low[inside] == keys[:, 1])
-                place[hit], note[hit] = run.place[inside[hit]], run.note[inside[hit]]
-                again = same & ~hit  # two keys share a half: look at the next
-                if not again.any():
-                    break
-                at = at + again
-                at[hit] = len(run)
-        return place, note
+            at = np.searchsorted(run.high, high)
+            rest = np.flatnonzero(at < len(run))
+            while len(rest := rest[run.high[at[rest]] == high[rest]]):
+                hit = run.low[at[rest]] == low[rest]
+                marks[rest[hit]] = run.marks[at[rest[hit]]]
+                rest = rest[~hit]  # two keys share a half: look at the next
+                at[rest] += 1
+                rest = rest[at[rest] < len(run)]
+        return marks
 
     def _insert(self, run: _Run) -> None:
         if not len(run):
@@ -98,6 +80,16 @@ class Seen:
         while self._runs and len(self._runs[-1]) < 2 * len(run):
             run = _merged(self._runs.pop(), run)
         self._runs.append(run)
+
+
+def _order(keys: Keys) -> NDArray[np.int64]:
+    """The order of the keys; equal ones stay in theirs."""
+    order = np.argsort(keys[:, 0], kind="stable")
+    high, low = keys[order, 0], keys[order, 1]
+    # Halves that two keys share are so rare that sorting by both would be wasted.
+    if ((high[1:] == high[:-1]) & (low[1:] != low[:-1])).any():
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+    return order
 
 
 def _merged(one: _Run, two: _Run) -> _Run:
@@ -112,9 +104,4 @@ def _merged(one: _Run, two: _Run) -> _Run:
         both[taken], both[free] = right, left
         return both
 
-    return _Run(
-        column(one.high, two.high),
-        column(one.low, two.low),
-        column(one.place, two.place),
-        column(one.note, two.note),
-    )
+    return _Run(column(one.high, two.high), column(one.low, two.low), column(one.marks, two.marks))
