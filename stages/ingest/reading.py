@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from stages.ingest.columnar.blocks import line_blocks
 from stages.ingest.columnar.frames import EMPTY, examples_frame
-from stages.ingest.columnar.json_lines import Lines, flat_columns, keys_of, scan
+from stages.ingest.columnar.json_lines import Lines, flat_texts, keys_of, scan
 from stages.ingest.examples import Example, RowError
 from stages.ingest.raw_rows import RawRow, json_value, parquet_batches, row_value
 
@@ -80,8 +80,8 @@ def _piece_of_lines(
     def clean() -> pl.DataFrame:
         if keys is None:
             return EMPTY
-        indices, values = flat_columns(lines, keys, dataset.marks)
-        return dataset.read_flat(values.with_columns(row=pl.Series(first_row + indices)))
+        indices, values = flat_texts(lines, keys)
+        return dataset.read_flat(first_row + indices, values) if len(indices) else EMPTY
 
     def origin(row: int) -> RawRow:
         line = lines.line(row - first_row).rstrip(b"\r\n")

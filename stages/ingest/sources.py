@@ -19,6 +19,7 @@ from stages.ingest.splits import named_split
 if TYPE_CHECKING:
     import polars as pl
 
+    from stages.ingest.columnar.texts import Places, Texts
     from stages.ingest.reading import Piece
 
 JSON_LINES = tuple(
@@ -80,9 +81,8 @@ class FileDataset(Config):
     columns: ClassVar[tuple[tuple[str, ...], ...]] = ((),)
     # What counts as a data file in a folder.
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
-    # Keys that a line of texts alone must have for `read_flat`, and texts to abbreviate in them.
+    # Keys that a line of texts alone must have for `read_flat`.
     flat_fields: ClassVar[tuple[str, ...]] = ()
-    marks: ClassVar[Mapping[str, str]] = {}
     # Columns of a Parquet file that `read_table` looks at, as far as the file has them.
     table_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -105,8 +105,8 @@ class FileDataset(Config):
         except RowError as error:
             return [error]
 
-    def read_flat(self, rows: "pl.DataFrame") -> "pl.DataFrame":
-        """The rows, of `row` and texts, of which it is certain what `parse` would say.
+    def read_flat(self, rows: "Places", texts: "Mapping[str, Texts]") -> "pl.DataFrame":
+        """The rows of which it is certain what `parse` would say: their numbers and their values.
 
         Returns a frame as in `columnar.frames`; the rows that it lacks go to `parse`.
         """
@@ -115,7 +115,7 @@ class FileDataset(Config):
         return EMPTY
 
     def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
-        """The same for `row` and the `table_fields` that a Parquet file has."""
+        """The same for columns `row` and those of `table_fields` that a Parquet file has."""
         from stages.ingest.columnar.frames import EMPTY
 
         return EMPTY

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas.tables import ANNOTATIONS, MESSAGES
 from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example
@@ -83,9 +85,23 @@ def comparisons_frame(columns: pl.DataFrame, **constants: Any) -> pl.DataFrame:
 
     Label A by a human where nothing else is said.
     """
-    constants = {"label": "A", "label_source": "human", **constants}
-    missing = [name for name in EMPTY.columns if name not in columns.columns]
-    filled = columns.with_columns(
-        pl.lit(constants.get(name), EMPTY.schema[name]).alias(name) for name in missing
-    ).with_columns(pl.col("annotations").fill_null([]))
-    return filled.select(pl.col(name).cast(dtype) for name, dtype in EMPTY.schema.items())
+    constants = {"label": "A", "label_source": "human", "annotations": [], **constants}
+    return columns.select(
+        (
+            pl.col(name).cast(dtype)
+            if name in columns.columns
+            else pl.lit(constants.get(name), dtype)
+        ).alias(name)
+        for name, dtype in EMPTY.schema.items()
+    )
+
+
+def lists_of_turns(turns: pl.DataFrame, ends: NDArray[np.int64]) -> pl.Series:
+    """`role` and `content` of turns as conversations, each up to its end; nothing is copied."""
+    columns = turns.select("role", "content").to_struct()
+    bounds = pa.py_buffer(np.concatenate(([0], ends)).astype(np.int64))
+    lists = pa.LargeListArray.from_arrays(
+        pa.Array.from_buffers(pa.int64(), len(ends) + 1, [None, bounds]),
+        columns.to_arrow(compat_level=pl.CompatLevel.newest()),
+    )
+    return pl.Series(pl.from_arrow(lists))

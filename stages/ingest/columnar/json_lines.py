@@ -8,21 +8,17 @@ for a parser to decide but whether the bytes are UTF-8.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
-Places = NDArray[np.int64]
-_QUOTE, _BACKSLASH, _NEWLINE, _RETURN, _SPACE = b'"\\\n\r '
+from stages.ingest.columnar.texts import Places, Texts
+
+_QUOTE, _BACKSLASH, _NEWLINE, _RETURN, _SPACE, _N = b'"\\\n\r n'
 _STRETCH = 1 << 18  # bytes that are looked at in one go: they stay in the cache
-_ESCAPES = {"\n": "\\n", '"': '\\"', "\\": "\\\\", "\t": "\\t", "\r": "\\r", "\b": "\\b"}
-_ESCAPES |= {"\f": "\\f"}
 _ESCAPABLE = np.zeros(256, bool)
 _ESCAPABLE[list(b'nrtbf"/\\')] = True
 
@@ -38,6 +34,8 @@ class Lines:
     # quotes[first_quote[i]:first_quote[i + 1]].
     quotes: Places
     first_quote: Places
+    # Places of the escapes that stand for line feeds.
+    breaks: Places
     # Lines with a control character, or with an escape other than the two-byte ones.
     odd: NDArray[np.bool_]
 
@@ -73,7 +71,8 @@ def scan(data: bytes) -> Lines:
     quotes = quotes[~escaped]
     first_quote = np.concatenate(([0], np.searchsorted(quotes, ends)))
     starts = np.concatenate(([0], ends[:-1] + 1))
-    return Lines(data, starts, ends, quotes, first_quote, odd)
+    breaks = escapes[codes[escapes + 1] == _N]
+    return Lines(data, starts, ends, quotes, first_quote, breaks, odd)
 
 
 def _special(codes: NDArray[np.uint8]) -> Places:
@@ -126,40 +125,13 @@ def keys_of(lines: Lines, wanted: Sequence[str]) -> list[str] | None:
     return None
 
 
-def flat_columns(
-    lines: Lines, keys: Sequence[str], marks: Mapping[str, str] | None = None
-) -> tuple[Places, pl.DataFrame]:
-    """The flat lines with exactly these keys in this order, and their values as text.
-
-    Returns the indices of the lines, and one column per key. `marks` are texts to be replaced in
-    the values by something shorter. Lines that are not UTF-8 are not among them.
-    """
+def flat_texts(lines: Lines, keys: Sequence[str]) -> tuple[Places, dict[str, Texts]]:
+    """The indices of the flat lines with exactly these keys in this order, and their values."""
     indices, quotes = _flat(lines, keys)
-    if not len(indices):
-        return indices, pl.DataFrame(
-            {key: [] for key in keys}, schema=dict.fromkeys(keys, pl.String)
-        )
-    bounds = np.empty((len(indices), 2 * len(keys)), np.int64)
-    bounds[:, 0::2] = quotes[:, 2::4] + 1
-    bounds[:, 1::2] = quotes[:, 3::4]
-    pieces = _slices(lines.data, bounds.reshape(-1))
-    width = 2 * len(keys)
-    columns = [pieces.gather_every(width, 2 * i).alias(key) for i, key in enumerate(keys)]
-    values = pl.DataFrame(columns)
-    try:
-        texts = values.cast(pl.String)
-    except pl.exceptions.ComputeError:  # one text that is not UTF-8 fails them all
-        valid = np.array([all(map(_is_utf8, row)) for row in values.rows()], bool)
-        texts, indices = values.filter(pl.Series(valid)).cast(pl.String), indices[valid]
-    return indices, texts.select(_unescaped(pl.all(), marks or {}))
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return indices, {
+        key: Texts(lines.data, quotes[:, at] + 1, quotes[:, at + 1], lines.breaks, escaped=True)
+        for key, at in zip(keys, range(2, 4 * len(keys), 4), strict=True)
+    }
 
 
 def _flat(lines: Lines, keys: Sequence[str]) -> tuple[Places, Places]:
@@ -190,21 +162,3 @@ def _reads(
         rows = np.flatnonzero(ends - starts == len(literal))
         found[rows] |= (codes[starts[rows][:, None] + np.arange(len(literal))] == literal).all(1)
     return found
-
-
-def _slices(data: bytes, bounds: Places) -> pl.Series:
-    """The bytes between neighbouring bounds, without copying them."""
-    array = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), pa.py_buffer(data)]
-    )
-    series = pl.from_arrow(array)
-    assert isinstance(series, pl.Series)
-    return series
-
-
-def _unescaped(column: Any, marks: Mapping[str, str]) -> Any:
-    """Undo the two-byte escapes, left to right, and put marks in the same pass."""
-    escaped = {json.dumps(text)[1:-1]: mark for text, mark in marks.items()}
-    plain = {escape: text for text, escape in _ESCAPES.items()} | {"\\/": "/"}
-    patterns = {**escaped, **plain}
-    return column.str.replace_many(list(patterns), list(patterns.values()), leftmost=True)

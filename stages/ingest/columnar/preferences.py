@@ -7,8 +7,7 @@ import polars as pl
 from stages.ingest.columnar.conversations import read_conversations, read_texts
 from stages.ingest.columnar.frames import EMPTY
 from stages.ingest.columnar.scores import labelled
-from stages.ingest.columnar.transcripts import read_transcripts, with_marks
-from stages.ingest.datasets.hh import MARKS
+from stages.ingest.columnar.transcripts import transcript_columns
 
 # Rows that name their sides, and answers that say where they stood, are read one by one.
 _SIDED = ("comparison", "completion_a", "chosen_side")
@@ -31,7 +30,7 @@ def read_preferences(rows: pl.DataFrame, scores: Sequence[tuple[str, str]]) -> p
         transcripts = rows.select("row", *names).filter(
             pl.col("chosen").str.starts_with("\n\nHuman:")
         )
-        return read_transcripts(with_marks(transcripts, MARKS))
+        return transcript_columns(transcripts)
     return read_conversations(rows)
 
 

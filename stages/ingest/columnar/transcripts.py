@@ -1,68 +1,166 @@
-"""HH transcripts in whole columns: `parse_hh` for the rows where nothing is in doubt."""
+"""HH transcripts in whole columns: `parse_hh` for the rows where nothing is in doubt.
 
-from collections.abc import Mapping
+Turns are cut where the markers stand in the bytes, before anything is made of them: a history that
+is the same in both transcripts is read once.
+"""
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from stages.ingest.columnar.frames import comparisons_frame
+from stages.ingest.columnar.frames import EMPTY, comparisons_frame, lists_of_turns
+from stages.ingest.columnar.texts import Places, Texts, texts_of
 
-_MARK = "\x1e"
-# Markers look like it, and Python's str.strip takes the others for white space.
+Flags = NDArray[np.bool_]
+_HUMAN, _ASSISTANT = b"Human:", b"Assistant:"
+# Python's str.strip takes these for white space, Rust's trim does not.
 _DOUBTFUL = "[\x1c-\x1f]"
 
 
-def with_marks(rows: pl.DataFrame, marks: Mapping[str, str]) -> pl.DataFrame:
-    """Rows of two texts with the marks put in; texts with doubtful characters are left out."""
-    names = ("chosen", "rejected")
-    if any(rows.schema.get(name) != pl.String for name in names):
-        return pl.DataFrame(schema={"row": pl.Int64, **dict.fromkeys(names, pl.String)})
-    plain = [pl.col(n).is_not_null() & ~pl.col(n).str.contains(_DOUBTFUL) for n in names]
-    return rows.filter(*plain).with_columns(
-        pl.col(*names).str.replace_many(list(marks), list(marks.values()))
-    )
+def transcript_columns(rows: pl.DataFrame) -> pl.DataFrame:
+    """The comparisons of columns `row`, `chosen`, `rejected`, where nothing is in doubt."""
+    sides = ("chosen", "rejected")
+    if any(rows.schema.get(name) != pl.String for name in sides):
+        return EMPTY
+    whole = rows.select("row", *sides).drop_nulls()
+    plain = (texts_of(whole[name]) for name in sides)
+    return read_transcripts(whole["row"].to_numpy(), *plain)
 
 
-def read_transcripts(rows: pl.DataFrame) -> pl.DataFrame:
-    """The comparisons of `row`, `chosen`, `rejected` (marked texts), where nothing is in doubt.
+def read_transcripts(rows: Places, chosen: Texts, rejected: Texts) -> pl.DataFrame:
+    """The comparisons of [n] rows and their two transcripts, where nothing is in doubt.
 
     In doubt are: a text before the first marker, a first turn of the assistant or a last one of
     the human, histories that are not the same bytes, and turns that say nothing.
     """
-    chosen, rejected = pl.col("chosen"), pl.col("rejected").cast(pl.Binary)
-    cut = rows.with_columns(turns=chosen.str.split(_MARK)).with_columns(
-        last=pl.col("turns").list.last()
-    )
-    # The history ends with the mark of the last turn.
-    length = chosen.str.len_bytes() - pl.col("last").str.len_bytes()
-    # Only where the histories are the same is that a place between characters in both.
-    same = cut.filter(chosen.cast(pl.Binary).bin.slice(0, length) == rejected.bin.slice(0, length))
-    clean = same.with_columns(other=rejected.bin.slice(length).cast(pl.String)).filter(
-        pl.col("last").str.starts_with("a")
-        & pl.col("other").str.starts_with("a")
-        & ~pl.col("other").str.contains(_MARK, literal=True)
-        & (pl.col("turns").list.first() == "")
-        & pl.col("turns").list.get(1, null_on_oob=True).str.starts_with("u")
-    )
-    turns = pl.col("turns").list
-    return comparisons_frame(
-        clean.select(
-            "row",
-            prompt=turns.slice(1, turns.len() - 2).list.eval(_message(pl.element())),
-            a=pl.col("last").str.slice(1).str.strip_chars(),
-            b=pl.col("other").str.slice(1).str.strip_chars(),
-        ).filter(
-            (pl.col("a") != "")
-            & (pl.col("b") != "")
-            & (pl.col("a") != pl.col("b"))
-            & pl.col("prompt").list.eval(pl.element().struct.field("content") != "").list.all()
-        ),
-        chosen_first=True,
-    )
+    markers = _markers(chosen)
+    others = markers if rejected.data is chosen.data else _markers(rejected)
+    a, b = _cut(chosen, markers), _cut(rejected, others)
+    good = np.flatnonzero(a.readable & b.readable & (a.history_bytes == b.history_bytes))
+    rows, a, b = rows[good], a.take(good), b.take(good)
+    same = np.flatnonzero((a.history().raw() == b.history().raw()).to_numpy())
+    rows, a, b = rows[same], a.take(same), b.take(same)
+    if not len(rows):
+        return EMPTY
+    turns, ends = _history_turns(a)
+    texts = {"a": _stripped(a.last()), "b": _stripped(b.last())}
+    frame = pl.DataFrame({"row": rows, **texts, "prompt": lists_of_turns(turns, ends)})
+    mute = _any_in((turns["content"] == "").fill_null(True).to_numpy(), ends)
+    sides_differ = pl.col("a") != pl.col("b")
+    frame = frame.filter(pl.Series(~mute), pl.col("a") != "", pl.col("b") != "", sides_differ)
+    return comparisons_frame(frame, chosen_first=True)
 
 
-def _message(turn: pl.Expr) -> pl.Expr:
-    user = turn.str.starts_with("u")
-    return pl.struct(
-        role=pl.when(user).then(pl.lit("user")).otherwise(pl.lit("assistant")),
-        content=turn.str.slice(1).str.strip_chars(),
+@dataclass(frozen=True)
+class _Markers:
+    """The markers in a buffer: where each begins and ends, and whether the human speaks next.
+
+    One more stands at the end, so that there is something to look at behind the last.
+    """
+
+    starts: Places
+    ends: Places
+    human: Flags
+
+
+@dataclass(frozen=True)
+class _Transcripts:
+    """[n] texts, and which markers are theirs: from `first` to before `after`."""
+
+    texts: Texts
+    markers: _Markers
+    first: Places
+    after: Places
+
+    @property
+    def readable(self) -> Flags:
+        """[n] which begin with the human and end with the assistant."""
+        found: Flags = (
+            (self.after - self.first >= 2)
+            & (self.markers.starts[self.first] == self.texts.starts)
+            & self.markers.human[self.first]
+            & ~self.markers.human[self.after - 1]
+            # In a column, texts touch: a marker may begin in one and end in the next.
+            & (self.markers.ends[self.after - 1] <= self.texts.ends)
+        )
+        return found
+
+    @property
+    def history_bytes(self) -> Places:
+        """[n] lengths up to the end of the last marker."""
+        lengths: Places = self.markers.ends[self.after - 1] - self.texts.starts
+        return lengths
+
+    def take(self, at: Places) -> "_Transcripts":
+        """Some of them."""
+        texts = self.texts.between(self.texts.starts[at], self.texts.ends[at])
+        return _Transcripts(texts, self.markers, self.first[at], self.after[at])
+
+    def history(self) -> Texts:
+        """[n] all up to the last turn, its marker included."""
+        return self.texts.between(self.texts.starts, self.markers.ends[self.after - 1])
+
+    def last(self) -> Texts:
+        """[n] the last turns."""
+        return self.texts.between(self.markers.ends[self.after - 1], self.texts.ends)
+
+
+def _cut(texts: Texts, markers: _Markers) -> _Transcripts:
+    begins = markers.starts[:-1]
+    first, after = (np.searchsorted(begins, at) for at in (texts.starts, texts.ends))
+    return _Transcripts(texts, markers, first, after)
+
+
+def _markers(texts: Texts) -> _Markers:
+    width = 2 if texts.escaped else 1
+    pairs = texts.breaks[:-1][np.diff(texts.breaks) == width]
+    human, assistant = (
+        _reads(texts.data, pairs + 2 * width, name) for name in (_HUMAN, _ASSISTANT)
     )
+    found = human | assistant
+    starts, human = pairs[found], human[found]
+    ends = starts + 2 * width + np.where(human, len(_HUMAN), len(_ASSISTANT))
+    return _Markers(np.append(starts, -1), np.append(ends, -1), np.append(human, False))
+
+
+def _reads(data: Any, places: Places, name: bytes) -> Flags:
+    """At which places that name of six or ten bytes stands; eight bytes are compared at once."""
+    size = len(memoryview(data))
+    flags = np.zeros(len(places), bool)
+    inside = np.flatnonzero(places + max(8, len(name)) <= size)
+    at = places[inside]
+    eights: NDArray[np.uint64] = np.ndarray(max(size - 7, 0), "<u8", data, strides=(1,))
+    head, tail = name[:8], name[8:]
+    used = np.uint64((1 << 8 * len(head)) - 1)
+    same = eights[at] & used == np.uint64(int.from_bytes(head, "little"))
+    for place, byte in enumerate(tail, len(head)):
+        same &= np.frombuffer(data, np.uint8)[at + place] == byte
+    flags[inside] = same
+    return flags
+
+
+def _history_turns(of: _Transcripts) -> tuple[pl.DataFrame, Places]:
+    """All turns but the last ones, and where each transcript's end among them."""
+    counts = of.after - 1 - of.first
+    ends = np.cumsum(counts)
+    at = np.repeat(of.first - ends + counts, counts) + np.arange(ends[-1])
+    contents = _stripped(of.texts.between(of.markers.ends[at], of.markers.starts[at + 1]))
+    roles = pl.when(pl.Series(of.markers.human[at])).then(pl.lit("user"))
+    return pl.select(role=roles.otherwise(pl.lit("assistant")), content=contents), ends
+
+
+def _stripped(texts: Texts) -> pl.Series:
+    """The texts without white space at their ends, null where that is in doubt."""
+    plain = texts.plain().str.strip_chars()
+    # No escape of two bytes stands for a doubtful character.
+    return plain if texts.escaped else plain.set(plain.str.contains(_DOUBTFUL), None)
+
+
+def _any_in(flags: Flags, ends: Places) -> Flags:
+    """Whether there is a flag in each of the stretches that end there."""
+    counts = np.concatenate(([0], np.cumsum(flags)))
+    found: Flags = np.diff(counts[ends], prepend=0) > 0
+    return found

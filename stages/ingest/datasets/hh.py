@@ -21,11 +21,11 @@ from stages.ingest.sources import FileDataset
 if TYPE_CHECKING:
     import polars as pl
 
+    from stages.ingest.columnar.texts import Places, Texts
+
 # Only a marker after a blank line begins a turn: "Human:" inside an answer is text.
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-# In columns, a marker becomes one character that no plain JSON text holds, and the role's letter.
-MARKS = {"\n\nHuman:": "\x1eu", "\n\nAssistant:": "\x1ea"}
 # The folder and file of that part in the published layout.
 _RED_TEAM = re.compile(r"red[-_]team[-_]attempts")
 
@@ -38,7 +38,6 @@ class HHDataset(FileDataset):
     columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
     flat_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
     table_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
-    marks: ClassVar[Mapping[str, str]] = MARKS
 
     def files(self) -> list[Path]:
         """The local files. Raises DataError where one holds the red-team attempts."""
@@ -55,17 +54,17 @@ class HHDataset(FileDataset):
         """One row as a comparison. Raises RowError."""
         return parse_hh(row)
 
-    def read_flat(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+    def read_flat(self, rows: "Places", texts: "Mapping[str, Texts]") -> "pl.DataFrame":
         """The rows without doubt, in whole columns."""
         from stages.ingest.columnar.transcripts import read_transcripts
 
-        return read_transcripts(rows)
+        return read_transcripts(rows, texts["chosen"], texts["rejected"])
 
     def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
         """The same for columns of a table."""
-        from stages.ingest.columnar.transcripts import read_transcripts, with_marks
+        from stages.ingest.columnar.transcripts import transcript_columns
 
-        return read_transcripts(with_marks(rows, self.marks))
+        return transcript_columns(rows)
 
 
 def parse_hh(row: Mapping[str, Any]) -> ComparisonExample:

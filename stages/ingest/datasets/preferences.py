@@ -37,6 +37,8 @@ from stages.ingest.sources import JSON_LINES, FileDataset
 if TYPE_CHECKING:
     import polars as pl
 
+    from stages.ingest.columnar.texts import Places, Texts
+
 
 PROMPT_FIELDS = ("prompt", "messages", "conversation", "instruction")
 """Where prompts stand: ours and TRL's, chat data sets', chat logs', instruction data sets'."""
@@ -66,9 +68,11 @@ class _OwnFiles(FileDataset):
         *(name for pair in SCORES for name in pair),
     )
 
-    def read_flat(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+    def read_flat(self, rows: "Places", texts: "Mapping[str, Texts]") -> "pl.DataFrame":
         """The rows without doubt, in whole columns."""
-        return self.read_table(rows)
+        from stages.ingest.columnar.texts import plain_frame
+
+        return self.read_table(plain_frame(rows, texts))
 
     def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
         """The preferences without doubt; other contents, and sided rows, are read one by one."""
