@@ -1,20 +1,21 @@
 """Preferences in columns of texts or messages, read whole where nothing is in doubt."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from stages.ingest.columnar.frames import EMPTY, comparisons_frame
+from stages.ingest.columnar.frames import (
+    EMPTY,
+    Flags,
+    any_in,
+    comparisons_frame,
+    lists_of_turns,
+)
+from stages.ingest.columnar.texts import Places
 from stages.ingest.examples import ROLES
 
 # Python's str.strip takes these for white space, Rust's trim does not.
 _DOUBTFUL = "[\x1c-\x1f]"
 _MESSAGE_FIELDS = {"role", "content"}
-Flags = NDArray[np.bool_]
 
 
 def read_texts(rows: pl.DataFrame, prompt: str, chosen: str, rejected: str) -> pl.DataFrame:
@@ -48,22 +49,6 @@ def _says_something(text: pl.Expr) -> pl.Expr:
     return (text.str.strip_chars() != "") & ~text.str.contains(_DOUBTFUL)
 
 
-@dataclass(frozen=True)
-class _Turns:
-    """The turns of a column of conversations, one after the other, and where each begins."""
-
-    flat: pl.DataFrame
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-
-    def none_in(self, flag: Flags, *, history: bool = False) -> Flags:
-        """Conversations without a flagged turn; `history` leaves the last turn out."""
-        counts = np.concatenate(([0], np.cumsum(flag)))
-        ends = np.maximum(self.ends - 1, self.starts) if history else self.ends
-        clear: Flags = counts[ends] == counts[self.starts]
-        return clear
-
-
 def read_conversations(rows: pl.DataFrame, stated: str | None = None) -> pl.DataFrame:
     """The comparisons of two columns of messages that differ in their last turn only.
 
@@ -73,32 +58,25 @@ def read_conversations(rows: pl.DataFrame, stated: str | None = None) -> pl.Data
     """
     if not all(_are_messages(rows.schema[name]) for name in ("chosen", "rejected")):
         return EMPTY
-    if stated is not None and rows.schema.get(stated) != pl.String:
-        stated = None  # only a text can disagree
-    rows = rows.filter(*(pl.col(name).list.len() > 0 for name in ("chosen", "rejected")))
+    rows = rows.filter(
+        pl.col("chosen").list.len() == pl.col("rejected").list.len(),
+        pl.col("chosen").list.len() > 0,
+    )
     if not len(rows):
         return EMPTY
-    chosen, rejected = (_turns(rows[name]) for name in ("chosen", "rejected"))
-    good = _readable(chosen) & _readable(rejected)
-    good &= ~chosen.none_in(~_flags(chosen.flat["blank"]), history=True)
-    if stated is not None:
-        good &= _repeated(rows[stated], chosen)
-    histories = [_histories(turns) for turns in (chosen, rejected)]
-    good &= _flags(histories[0] == histories[1])
-    last = [_last(turns) for turns in (chosen, rejected)]
-    stripped = [side["content"].str.strip_chars() for side in last]
-    good &= _flags((last[0]["role"] == "assistant") & (last[1]["role"] == "assistant"))
-    good &= _flags((stripped[0] != "") & (stripped[1] != "") & (stripped[0] != stripped[1]))
+    ends = np.cumsum(rows["chosen"].list.len().to_numpy(), dtype=np.int64)
+    turns = _side_by_side(rows, ends)
+    good = ~any_in(_flags(turns.select(_in_doubt()).to_series(), where_null=True), ends)
+    if stated is not None and rows.schema.get(stated) == pl.String:  # only a text can disagree
+        good &= _says(turns, ends, rows[stated])
     beside = [name for name in rows.columns if name in EMPTY.columns and name != "prompt"]
-    frame = rows.select(
-        *beside,
-        prompt=pl.col("chosen").list.head(pl.col("chosen").list.len() - 1),
-        a=last[0]["content"],
-        b=last[1]["content"],
-    ).filter(pl.Series(good))
-    return comparisons_frame(
-        frame.with_columns(pl.col("prompt").list.eval(_in_order(pl.element()))), chosen_first=True
+    history, answers = turns.filter(~pl.col("last")), turns.filter("last")
+    frame = rows.select(beside).with_columns(
+        prompt=lists_of_turns(history, ends - np.arange(1, len(ends) + 1)),
+        a=answers["content"],
+        b=answers["other_content"],
     )
+    return comparisons_frame(frame.filter(pl.Series(good)), chosen_first=True)
 
 
 def _are_messages(dtype: pl.DataType) -> bool:
@@ -110,69 +88,42 @@ def _are_messages(dtype: pl.DataType) -> bool:
     )
 
 
-def _in_order(turn: pl.Expr) -> pl.Expr:
-    return pl.struct(role=turn.struct.field("role"), content=turn.struct.field("content"))
+def _side_by_side(rows: pl.DataFrame, ends: Places) -> pl.DataFrame:
+    """The turns of conversations of equal lengths, one after the other.
 
-
-def _turns(column: pl.Series) -> _Turns:
-    flat = column.explode().struct.unnest().select("role", "content")
-    flat = flat.with_columns(blank=pl.col("content").str.strip_chars() == "")
-    ends = np.cumsum(column.list.len().to_numpy(), dtype=np.int64)
-    return _Turns(flat, np.concatenate(([0], ends[:-1])), ends)
-
-
-def _readable(turns: _Turns) -> Flags:
-    """Conversations of known roles and ordinary text."""
-    content, role = pl.col("content"), pl.col("role")
-    bad = turns.flat.select(
-        content.is_null() | content.str.contains(_DOUBTFUL) | ~role.is_in(ROLES, nulls_equal=True)
-    ).to_series()
-    return turns.none_in(_flags(bad.fill_null(True)))
-
-
-def _repeated(stated: pl.Series, turns: _Turns) -> Flags:
-    """Conversations in whose history the user says what `stated` says, or of which none is."""
-    owner = np.repeat(np.arange(len(stated)), turns.ends - turns.starts)
-    said = (turns.flat["content"] == stated.gather(owner)) & (turns.flat["role"] == "user")
-    return ~turns.none_in(_flags(said.fill_null(False)), history=True) | _flags(stated.is_null())
-
-
-def _histories(turns: _Turns) -> pl.Series:
-    """All turns but the last as one text, the same for the same turns only."""
-    flat = turns.flat.select(
-        pl.concat_str(
-            pl.col("role"),
-            pl.lit(":"),
-            pl.col("content").str.len_bytes().cast(pl.String),
-            pl.lit(":"),
-            pl.col("content"),
-            ignore_nulls=True,
-        )
-    ).to_series()
-    bounds = np.empty(2 * len(turns.starts) + 1, np.int64)
-    bounds[0:-1:2], bounds[1:-1:2], bounds[-1] = turns.starts, turns.ends - 1, turns.ends[-1]
-    return joined(flat, bounds).gather_every(2)
-
-
-def joined(texts: pl.Series, bounds: Sequence[int] | NDArray[np.int64]) -> pl.Series:
-    """The texts between neighbouring bounds, each stretch as one text; nothing is copied twice."""
-    array = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
-    offsets = np.frombuffer(array.buffers()[1], np.int64)[
-        array.offset : array.offset + len(array) + 1
-    ]
-    series = pl.from_arrow(
-        pa.LargeStringArray.from_buffers(
-            len(bounds) - 1, pa.py_buffer(offsets[np.asarray(bounds)]), array.buffers()[2]
-        )
+    `role` and `content` are those of `chosen`, `other_role` and `other_content` of `rejected`;
+    `last` are the answers.
+    """
+    chosen, rejected = (
+        rows[name].explode().struct.unnest().select("role", "content")
+        for name in ("chosen", "rejected")
     )
-    assert isinstance(series, pl.Series)
-    return series
+    last = np.zeros(len(chosen), bool)
+    last[ends - 1] = True
+    others = rejected.rename({"role": "other_role", "content": "other_content"})
+    return pl.concat([chosen, others], how="horizontal").with_columns(last=pl.Series(last))
 
 
-def _last(turns: _Turns) -> pl.DataFrame:
-    return turns.flat[turns.ends - 1]
+def _in_doubt() -> pl.Expr:
+    """Turns that are odd, histories that are not the same or say nothing, answers likewise."""
+    sides = [(pl.col("role"), pl.col("content")), (pl.col("other_role"), pl.col("other_content"))]
+    (role, content), (other_role, other_content) = sides
+    said, other = (text.str.strip_chars() for _, text in sides)
+    odd = [~role.is_in(ROLES) | text.str.contains(_DOUBTFUL) for role, text in sides]
+    answers = (role != "assistant") | (other_role != "assistant") | (said == other) | (other == "")
+    histories = (role != other_role) | (content != other_content)
+    return odd[0] | odd[1] | (said == "") | pl.when("last").then(answers).otherwise(histories)
 
 
-def _flags(series: pl.Series) -> Flags:
-    flags: Flags = series.fill_null(False).to_numpy()
+def _says(turns: pl.DataFrame, ends: Places, stated: pl.Series) -> Flags:
+    """Conversations in whose history the user says what is stated, or of which nothing is."""
+    owner = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    same = turns.with_columns(stated=stated.gather(owner)).select(
+        (pl.col("content") == pl.col("stated")) & (pl.col("role") == "user") & ~pl.col("last")
+    )
+    return any_in(_flags(same.to_series()), ends) | _flags(stated.is_null())
+
+
+def _flags(series: pl.Series, *, where_null: bool = False) -> Flags:
+    flags: Flags = series.fill_null(where_null).to_numpy()
     return flags

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from schemas.tables import ANNOTATIONS, MESSAGES
 from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example
 
+Flags = NDArray[np.bool_]
+
 # A comparison has `a` and `b`, a demonstration `a`, a prompt neither: each completion is one
 # assistant turn, of which the text is kept.
 _ARROW = pa.schema(
@@ -105,3 +107,10 @@ def lists_of_turns(turns: pl.DataFrame, ends: NDArray[np.int64]) -> pl.Series:
         columns.to_arrow(compat_level=pl.CompatLevel.newest()),
     )
     return pl.Series(pl.from_arrow(lists))
+
+
+def any_in(flags: Flags, ends: NDArray[np.int64]) -> Flags:
+    """Whether there is a flag in each of the stretches that end there."""
+    counts = np.concatenate(([0], np.cumsum(flags)))
+    found: Flags = np.diff(counts[ends], prepend=0) > 0
+    return found

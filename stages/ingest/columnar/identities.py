@@ -9,8 +9,8 @@ import polars_hash  # noqa: F401  (gives expressions their `chash` and `nchash`)
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stages.ingest.columnar.conversations import joined
 from stages.ingest.columnar.seen import Keys
+from stages.ingest.columnar.texts import joined
 
 _HEX = np.zeros(256, np.uint8)
 _HEX[list(b"0123456789abcdef")] = range(16)
@@ -22,7 +22,7 @@ def with_ids_of_texts(examples: pl.DataFrame) -> pl.DataFrame:
     turns = examples["prompt"].explode().struct.unnest()
     texts = turns.select(_turn(pl.col("role"), pl.col("content"))).to_series()
     ends = np.cumsum(examples["prompt"].list.len().to_numpy(), dtype=np.int64)
-    canonical = joined(texts, np.concatenate(([0], ends)))
+    canonical = joined(texts, ends)
     return examples.with_columns(
         _content_id("prompt", pl.lit(canonical)).alias("prompt_id"),
         *(_content_id("turns", _turn(pl.lit("assistant"), pl.col(s))).alias(f"_{s}") for s in "ab"),

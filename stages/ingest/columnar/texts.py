@@ -85,3 +85,12 @@ def plain_frame(rows: Places, columns: Mapping[str, Texts]) -> pl.DataFrame:
     """`row` and the texts as columns, without the rows that hold one that is not UTF-8."""
     texts = {name: column.plain() for name, column in columns.items()}
     return pl.DataFrame({"row": rows, **texts}).drop_nulls()
+
+
+def joined(texts: pl.Series, ends: Places) -> pl.Series:
+    """The texts up to each end as one text; nothing is copied twice."""
+    array = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset :][: len(array) + 1]
+    bounds = pa.py_buffer(offsets[np.concatenate(([0], ends))])
+    whole = pa.LargeStringArray.from_buffers(len(ends), bounds, array.buffers()[2])
+    return pl.Series(pl.from_arrow(whole))

@@ -11,10 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages.ingest.columnar.frames import EMPTY, comparisons_frame, lists_of_turns
+from stages.ingest.columnar.frames import EMPTY, Flags, any_in, comparisons_frame, lists_of_turns
 from stages.ingest.columnar.texts import Places, Texts, texts_of
 
-Flags = NDArray[np.bool_]
 _HUMAN, _ASSISTANT = b"Human:", b"Assistant:"
 # Python's str.strip takes these for white space, Rust's trim does not.
 _DOUBTFUL = "[\x1c-\x1f]"
@@ -48,7 +47,7 @@ def read_transcripts(rows: Places, chosen: Texts, rejected: Texts) -> pl.DataFra
     turns, ends = _history_turns(a)
     texts = {"a": _stripped(a.last()), "b": _stripped(b.last())}
     frame = pl.DataFrame({"row": rows, **texts, "prompt": lists_of_turns(turns, ends)})
-    mute = _any_in((turns["content"] == "").fill_null(True).to_numpy(), ends)
+    mute = any_in((turns["content"] == "").fill_null(True).to_numpy(), ends)
     sides_differ = pl.col("a") != pl.col("b")
     frame = frame.filter(pl.Series(~mute), pl.col("a") != "", pl.col("b") != "", sides_differ)
     return comparisons_frame(frame, chosen_first=True)
@@ -157,10 +156,3 @@ def _stripped(texts: Texts) -> pl.Series:
     plain = texts.plain().str.strip_chars()
     # No escape of two bytes stands for a doubtful character.
     return plain if texts.escaped else plain.set(plain.str.contains(_DOUBTFUL), None)
-
-
-def _any_in(flags: Flags, ends: Places) -> Flags:
-    """Whether there is a flag in each of the stretches that end there."""
-    counts = np.concatenate(([0], np.cumsum(flags)))
-    found: Flags = np.diff(counts[ends], prepend=0) > 0
-    return found
