@@ -13,10 +13,10 @@ from schemas.tables import REJECTS
 from stages.ingest.cleaning.screening import screen_frame
 from stages.ingest.columnar.frames import no_rows
 from stages.ingest.columnar.identities import (
-    hash_splits,
     hex_keys,
     identity_keys,
     with_dealt_sides,
+    with_hash_splits,
     with_ids_of_texts,
     with_row_ids,
 )
@@ -59,7 +59,7 @@ class Admission:
             self._note_moved(examples)
             duplicates, examples = self._without_duplicates(examples, number)
             rejects = sorted([*rejects, *duplicates], key=lambda reject: reject[0])
-        rows = examples.select(ROWS.names) if len(examples) else _NO_ROWS
+        rows = examples[ROWS.names] if len(examples) else _NO_ROWS
         return rows, reject_rows(source, piece.raw, rejects)
 
     def restore(self, number: int, unit: Unit) -> None:
@@ -88,8 +88,7 @@ class Admission:
             split = pl.lit(source.split).alias("split")
             examples = examples.with_columns(split)
         else:
-            splits = hash_splits(examples["prompt_id"], self._config.test_fraction)
-            examples = examples.with_columns(split=splits)
+            examples = with_hash_splits(examples, self._config.test_fraction)
         if self._config.sides == "dealt" and examples["chosen_first"].any():
             examples = with_dealt_sides(examples, self._config.seed)
         return with_row_ids(examples, derive=source.derives_demonstrations)
@@ -113,9 +112,8 @@ class Admission:
         keys, notes = identity_keys(examples)
         rows = examples["row"].to_numpy()
         found = self._seen.add(keys, _places(number, rows, notes))
-        examples = examples.with_columns(
-            key_high=pl.Series(keys[:, 0]), key_low=pl.Series(keys[:, 1]), note=pl.Series(notes)
-        )
+        known = {"key_high": keys[:, 0], "key_low": keys[:, 1], "note": notes}
+        examples = examples.hstack(pl.DataFrame(known))
         again = np.flatnonzero(found >= 0)
         if not len(again):
             return [], examples

@@ -2,8 +2,6 @@
 
 import ctypes
 
-import pyarrow as pa
-
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 _BYTES = 64 << 20
 
@@ -14,8 +12,7 @@ def keep_freed_memory() -> None:
     Otherwise every array of a block's size is mapped, filled with zeros page by page, and unmapped:
     up to a tenth of the CPU time of reading.
     """
-    # Arrow's own allocator would keep freed memory of its own, beside that of everybody else.
-    pa.set_memory_pool(pa.system_memory_pool())
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _BYTES // 2)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stages.ingest.sources import FileDataset
 
 Outcome = Example | RowError
-_PIECE_ROWS = 2048
+_PIECE_ROWS = 4096
 
 
 Readings = tuple[pl.DataFrame, list[tuple[int, RowError]]]
@@ -164,6 +164,14 @@ def _piece(
     next_row: int,
 ) -> Piece:
     """Put the clean rows and those that `parse` has to decide on in the order of the file."""
+    rejected: dict[int, RawRow] = {}  # will be asked for again
+
+    def outcomes(row: int) -> Sequence[Outcome]:
+        read = origin(row)
+        found = dataset.outcomes(read)
+        if any(isinstance(one, RowError) for one in found):
+            rejected[row] = read
+        return found
 
     def readings() -> Readings:
         fast = clean()
@@ -171,13 +179,13 @@ def _piece(
         known[fast["row"].to_numpy() - first_row] = True
         doubtful = first_row + np.flatnonzero(~known)
         slow, rejects = split_outcomes(
-            [(row, found) for row in doubtful.tolist() for found in dataset.outcomes(origin(row))]
+            [(row, found) for row in doubtful.tolist() for found in outcomes(row)]
         )
         if len(slow):
             fast = pl.concat([fast, slow]).sort("row", maintain_order=True)
         return fast, rejects
 
-    return Piece(readings, lambda row: origin(row).raw, next_row)
+    return Piece(readings, lambda row: (rejected.get(row) or origin(row)).raw, next_row)
 
 
 def split_outcomes(outcomes: Sequence[tuple[int, Outcome]]) -> Readings:

@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from schemas.errors import DataError
 from schemas.parquet import ROW_GROUP, TableWriter
 from schemas.tables import COMPARISONS, DEMONSTRATIONS, PROMPTS, REJECTS, Table
 from stages.ingest.admission import count_reasons
+from stages.ingest.columnar.frames import Flags, those
 from stages.ingest.columnar.identities import arrow_keys
 from stages.ingest.columnar.seen import Seen
 
 _ROW_TABLES = (PROMPTS, DEMONSTRATIONS, COMPARISONS)
 _SPLITS = ("train", "test")
 _NO_MOVES = {"prompts_moved_to_test": 0, "near_duplicates_moved_to_test": 0}
-Flags = NDArray[np.bool_]
 
 
 class Tables:
@@ -110,28 +109,24 @@ class Tables:
 
     def _new_prompts(self, rows: pl.DataFrame) -> pl.DataFrame:
         new = first_sights(self._prompts, _ids(rows, "prompt_id"))
-        return _those(rows.select(_columns(PROMPTS)), new)
+        return those(rows[_columns(PROMPTS)], new)
 
     def _new_demonstrations(self, rows: pl.DataFrame) -> pl.DataFrame:
         """What is shown in its own right, and preferred answers of train, each once."""
-        own, train = rows["b"].is_null(), rows["split"] == "train"
+        own, train = pl.col("b").is_null(), pl.col("split") == "train"
+        wanted = pl.col("demonstration_id").is_not_null() & (own | train)
         preferred = pl.when((pl.col("label") == "B").fill_null(False)).then("b").otherwise("a")
         kept = [name for name in _columns(DEMONSTRATIONS) if name != "a"]
-        shown = _those(
-            rows.select(*kept, own.alias("own"), a=preferred),
-            (rows["demonstration_id"].is_not_null() & (own | train)).to_numpy(),
-        )
+        listed = rows.select(*kept, own=own, a=preferred, wanted=wanted)
+        shown = those(listed, listed["wanted"].to_numpy())
         ids = _ids(shown, "demonstration_id")
         known = self._shown.has(arrow_keys(ids)) & ~shown["own"].to_numpy()
-        return _those(shown, first_sights(self._demonstrations, ids) & ~known)
+        return those(shown, first_sights(self._demonstrations, ids) & ~known)
 
 
 def _comparisons(rows: pl.DataFrame) -> pl.DataFrame:
-    return _those(rows.select(_columns(COMPARISONS)), rows["b"].is_not_null().to_numpy())
-
-
-def _those(rows: pl.DataFrame, chosen: Flags) -> pl.DataFrame:
-    return rows if chosen.all() else rows.filter(pl.Series(chosen))
+    listed = rows[_columns(COMPARISONS)]
+    return listed.drop_nulls("b") if listed["b"].null_count() else listed
 
 
 class _RowGroups:
@@ -146,7 +141,7 @@ class _RowGroups:
 
     def append(self, rows: pl.DataFrame) -> None:
         """Take rows; write what fills a row group."""
-        self._held.append(rows.select(self._columns))
+        self._held.append(rows[self._columns])
         self._rows += len(rows)
         while self._rows >= ROW_GROUP:
             self._write()

@@ -9,6 +9,8 @@ from stages.ingest.columnar.frames import (
     any_in,
     comparisons_frame,
     lists_of_turns,
+    those,
+    turns_of,
 )
 from stages.ingest.columnar.texts import Places
 from stages.ingest.examples import ROLES
@@ -58,25 +60,25 @@ def read_conversations(rows: pl.DataFrame, stated: str | None = None) -> pl.Data
     """
     if not all(_are_messages(rows.schema[name]) for name in ("chosen", "rejected")):
         return EMPTY
-    rows = rows.filter(
-        pl.col("chosen").list.len() == pl.col("rejected").list.len(),
-        pl.col("chosen").list.len() > 0,
-    )
+    lengths = rows.select(pl.col("chosen", "rejected").list.len().fill_null(0)).to_numpy()
+    rows = those(rows, (lengths[:, 0] == lengths[:, 1]) & (lengths[:, 0] > 0))
     if not len(rows):
         return EMPTY
-    ends = np.cumsum(rows["chosen"].list.len().to_numpy(), dtype=np.int64)
-    turns = _side_by_side(rows, ends)
-    good = ~any_in(_flags(turns.select(_in_doubt()).to_series(), where_null=True), ends)
+    turns, ends = _side_by_side(rows)
+    good = ~any_in(turns.select(_in_doubt().fill_null(True)).to_series().to_numpy(), ends)
     if stated is not None and rows.schema.get(stated) == pl.String:  # only a text can disagree
         good &= _says(turns, ends, rows[stated])
+    last = turns["last"]
+    role, content = (turns[name].filter(~last) for name in ("role", "content"))
     beside = [name for name in rows.columns if name in EMPTY.columns and name != "prompt"]
-    history, answers = turns.filter(~pl.col("last")), turns.filter("last")
-    frame = rows.select(beside).with_columns(
-        prompt=lists_of_turns(history, ends - np.arange(1, len(ends) + 1)),
-        a=answers["content"],
-        b=answers["other_content"],
+    frame = rows[beside].hstack(
+        [
+            lists_of_turns(role, content, ends - np.arange(1, len(ends) + 1)).alias("prompt"),
+            turns["content"].filter(last).alias("a"),
+            turns["other_content"].filter(last).alias("b"),
+        ]
     )
-    return comparisons_frame(frame.filter(pl.Series(good)), chosen_first=True)
+    return comparisons_frame(those(frame, good), chosen_first=True)
 
 
 def _are_messages(dtype: pl.DataType) -> bool:
@@ -88,20 +90,18 @@ def _are_messages(dtype: pl.DataType) -> bool:
     )
 
 
-def _side_by_side(rows: pl.DataFrame, ends: Places) -> pl.DataFrame:
-    """The turns of conversations of equal lengths, one after the other.
+def _side_by_side(rows: pl.DataFrame) -> tuple[pl.DataFrame, Places]:
+    """The turns of conversations of equal lengths, one after the other, and where each ends.
 
     `role` and `content` are those of `chosen`, `other_role` and `other_content` of `rejected`;
     `last` are the answers.
     """
-    chosen, rejected = (
-        rows[name].explode().struct.unnest().select("role", "content")
-        for name in ("chosen", "rejected")
-    )
+    (chosen, ends), (rejected, _) = (turns_of(rows[name]) for name in ("chosen", "rejected"))
     last = np.zeros(len(chosen), bool)
     last[ends - 1] = True
-    others = rejected.rename({"role": "other_role", "content": "other_content"})
-    return pl.concat([chosen, others], how="horizontal").with_columns(last=pl.Series(last))
+    others = {f"other_{name}": rejected[name] for name in ("role", "content")}
+    turns = {"role": chosen["role"], "content": chosen["content"], **others}
+    return pl.DataFrame({**turns, "last": last}), ends
 
 
 def _in_doubt() -> pl.Expr:
@@ -118,12 +118,7 @@ def _in_doubt() -> pl.Expr:
 def _says(turns: pl.DataFrame, ends: Places, stated: pl.Series) -> Flags:
     """Conversations in whose history the user says what is stated, or of which nothing is."""
     owner = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
-    same = turns.with_columns(stated=stated.gather(owner)).select(
-        (pl.col("content") == pl.col("stated")) & (pl.col("role") == "user") & ~pl.col("last")
-    )
-    return any_in(_flags(same.to_series()), ends) | _flags(stated.is_null())
-
-
-def _flags(series: pl.Series, *, where_null: bool = False) -> Flags:
-    flags: Flags = series.fill_null(where_null).to_numpy()
-    return flags
+    words = stated.gather(owner)
+    same = (pl.col("content") == words) & (pl.col("role") == "user") & ~pl.col("last")
+    found = turns.select((same | pl.lit(words).is_null()).fill_null(False))
+    return any_in(found.to_series().to_numpy(), ends)

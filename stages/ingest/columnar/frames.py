@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.tables import ANNOTATIONS, MESSAGES
+from stages.ingest.columnar.texts import Places
 from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example
 
 Flags = NDArray[np.bool_]
@@ -98,19 +99,30 @@ def comparisons_frame(columns: pl.DataFrame, **constants: Any) -> pl.DataFrame:
     )
 
 
-def lists_of_turns(turns: pl.DataFrame, ends: NDArray[np.int64]) -> pl.Series:
-    """`role` and `content` of turns as conversations, each up to its end; nothing is copied."""
-    columns = turns.select("role", "content").to_struct()
+def lists_of_turns(role: pl.Series, content: pl.Series, ends: Places) -> pl.Series:
+    """Turns as conversations, each up to its end; nothing is copied."""
+    turns = pl.DataFrame({"role": role, "content": content}).to_struct()
     bounds = pa.py_buffer(np.concatenate(([0], ends)).astype(np.int64))
     lists = pa.LargeListArray.from_arrays(
         pa.Array.from_buffers(pa.int64(), len(ends) + 1, [None, bounds]),
-        columns.to_arrow(compat_level=pl.CompatLevel.newest()),
+        turns.to_arrow(compat_level=pl.CompatLevel.newest()),
     )
     return pl.Series(pl.from_arrow(lists))
 
 
-def any_in(flags: Flags, ends: NDArray[np.int64]) -> Flags:
+def turns_of(conversations: pl.Series) -> tuple[pl.DataFrame, Places]:
+    """The turns of lists, none of them null or empty, one after the other, and where each ends."""
+    lengths = conversations.list.len().to_numpy()
+    return conversations.explode().struct.unnest(), np.cumsum(lengths, dtype=np.int64)
+
+
+def any_in(flags: Flags, ends: Places) -> Flags:
     """Whether there is a flag in each of the stretches that end there."""
     counts = np.concatenate(([0], np.cumsum(flags)))
     found: Flags = np.diff(counts[ends], prepend=0) > 0
     return found
+
+
+def those(rows: pl.DataFrame, flags: Flags) -> pl.DataFrame:
+    """The flagged rows."""
+    return rows if flags.all() else rows.filter(pl.Series(flags))

@@ -9,6 +9,7 @@ import polars_hash  # noqa: F401  (gives expressions their `chash` and `nchash`)
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stages.ingest.columnar.frames import turns_of
 from stages.ingest.columnar.seen import Keys
 from stages.ingest.columnar.texts import joined
 
@@ -19,9 +20,8 @@ _LABEL_NOTES = {"A": 1, "B": -1, "Tie": 0}
 
 def with_ids_of_texts(examples: pl.DataFrame) -> pl.DataFrame:
     """Add `prompt_id`, and the ids of the answers' turns as `_a` and `_b`."""
-    turns = examples["prompt"].explode().struct.unnest()
+    turns, ends = turns_of(examples["prompt"])
     texts = turns.select(_turn(pl.col("role"), pl.col("content"))).to_series()
-    ends = np.cumsum(examples["prompt"].list.len().to_numpy(), dtype=np.int64)
     canonical = joined(texts, ends)
     return examples.with_columns(
         _content_id("prompt", pl.lit(canonical)).alias("prompt_id"),
@@ -29,11 +29,12 @@ def with_ids_of_texts(examples: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def hash_splits(prompt_ids: pl.Series, test_fraction: float) -> pl.Series:
-    """`splits.hash_split` of a column."""
-    high = hex_keys(prompt_ids)[:, 0] >> np.uint64(32)
+def with_hash_splits(examples: pl.DataFrame, test_fraction: float) -> pl.DataFrame:
+    """Add `split`: `splits.hash_split` of `prompt_id`."""
+    high = hex_keys(examples["prompt_id"])[:, 0] >> np.uint64(32)
     held_out = pl.Series(high.astype(np.float64) / 2**32 < test_fraction)
-    return pl.select(pl.when(held_out).then(pl.lit("test")).otherwise(pl.lit("train"))).to_series()
+    split = pl.when(held_out).then(pl.lit("test")).otherwise(pl.lit("train"))
+    return examples.with_columns(split=split)
 
 
 def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -42,22 +43,18 @@ def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
     # The seed is the first eight digits modulo 2**31: odd where the eighth digit is.
     odd = drawn.str.slice(7, 1).is_in(list("13579bdf"))
     exchange = pl.col("chosen_first") & pl.col("b").is_not_null() & odd
-    swapped = examples.with_columns(_exchange=exchange)
+    here = examples.select(exchange.alias("exchange")).to_series()
     label = pl.col("label").replace({"A": "B", "B": "A"})
-    told = _swapped_annotations() if _any_annotations(examples) else pl.col("annotations")
-    here = pl.col("_exchange")
-    return swapped.with_columns(
+    any_told = bool(examples["annotations"].list.len().sum())
+    told = _swapped_annotations() if any_told else pl.col("annotations")
+    return examples.with_columns(
         a=pl.when(here).then("b").otherwise("a"),
         b=pl.when(here).then("a").otherwise("b"),
         _a=pl.when(here).then("_b").otherwise("_a"),
         _b=pl.when(here).then("_a").otherwise("_b"),
         label=pl.when(here).then(label).otherwise("label"),
         annotations=pl.when(here).then(told).otherwise("annotations"),
-    ).drop("_exchange")
-
-
-def _any_annotations(examples: pl.DataFrame) -> bool:
-    return bool(examples["annotations"].list.len().sum())
+    )
 
 
 def _swapped_annotations() -> pl.Expr:
@@ -96,14 +93,16 @@ def identity_keys(examples: pl.DataFrame) -> tuple[Keys, NDArray[np.int8]]:
     and prompts have their id for a key.
     """
     kind_of_id = pl.coalesce("demonstration_id", "prompt_id")
-    plain = pl.when(pl.col("b").is_null()).then(kind_of_id).otherwise("prompt_id")
-    keys = hex_keys(examples.select(plain.alias("id")).to_series())
-    both = examples["b"].is_not_null().to_numpy()
-    sides = [hex_keys(examples[f"_{side}"].filter(pl.Series(both))) for side in "ab"]
-    keys[both] = _mix(keys[both] + _mix(sides[0]) + _mix(sides[1]))
-    better = examples["label"].replace_strict(_LABEL_NOTES, default=0, return_dtype=pl.Int8)
-    notes = better.to_numpy().copy()
-    notes[both] *= np.where(sides[0][:, 0] <= sides[1][:, 0], 1, -1).astype(np.int8)
+    facts = examples.select(
+        id=pl.when(pl.col("b").is_null()).then(kind_of_id).otherwise("prompt_id"),
+        both=pl.col("b").is_not_null(),
+        note=pl.col("label").replace_strict(_LABEL_NOTES, default=0, return_dtype=pl.Int8),
+    )
+    keys, notes, both = hex_keys(facts["id"]), facts["note"].to_numpy().copy(), facts["both"]
+    sides = [hex_keys(examples[f"_{side}"].filter(both)) for side in "ab"]
+    at = both.to_numpy()
+    keys[at] = _mix(keys[at] + _mix(sides[0]) + _mix(sides[1]))
+    notes[at] *= np.where(sides[0][:, 0] <= sides[1][:, 0], 1, -1).astype(np.int8)
     return keys, notes
 
 

@@ -20,11 +20,10 @@ def labelled(
     if not all(name in rows.columns and _is_number(rows.schema[name]) for name in pair):
         return rows.clear()
     chosen, rejected = (pl.col(name).cast(pl.Float64) for name in pair)
-    sane = rows.filter(
-        (chosen.is_finite() & rejected.is_finite() & (chosen >= rejected)).fill_null(False)
-    )
+    sane = (chosen.is_finite() & rejected.is_finite() & (chosen >= rejected)).fill_null(False)
     label = pl.when(chosen > rejected).then(pl.lit("A")).otherwise(pl.lit("Tie"))
-    return sane.with_columns(label=label, strength=chosen - rejected)
+    scored = rows.lazy().filter(sane).with_columns(label=label, strength=chosen - rejected)
+    return scored.collect()
 
 
 def _is_number(dtype: pl.DataType) -> bool:

@@ -11,7 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from stages.ingest.columnar.frames import EMPTY, Flags, any_in, comparisons_frame, lists_of_turns
+from stages.ingest.columnar.frames import (
+    EMPTY,
+    Flags,
+    any_in,
+    comparisons_frame,
+    lists_of_turns,
+    those,
+)
 from stages.ingest.columnar.texts import Places, Texts, texts_of
 
 _HUMAN, _ASSISTANT = b"Human:", b"Assistant:"
@@ -46,11 +53,12 @@ def read_transcripts(rows: Places, chosen: Texts, rejected: Texts) -> pl.DataFra
         return EMPTY
     turns, ends = _history_turns(a)
     texts = {"a": _stripped(a.last()), "b": _stripped(b.last())}
-    frame = pl.DataFrame({"row": rows, **texts, "prompt": lists_of_turns(turns, ends)})
-    mute = any_in((turns["content"] == "").fill_null(True).to_numpy(), ends)
-    sides_differ = pl.col("a") != pl.col("b")
-    frame = frame.filter(pl.Series(~mute), pl.col("a") != "", pl.col("b") != "", sides_differ)
-    return comparisons_frame(frame, chosen_first=True)
+    prompts = lists_of_turns(turns["role"], turns["content"], ends)
+    frame = pl.DataFrame({"row": rows, **texts, "prompt": prompts})
+    mute = any_in(turns["mute"].to_numpy(), ends)
+    answers = (pl.col("a") != "") & (pl.col("b") != "") & (pl.col("a") != pl.col("b"))
+    sound = frame.select(answers.fill_null(False)).to_series().to_numpy() & ~mute
+    return comparisons_frame(those(frame, sound), chosen_first=True)
 
 
 @dataclass(frozen=True)
@@ -142,13 +150,15 @@ def _reads(data: Any, places: Places, name: bytes) -> Flags:
 
 
 def _history_turns(of: _Transcripts) -> tuple[pl.DataFrame, Places]:
-    """All turns but the last ones, and where each transcript's end among them."""
+    """All turns but the last, `mute` where they say nothing, and where each transcript's end."""
     counts = of.after - 1 - of.first
     ends = np.cumsum(counts)
     at = np.repeat(of.first - ends + counts, counts) + np.arange(ends[-1])
     contents = _stripped(of.texts.between(of.markers.ends[at], of.markers.starts[at + 1]))
     roles = pl.when(pl.Series(of.markers.human[at])).then(pl.lit("user"))
-    return pl.select(role=roles.otherwise(pl.lit("assistant")), content=contents), ends
+    mute = (pl.lit(contents) == "").fill_null(True)
+    role = roles.otherwise(pl.lit("assistant"))
+    return pl.select(role=role, content=contents, mute=mute), ends
 
 
 def _stripped(texts: Texts) -> pl.Series:
