@@ -246,6 +246,7 @@ def test_hub_rows_are_read_through_datasets(
         "data_dir": None,
         "revision": "c0ffee",
         "split": "test_prefs",
+        "streaming": False,
     }
     (row,), (reject,) = result.table("comparisons"), result.table("rejects")
     assert (row["file"], row["row"], row["split"]) == ("hub:o/n@c0ffee/test_prefs", 0, "test")

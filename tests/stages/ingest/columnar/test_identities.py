@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from schemas.labels import Message, Preference
 from stages.ingest.columnar.frames import examples_frame
-from stages.ingest.columnar.identities import with_dealt_sides, with_prompt_ids, with_row_ids
+from stages.ingest.columnar.identities import with_dealt_sides, with_ids_of_texts, with_row_ids
 from stages.ingest.examples import Annotation, ComparisonExample
 from tests.fixtures.plain_ingest import comparison_row
 
@@ -46,7 +46,7 @@ EXAMPLES = st.builds(
 
 @given(examples=st.lists(EXAMPLES, min_size=1, max_size=5), seed=st.integers(0, 9))
 def test_sides_are_dealt_as_one_row_at_a_time(examples: list[ComparisonExample], seed: int) -> None:
-    frame = with_prompt_ids(examples_frame(list(enumerate(examples))))
+    frame = with_ids_of_texts(examples_frame(list(enumerate(examples))))
     frame = with_row_ids(
         with_dealt_sides(frame.with_columns(split=pl.lit("train")), seed), derive=True
     )
