@@ -1,8 +1,9 @@
 """The show command: one row of a table, or of raw data as ingest reads it."""
 
 import json
+from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,13 +37,26 @@ def show(
         shown = read_raw(what, row, kind)
         if shown.kind is not None or not what.endswith(".parquet"):
             if as_json:
-                typer.echo(json.dumps(shown.as_json(), ensure_ascii=False, default=str))
+                typer.echo(_as_json(shown.as_json()))
             else:
                 show_raw(shown)
             return
     path = find_table(what, run_dir)
     chosen, position, count = pick_row(path, row, row_id)
     if as_json:
-        typer.echo(json.dumps(chosen, ensure_ascii=False))
+        typer.echo(_as_json(chosen))
     else:
         show_row(chosen, f"{path} row {position} of {count}")
+
+
+def _as_json(value: Any) -> str:
+    """JSON that every reader takes: NaN, infinities and what has no form in it as text."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value

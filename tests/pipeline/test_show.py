@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,18 @@ def test_parquet_that_no_kind_understands_is_shown_as_it_is(
     assert lines(capsys.readouterr().out)[2:] == ["text: x\\x1b", "score: 8.25", "n: (none)"]
     show(str(path), as_json=True)
     assert json.loads(capsys.readouterr().out) == {"text": "x\x1b", "score": 8.25, "n": None}
+
+
+def test_json_is_json_whatever_the_row_holds(tmp_path: Path, capsys: Printed) -> None:
+    path = tmp_path / "other.parquet"
+    odd = {"x": [math.nan, -math.inf, 1.5], "when": datetime(2026, 1, 2), "bytes": b"\xff"}
+    pq.write_table(pa.Table.from_pylist([odd]), path)
+    show(str(path), as_json=True)
+    printed = capsys.readouterr().out
+    assert "NaN" not in printed
+    assert "Infinity" not in printed
+    shown = json.loads(printed)
+    assert (shown["x"], shown["when"]) == (["nan", "-inf", 1.5], "2026-01-02 00:00:00")
 
 
 def test_what_a_hub_has_is_one_command_too(
