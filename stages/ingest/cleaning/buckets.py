@@ -4,6 +4,7 @@ A pair is one number, the later text above the earlier, 32 bits each: sorted, al
 with those before it stand together.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stages.ingest.cleaning.words import mix
@@ -18,12 +19,12 @@ _SMALL_BUCKET = 16
 _TEXTS = 1 << 17
 
 
-def bucket_pairs(band: "Column") -> "NDArray[np.uint64]":
-    """The pairs of texts with equal keys, in no order; some may stand there twice.
+def bucket_pairs(band: "Column") -> "Iterator[NDArray[np.uint64]]":
+    """The pairs of texts with equal keys, part by part in no order; some may come twice.
 
     In a bucket of more than 16 each is paired with the first and with its neighbour, which keeps
-    the number of pairs linear; another band pairs the others. Memory is 8 bytes a text and 8 a
-    pair.
+    the number of pairs linear; another band pairs the others. Memory is 8 bytes a text, and what
+    a hundred thousand texts, or the largest bucket, need.
     """
     import numpy as np
 
@@ -33,8 +34,8 @@ def bucket_pairs(band: "Column") -> "NDArray[np.uint64]":
     # Cut between values of the keys, so that no bucket is cut.
     parts = -(-len(band) // _TEXTS)
     edges = np.array([(part << 64) // parts for part in range(1, parts)], np.uint64)
-    cuts = np.searchsorted(placed, edges >> bits << bits)
-    return np.concatenate([_part(part, bits) for part in np.split(placed, cuts)])
+    for part in np.split(placed, np.searchsorted(placed, edges >> bits << bits)):
+        yield _part(part, bits)
 
 
 def _placed(band: "Column", bits: "np.uint64") -> "NDArray[np.uint64]":

@@ -7,6 +7,7 @@ confirmed by the sets themselves, read in small parts.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from stages.ingest.cleaning.buckets import bucket_pairs
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _ESTIMATE_MARGIN = 0.2
 """Four standard errors of a similarity estimated from 80 places, at 0.7."""
-_CANDIDATES = 1 << 21
+_CANDIDATES, _CANDIDATES_PER_TEXT = 1 << 21, 1
 _PAIRS = 1 << 12
 _SHINGLES = 1 << 18
 
@@ -70,8 +71,8 @@ class TextIndex:
             wanted: [pairs, 2] -> which of these need to be known, as far as is known by now.
 
         Every pair is confirmed exactly; one at 0.7 is found with probability 0.996, at 0.8 with
-        0.99998. Texts without any word are like nothing. Memory is 8 bytes a text, and 24 each of
-        at most some two million candidates.
+        0.99998. Texts without any word are like nothing. Memory is 24 bytes a text, or what two
+        million candidates need where there are fewer texts.
         """
         offsets = self._offsets()
         for likely in self._likely(threshold - _ESTIMATE_MARGIN):
@@ -84,16 +85,28 @@ class TextIndex:
 
     def _likely(self, least: float) -> PairRuns:
         """Candidates of any band that are estimated to be at least so much alike."""
+        likely = PairRuns(self._pairs, len(self))
+        for candidates in self._candidates():
+            likely.append(self._alike(candidates, least))
+        return likely
+
+    def _candidates(self) -> Iterator["NDArray[np.uint64]"]:
+        """The pairs of all bands in batches, each ascending and without repeats."""
         import numpy as np
 
-        likely, candidates = PairRuns(self._pairs, len(self)), np.empty(0, np.uint64)
-        for band in self._bands:
-            candidates = ascending(np.concatenate((candidates, bucket_pairs(band))))
-            if len(candidates) > _CANDIDATES:
-                likely.append(self._alike(candidates, least))
-                candidates = np.empty(0, np.uint64)
-        likely.append(self._alike(candidates, least))
-        return likely
+        limit = max(_CANDIDATES, _CANDIDATES_PER_TEXT * len(self))
+        held, count = [np.empty(0, np.uint64)], 0
+        for pairs in chain.from_iterable(map(bucket_pairs, self._bands)):
+            held.append(pairs)
+            count += len(pairs)
+            if count > limit:
+                held = [ascending(np.concatenate(held))]
+                count = len(held[0])
+                # What repeats has gone, so there may be room for more.
+                if count > limit // 2:
+                    yield held.pop()
+                    count = 0
+        yield ascending(np.concatenate([np.empty(0, np.uint64), *held]))
 
     def _alike(self, pairs: "NDArray[np.uint64]", least: float) -> "NDArray[np.uint64]":
         """The pairs whose signatures agree in that share of their places."""

@@ -17,7 +17,7 @@ def pairs_of(keys: list[int]) -> list[tuple[int, int]]:
     with TemporaryDirectory() as folder, Scratch(Path(folder) / "scratch") as scratch:
         band = scratch.column("band", "u8")
         band.append(np.array(keys, np.uint64))
-        found = buckets.bucket_pairs(band).tolist()
+        found = [pair for part in buckets.bucket_pairs(band) for pair in part.tolist()]
     return [(pair & 0xFFFFFFFF, pair >> 32) for pair in found]
 
 

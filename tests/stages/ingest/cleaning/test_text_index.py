@@ -89,6 +89,7 @@ def test_the_size_of_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(scratch, "_BLOCK", 7)
     monkeypatch.setattr(buckets, "_TEXTS", 50)
     monkeypatch.setattr(text_index, "_CANDIDATES", 20)
+    monkeypatch.setattr(text_index, "_CANDIDATES_PER_TEXT", 0)
     monkeypatch.setattr(pair_runs, "_TEXTS", 30)
     monkeypatch.setattr(text_index, "_PAIRS", 9)
     monkeypatch.setattr(text_index, "_SHINGLES", 100)
