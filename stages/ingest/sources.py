@@ -148,8 +148,12 @@ class FileDataset(Config):
     def check_name(self, file: str) -> None:
         """Raises ConfigError where nothing that can be read ends like that."""
         if not file.endswith(SUFFIXES):
+            is_csv = file.endswith((".csv", ".tsv"))
+            csv = (
+                "; polars.read_csv(FILE).write_parquet(OUT) makes Parquet of CSV" if is_csv else ""
+            )
             raise ConfigError(
-                f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}"
+                f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}{csv}"
             )
 
     def _local(self, file: str, path: Path) -> Source:
@@ -215,7 +219,8 @@ def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
         matches = sorted(glob.glob(str(place), recursive=True))
         labelled = [(m, Path(m)) for m in matches if Path(m).is_file()]
     if not labelled:
-        what = "no file to read in this folder" if place.is_dir() else "no such file"
+        named = f"no file in this folder ends in {', '.join(suffixes)}"
+        what = named if place.is_dir() else "no such file"
         raise MissingInputError(
             f"{path}: {what} (looked from {Path.cwd()}); set the path of the data set in [ingest]"
         )

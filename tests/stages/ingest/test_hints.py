@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.stage import SilentProgress
 from stages.ingest.datasets.guessing import guess, kinds_with, what_next
 from stages.ingest.raw_rows import RawRow
@@ -115,3 +116,19 @@ def test_left_out_rows_are_said(
     (tmp_path / "a.jsonl").write_bytes(LINES + b"{\n" + LINES)
     ingest({"kind": "jsonl", "path": str(tmp_path / "a.jsonl")})
     assert "3 of 5 rows are left out (duplicate 2, invalid_json 1): see rejects.parquet" in notes
+
+
+def test_csv_is_told_how_it_can_be_read(ingest: Ingest, tmp_path: Path) -> None:
+    """By what polars makes of it: prompts and answers of arena votes are JSON in CSV."""
+    texts = {"prompt": '["Hi\\n"]', "response_a": '["a"]', "response_b": '["b"]'}
+    votes = {"winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
+    path = tmp_path / "votes" / "train.csv"
+    path.parent.mkdir()
+    pl.DataFrame([texts | votes]).write_csv(path)
+    with pytest.raises(ConfigError, match=r"train\.csv: not a file .*polars\.read_csv\(FILE\)"):
+        ingest({"kind": "arena", "path": str(path)})
+    with pytest.raises(MissingInputError, match=r"votes: no file in this folder ends in \.jsonl"):
+        ingest({"kind": "arena", "path": str(path.parent)})
+    pl.read_csv(path).write_parquet(tmp_path / "train.parquet")
+    (row,) = ingest({"kind": "arena", "path": str(tmp_path / "train.parquet")}).table("comparisons")
+    assert (row["prompt"][0]["content"], row["label"]) == ("Hi\n", "A")

@@ -195,7 +195,7 @@ def test_a_missing_file_is_named(ingest: Ingest, path: str) -> None:
 
 def test_an_unknown_suffix_and_an_empty_folder_are_refused(ingest: Ingest, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    with pytest.raises(MissingInputError, match="no file to read in this folder"):
+    with pytest.raises(MissingInputError, match=r"no file in this folder ends in \.jsonl, "):
         ingest({"kind": "hh", "path": str(tmp_path / "in")})
     (tmp_path / "in" / "x.csv").write_text("a,b")
     with pytest.raises(ConfigError, match=r"x\.csv: not a file that can be read"):
