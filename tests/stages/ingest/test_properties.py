@@ -138,3 +138,24 @@ def test_no_held_out_prompt_is_trained_on_when_rows_are_added(
     before, after = splits
     moved = {(before[i], after[i]) for i in before if before[i] != after[i]}
     assert moved <= ({("train", "test")} if policy == "one_split" else set())
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), written=st.lists(GOOD, min_size=1, max_size=15))
+def test_the_order_of_rows_decides_nothing_but_which_of_two_equals_is_named(
+    data: st.DataObject, written: list[str]
+) -> None:
+    """The same prompts in the same splits, the same pairs under the same ids, on the same sides."""
+    found = []
+    for order in (written, data.draw(st.permutations(written))):
+        with tempfile.TemporaryDirectory() as name:
+            tables = ingested(Path(name), [source(Path(name), "a", order)], test_fraction=0.4)
+            found.append(tables)
+    one, other = found
+    for table, names in (
+        ("prompts", ("prompt_id", "prompt", "split")),
+        ("comparisons", ("comparison_id", "completion_a", "completion_b", "split")),
+    ):
+        told = [{json.dumps([row[name] for name in names]) for row in t[table]} for t in found]
+        assert told[0] == told[1]
+    assert len(one["rejects"]) == len(other["rejects"])
