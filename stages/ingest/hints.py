@@ -40,8 +40,11 @@ def check_opening(path: Path, file: str, *, parquet: bool) -> None:
     Raises:
         DataError: packed or Parquet by name or kind, and something else by its first bytes.
     """
-    with path.open("rb") as stream:
-        start = stream.read(32)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(32)
+    except OSError:  # the reader will say so
+        return
     magic, packing = (b"PAR1", "Parquet") if parquet else _MAGIC.get(path.suffix, (b"", ""))
     if not start or start.startswith(magic):
         return

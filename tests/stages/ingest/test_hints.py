@@ -13,6 +13,7 @@ import pytest
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.stage import SilentProgress
 from stages.ingest.datasets.guessing import guess, kinds_with, what_next
+from stages.ingest.hints import check_opening
 from stages.ingest.raw_rows import RawRow
 from tests.fixtures.ingest import Ingest, pair
 
@@ -54,6 +55,11 @@ def test_parquet_and_lines_are_told_apart(ingest: Ingest, tmp_path: Path) -> Non
     (tmp_path / "b").write_bytes(LINES)
     with pytest.raises(DataError, match=r"b: is JSON and not Parquet; let its name end in \.jsonl"):
         ingest({"kind": "parquet", "path": str(tmp_path / "b")})
+
+
+def test_what_cannot_be_opened_is_for_the_reader_to_say(tmp_path: Path) -> None:
+    check_opening(tmp_path, "a folder", parquet=True)
+    check_opening(tmp_path / "gone", "gone", parquet=False)
 
 
 def test_a_line_that_begins_oddly_stops_nobody(ingest: Ingest, tmp_path: Path) -> None:
