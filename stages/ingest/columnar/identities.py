@@ -45,15 +45,17 @@ def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
     exchange = pl.col("chosen_first") & pl.col("b").is_not_null() & odd
     here = examples.select(exchange.alias("exchange")).to_series()
     label = pl.col("label").replace({"A": "B", "B": "A"})
-    any_told = bool(examples["annotations"].list.len().sum())
-    told = _swapped_annotations() if any_told else pl.col("annotations")
+    said = {}
+    if examples["annotations"].list.len().sum():
+        told = pl.when(here).then(_swapped_annotations()).otherwise("annotations")
+        said = {"annotations": told}
     return examples.with_columns(
         a=pl.when(here).then("b").otherwise("a"),
         b=pl.when(here).then("a").otherwise("b"),
         _a=pl.when(here).then("_b").otherwise("_a"),
         _b=pl.when(here).then("_a").otherwise("_b"),
         label=pl.when(here).then(label).otherwise("label"),
-        annotations=pl.when(here).then(told).otherwise("annotations"),
+        **said,
     )
 
 
