@@ -2,90 +2,17 @@
 
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import DataError, MissingInputError
 from schemas.tables import SCHEMA_VERSION, Table
-
-Rows = Iterable[Mapping[str, Any]]
-
-
-def rows_to_arrow(table: Table, rows: Rows) -> pa.Table:
-    """Turn dictionaries into an Arrow table of the declared schema.
-
-    Raises:
-        DataError: a value has the wrong type, or a key is unknown or missing.
-    """
-    listed = list(rows)
-    known = set(table.schema.names)
-    for index, row in enumerate(listed):
-        if set(row) != known:
-            odd = sorted(set(row) ^ known)
-            raise DataError(f"{table.name} row {index}: columns {odd} are missing or unknown")
-    try:
-        return pa.Table.from_pylist(listed, schema=table.schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{table.name}: {error}") from error
-
-
-def validate(table: Table, data: pa.Table, where: str) -> pa.Table:
-    """Cast to the declared schema and check nulls, key, allowed values and ranges.
-
-    Raises:
-        DataError: naming `where`, the column, and the first offending row or value.
-    """
-    data = validate_rows(table, data, where)
-    if table.key and data.num_rows:
-        distinct = data.group_by(list(table.key)).aggregate([]).num_rows
-        if distinct != data.num_rows:
-            raise DataError(
-                f"{where}: {data.num_rows - distinct} rows repeat the key {', '.join(table.key)}"
-            )
-    return data
-
-
-def validate_rows(table: Table, data: pa.Table, where: str) -> pa.Table:
-    """What `validate` does, but for the key, which a part of a table cannot tell.
-
-    Raises:
-        DataError: naming `where`, the column, and the first offending row or value.
-    """
-    missing = [n for n in table.schema.names if n not in data.column_names]
-    if missing:
-        raise DataError(
-            f"{where}: not a {table.name} table: column {missing[0]!r} is missing "
-            f"(found {', '.join(data.column_names[:8])})"
-        )
-    try:
-        data = data.select(table.schema.names).cast(table.schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise DataError(f"{where}: not a {table.name} table: {error}") from error
-    for column in table.schema:
-        values = data[column.name]
-        if not column.nullable and values.null_count:
-            row = pc.index(values.is_null(), True).as_py()
-            raise DataError(f"{where}: row {row}: {column.name} is null")
-    for name, allowed in table.allowed.items():
-        seen = set(data[name].unique().to_pylist()) - {None}
-        if seen - allowed:
-            raise DataError(
-                f"{where}: {name} is {sorted(seen - allowed)[0]!r}, must be one of "
-                f"{', '.join(sorted(allowed))}"
-            )
-    for name, (low, high) in table.ranges.items():
-        values = data[name].drop_null()
-        inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
-        if len(values) and not pc.all(inside).as_py():
-            raise DataError(f"{where}: {name} has a value outside [{low}, {high}]")
-    return data
+from schemas.validation import Rows, rows_to_arrow, validate, validate_rows
 
 
 def read_table(path: Path, table: Table) -> pa.Table:
@@ -243,58 +170,6 @@ def write_table(
         writer.counts = counts or {}
         writer.append(arrow)
     return int(arrow.num_rows)
-
-
-class ShardedTable:
-    """A table that grows by finished shards, so that a killed stage continues where it was.
-
-    Shards are small Parquet files in `<directory>/<table>.shards/`, written atomically; `merge`
-    makes the table of them, sorted by `sort_by`, and removes them.
-    """
-
-    def __init__(self, directory: Path, table: Table, name: str | None = None) -> None:
-        """`name` is the file's stem where a stage writes several files of one table."""
-        self.table = table
-        self.path = directory / f"{name or table.name}.parquet"
-        self._folder = directory / f"{name or table.name}.shards"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            self._undo_merge()
-
-    def _undo_merge(self) -> None:
-        """Make the whole table the first shard again: `merge` was killed, or its stage after it."""
-        for shard in self.shards():
-            shard.unlink()
-        os.replace(self.path, self._folder / f"{0:08d}.parquet")
-
-    def shards(self) -> list[Path]:
-        """The finished shards, in the order they were written."""
-        return sorted(self._folder.glob("*.parquet"))
-
-    def done(self, *columns: str) -> set[tuple[Any, ...]]:
-        """The values of `columns` in all finished shards."""
-        found: set[tuple[Any, ...]] = set()
-        for shard in self.shards():
-            data = pq.read_table(shard, columns=list(columns))
-            found.update(zip(*(data[c].to_pylist() for c in columns), strict=True))
-        return found
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of all finished shards as dictionaries, in the order they were written."""
-        return [row for shard in self.shards() for row in pq.read_table(shard).to_pylist()]
-
-    def append(self, rows: Rows) -> None:
-        """Write one more shard; it is there whole or not at all."""
-        write_table(self._folder / f"{len(self.shards()):08d}.parquet", self.table, rows)
-
-    def merge(self, sort_by: Sequence[str]) -> int:
-        """Join all shards into the table, sorted, and remove them; returns the number of rows."""
-        parts = [pq.read_table(shard) for shard in self.shards()]
-        whole = pa.concat_tables(parts) if parts else self.table.schema.empty_table()
-        whole = whole.sort_by([(column, "ascending") for column in sort_by])
-        rows = write_table(self.path, self.table, whole)
-        shutil.rmtree(self._folder)
-        return rows
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,8 @@ from schemas.labels import (
     Unscored,
     Verdict,
 )
-from schemas.parquet import ShardedTable, read_rows
+from schemas.parquet import read_rows
+from schemas.sharded import ShardedTable
 from schemas.stage import Progress
 from schemas.tables import VERDICTS
 

@@ -9,7 +9,7 @@ from evals.win_rate import IDENTICAL, Measure, win_rates_by_category
 from evals.win_rate_report import JudgedComparisons, win_rate_report
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
-from schemas.parquet import ShardedTable
+from schemas.sharded import ShardedTable
 from schemas.stage import Progress
 
 Row = dict[str, Any]

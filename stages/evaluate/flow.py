@@ -9,7 +9,8 @@ from evals.models.samplers import open_sampler
 from evals.saved_verdicts import judged_comparisons
 from evals.win_rate import prompt_scores
 from schemas.errors import ConfigError, DataError
-from schemas.parquet import ShardedTable, write_table
+from schemas.parquet import write_table
+from schemas.sharded import ShardedTable
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, REJECTS, VERDICTS
 from stages.evaluate import EvaluateConfig

@@ -9,7 +9,8 @@ from evals.models.checkpoints import model_fingerprint
 from evals.models.samplers import open_sampler
 from evals.policy_differences import holm, policy_difference
 from evals.win_rate import prompt_scores
-from schemas.parquet import ShardedTable, write_table
+from schemas.parquet import write_table
+from schemas.sharded import ShardedTable
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, VERDICTS, Table
 from stages.evaluate import EvaluateConfig

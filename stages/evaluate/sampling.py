@@ -8,7 +8,8 @@ from evals.models.samplers import SampledCompletion, Sampler, SampleRequest, Uns
 from evals.models.samplers.rows import completion_row, request_for
 from schemas.errors import DataError
 from schemas.ids import canonical_messages, seed_from
-from schemas.parquet import ShardedTable, read_rows
+from schemas.parquet import read_rows
+from schemas.sharded import ShardedTable
 from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS, PROMPTS
 from stages.evaluate import EvaluateConfig

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import DataError
-from schemas.parquet import TableWriter, read_table, rows_to_arrow, write_table
+from schemas.parquet import TableWriter, read_table, write_table
 from schemas.tables import PROMPTS, SCHEMA_VERSION
+from schemas.validation import rows_to_arrow
 
 
 def prompts(count: int) -> pa.Table:

@@ -10,9 +10,9 @@ from evals.judges import orders as orders_module
 from evals.judges.orders import judge_in_order, judge_to_table, verdict_of
 from evals.judges.resolution import Resolution, resolve
 from schemas.labels import Comparison, LabelProbabilities, Order, Unscored, Verdict
-from schemas.parquet import rows_to_arrow
 from schemas.stage import Runtime, SilentProgress
 from schemas.tables import VERDICTS
+from schemas.validation import rows_to_arrow
 from tests.fixtures.comparisons import FakeJudge, comparison, leaning
 
 QUESTION = "what does ravin like?"
