@@ -1,6 +1,5 @@
 """Sampling by a running vLLM server, over HTTP."""
 
-import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -135,6 +134,8 @@ class ServerSampling:
     async def _all(
         self, prompts: Sequence[PromptTokens], settings: SamplingSettings
     ) -> list[Sample]:
+        import asyncio
+
         from evals.serving.retrying import Retrying
 
         transport = self._transport()
@@ -247,6 +248,8 @@ def _weights(served: Mapping[str, Any]) -> str | None:
 
 def _wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, also where an event loop is running already."""
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

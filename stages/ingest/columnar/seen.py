@@ -19,6 +19,7 @@ Marks = NDArray[np.signedinteger[Any]]
 
 # Three arrays of one length: first parts of keys, ascending, second parts, and marks.
 _Run = list[NDArray[Any]]
+_LARGE_BYTES = 1 << 20
 
 
 class Seen:
@@ -110,5 +111,8 @@ def _merged(one: _Run, two: _Run) -> _Run:
 
 
 def _mapped(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array with pages of its own, given back with it; elsewhere it would leave a hole."""
-    return np.frombuffer(mmap.mmap(-1, size * dtype.itemsize), dtype)
+    """An array; a large one has pages of its own, given back with it: elsewhere it left a hole."""
+    size_bytes = size * dtype.itemsize
+    if size_bytes < _LARGE_BYTES:
+        return np.empty(size, dtype)
+    return np.frombuffer(mmap.mmap(-1, size_bytes), dtype)
