@@ -57,7 +57,8 @@ def iter_batches(path: Path, table: Table, batch_rows: int = 8192) -> Iterator[p
 
 ROW_GROUP = 8192
 """Rows of a row group in every table's file."""
-# Columns of texts and hashes repeat nothing, so that a dictionary of them is wasted work.
+# Texts and hashes repeat nothing and are sought by no range: a dictionary or the least and greatest
+# of them would be wasted work, and whole texts in the file's metadata.
 _UNREPEATED = ("content", "raw", "detail")
 
 
@@ -79,6 +80,7 @@ class TableWriter:
         self._held_rows = 0
         self._finished = False
         path.parent.mkdir(parents=True, exist_ok=True)
+        repeated = [leaf for leaf in _leaves(table.schema) if _repeats(leaf)]
         self._writer = pq.ParquetWriter(
             self._temporary,
             table.schema.with_metadata(
@@ -89,7 +91,8 @@ class TableWriter:
             ),
             compression="zstd",
             compression_level=1,
-            use_dictionary=[leaf for leaf in _leaves(table.schema) if _repeats(leaf)],
+            use_dictionary=repeated,
+            write_statistics=repeated,
         )
 
     def append(self, data: pa.Table) -> None:

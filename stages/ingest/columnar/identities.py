@@ -1,5 +1,6 @@
 """Ids, splits and sides of whole columns: what `schemas.ids` says of one row at a time."""
 
+from binascii import unhexlify
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,6 @@ from stages.ingest.columnar.frames import turns_of
 from stages.ingest.columnar.seen import Keys
 from stages.ingest.columnar.texts import joined
 
-_HEX = np.zeros(256, np.uint8)
-_HEX[list(b"0123456789abcdef")] = range(16)
 _LABEL_NOTES = {"A": 1, "B": -1, "Tie": 0}
 
 
@@ -25,7 +24,7 @@ def with_ids_of_texts(examples: pl.DataFrame) -> pl.DataFrame:
     canonical = joined(texts, ends)
     return examples.with_columns(
         _content_id("prompt", pl.lit(canonical)).alias("prompt_id"),
-        *(_content_id("turns", _turn(pl.lit("assistant"), pl.col(s))).alias(f"_{s}") for s in "ab"),
+        *(_answer_id(pl.col(side)).alias(f"_{side}") for side in "ab"),
     )
 
 
@@ -120,10 +119,8 @@ def arrow_keys(ids: pa.Array | pa.ChunkedArray) -> Keys:
     if not len(array):
         return np.empty((0, 2), np.uint64)
     start = np.frombuffer(array.buffers()[1], np.int64)[array.offset]
-    digits = np.frombuffer(array.buffers()[2], np.uint8)[start : start + 32 * len(array)]
-    halves = _HEX[digits].reshape(-1, 2)
-    packed = (halves[:, 0] << 4 | halves[:, 1]).reshape(-1, 16)
-    return packed.view(">u8").astype(np.uint64)
+    digits = memoryview(array.buffers()[2])[start : start + 32 * len(array)]
+    return np.frombuffer(unhexlify(digits), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -144,6 +141,14 @@ def _length(text: pl.Expr) -> pl.Expr:
 def _content_id(kind: str, text: pl.Expr) -> pl.Expr:
     """`schemas.ids.content_id` of one part."""
     return _hashed(pl.lit(f"{kind}|"), _length(text), pl.lit(":"), text)
+
+
+def _answer_id(text: pl.Expr) -> pl.Expr:
+    """`schemas.ids.turns_id` of one assistant turn, whose text is copied once."""
+    length = _length(text)
+    whole = text.str.len_bytes() + length.str.len_bytes() + len("assistant::")
+    start = [pl.lit("turns|"), whole.cast(pl.String), pl.lit(":assistant:")]
+    return _hashed(*start, length, pl.lit(":"), text)
 
 
 def _id_of_ids(kind: str, *ids: str | pl.Expr, first: Sequence[str] = ()) -> pl.Expr:
