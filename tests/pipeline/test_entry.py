@@ -7,14 +7,18 @@ import pytest
 from pipeline import __main__, cli
 
 
-@pytest.mark.parametrize(("said", "becomes"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_leave_the_cores_alone_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, said: str | None, becomes: str
+@pytest.mark.parametrize(
+    ("policy", "count", "becomes"),
+    [(None, None, "1000"), (None, "5", "5"), ("ACTIVE", None, None)],
+)
+def test_threads_do_not_spin_for_long_unless_told_to(
+    monkeypatch: pytest.MonkeyPatch, policy: str | None, count: str | None, becomes: str | None
 ) -> None:
     seen = []
-    monkeypatch.setattr(cli, "run_cli", lambda: seen.append(os.environ["OMP_WAIT_POLICY"]))
-    monkeypatch.setenv("OMP_WAIT_POLICY", said or "")
-    if said is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(cli, "run_cli", lambda: seen.append(os.environ.get("GOMP_SPINCOUNT")))
+    for name, value in (("OMP_WAIT_POLICY", policy), ("GOMP_SPINCOUNT", count)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
     __main__.main()
     assert seen == [becomes]
