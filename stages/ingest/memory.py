@@ -12,7 +12,6 @@ def keep_freed_memory() -> None:
     Otherwise every array of a block's size is mapped, filled with zeros page by page, and unmapped:
     up to a tenth of the CPU time of reading.
     """
-
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _BYTES // 2)

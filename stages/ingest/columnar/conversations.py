@@ -12,11 +12,9 @@ from stages.ingest.columnar.frames import (
     those,
     turns_of,
 )
-from stages.ingest.columnar.texts import Places
+from stages.ingest.columnar.texts import DOUBTFUL, Places
 from stages.ingest.examples import ROLES
 
-# Python's str.strip takes these for white space, Rust's trim does not.
-_DOUBTFUL = "[\x1c-\x1f]"
 _MESSAGE_FIELDS = {"role", "content"}
 
 
@@ -48,7 +46,7 @@ def read_texts(rows: pl.DataFrame, prompt: str, chosen: str, rejected: str) -> p
 
 
 def _says_something(text: pl.Expr) -> pl.Expr:
-    return (text.str.strip_chars() != "") & ~text.str.contains(_DOUBTFUL)
+    return (text.str.strip_chars() != "") & ~text.str.contains(DOUBTFUL)
 
 
 def read_conversations(rows: pl.DataFrame, stated: str | None = None) -> pl.DataFrame:
@@ -109,7 +107,7 @@ def _in_doubt() -> pl.Expr:
     sides = [(pl.col("role"), pl.col("content")), (pl.col("other_role"), pl.col("other_content"))]
     (role, content), (other_role, other_content) = sides
     said, other = (text.str.strip_chars() for _, text in sides)
-    odd = [~role.is_in(ROLES) | text.str.contains(_DOUBTFUL) for role, text in sides]
+    odd = [~role.is_in(ROLES) | text.str.contains(DOUBTFUL) for role, text in sides]
     answers = (role != "assistant") | (other_role != "assistant") | (said == other) | (other == "")
     histories = (role != other_role) | (content != other_content)
     return odd[0] | odd[1] | (said == "") | pl.when("last").then(answers).otherwise(histories)

@@ -11,6 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 Places = NDArray[np.int64]
+DOUBTFUL = "[\x1c-\x1f]"
+"""Python's str.strip takes these for white space, Rust's trim does not."""
 _ESCAPES = {json.dumps(text)[1:-1]: text for text in '\n"\\\t\r\b\f'} | {"\\/": "/"}
 
 

@@ -19,11 +19,9 @@ from stages.ingest.columnar.frames import (
     lists_of_turns,
     those,
 )
-from stages.ingest.columnar.texts import Places, Texts, texts_of
+from stages.ingest.columnar.texts import DOUBTFUL, Places, Texts, texts_of
 
 _HUMAN, _ASSISTANT = b"Human:", b"Assistant:"
-# Python's str.strip takes these for white space, Rust's trim does not.
-_DOUBTFUL = "[\x1c-\x1f]"
 
 
 def transcript_columns(rows: pl.DataFrame) -> pl.DataFrame:
@@ -165,4 +163,4 @@ def _stripped(texts: Texts) -> pl.Series:
     """The texts without white space at their ends, null where that is in doubt."""
     plain = texts.plain().str.strip_chars()
     # No escape of two bytes stands for a doubtful character.
-    return plain if texts.escaped else plain.set(plain.str.contains(_DOUBTFUL), None)
+    return plain if texts.escaped else plain.set(plain.str.contains(DOUBTFUL), None)
