@@ -6,14 +6,17 @@ import os
 import sys
 from pathlib import Path
 
+_FEW_CORES = 8
+
 
 def main() -> None:
     """Refuse to start on somebody else's packages, then run the command line."""
     # Read when torch is loaded; its notes on memory binding are nobody's business here.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Also read then. Threads that wait for long by spinning take the cores of those that have work:
-    # on two busy cores, training comes to half the steps; on idle ones, this costs a twentieth.
-    if "OMP_WAIT_POLICY" not in os.environ:
+    # on two busy cores, training comes to half the steps; on two idle ones, this costs a twentieth.
+    # Where there are many threads, waking them costs more.
+    if (os.cpu_count() or 1) <= _FEW_CORES and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     root = Path(__file__).resolve().parent.parent
     for name in ("schemas", "evals", "stages"):

@@ -8,13 +8,23 @@ from pipeline import __main__, cli
 
 
 @pytest.mark.parametrize(
-    ("policy", "count", "becomes"),
-    [(None, None, "1000"), (None, "5", "5"), ("ACTIVE", None, None)],
+    ("cores", "policy", "count", "becomes"),
+    [
+        (2, None, None, "1000"),
+        (2, None, "5", "5"),
+        (2, "ACTIVE", None, None),
+        (64, None, None, None),
+    ],
 )
 def test_threads_do_not_spin_for_long_unless_told_to(
-    monkeypatch: pytest.MonkeyPatch, policy: str | None, count: str | None, becomes: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    policy: str | None,
+    count: str | None,
+    becomes: str | None,
 ) -> None:
     seen = []
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(cli, "run_cli", lambda: seen.append(os.environ.get("GOMP_SPINCOUNT")))
     for name, value in (("OMP_WAIT_POLICY", policy), ("GOMP_SPINCOUNT", count)):
         monkeypatch.setenv(name, value or "")
