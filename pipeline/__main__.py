@@ -14,7 +14,7 @@ def main() -> None:
     # Read when torch is loaded; its notes on memory binding are nobody's business here.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # Also read then. Threads that wait for long by spinning take the cores of those that have work:
-    # on two busy cores, training comes to half the steps; on two idle ones, this costs a twentieth.
+    # on two busy cores, training comes to half the steps; on two idle ones, it costs up to a tenth.
     # Where there are many threads, waking them costs more.
     if (os.cpu_count() or 1) <= _FEW_CORES and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
