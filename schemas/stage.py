@@ -15,7 +15,8 @@ from schemas.work import Known, Work
 class Config(BaseModel):
     """Base of every section of a recipe: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # A validator is built when it is first needed: most commands need few of the many.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class ServerRuntime(Config):

@@ -273,7 +273,7 @@ def test_show_a_row_by_number_and_by_id(finished: Path) -> None:
     ("arguments", "expected"),
     [
         (("nothing",), "nothing: no such table; there are evaluate/comparisons"),
-        (("prompts", "--row", "60"), "has 60 rows; --row 60 is not one of them"),
+        (("prompts", "--row", "60"), "has 60 rows; --row 60 is none of them"),
         (("prompts", "--id", "zzz"), "no prompt_id begins with zzz"),
         ((TINY,), "not a Parquet file"),
     ],
