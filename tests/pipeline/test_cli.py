@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -64,16 +65,33 @@ def test_help_of_every_command(name: str) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-def test_help_comes_at_once() -> None:
-    def cpu_seconds() -> float:
-        process = subprocess.Popen(
-            command("train", "--help"), env=environment(), stdout=subprocess.DEVNULL
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return usage.ru_utime
-
-    assert min(cpu_seconds() for _ in range(3)) < 0.3
+def test_help_of_a_stage_loads_nothing_heavy() -> None:
+    """What help costs is a ratio in a benchmark; here stands only why it is small."""
+    heavy = (
+        "torch",
+        "transformers",
+        "vllm",
+        "datasets",
+        "inspect_ai",
+        "polars",
+        "pyarrow",
+        "numpy",
+    )
+    code = (
+        "import sys; sys.argv = ['prefline', 'train', '--help']\n"
+        "from pipeline.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Usage:" in done.stdout
+    assert done.stderr.strip() == "[]"
 
 
 # Second runs
@@ -81,9 +99,7 @@ def test_help_comes_at_once() -> None:
 
 def test_second_run_does_nothing(run_dir: Path) -> None:
     before = mtimes(run_dir)
-    started = time.monotonic()
     done = prefline(*on(run_dir, "run"))
-    assert time.monotonic() - started < 3
     assert done.returncode == 0
     assert done.stderr.splitlines() == [f"{stage}: up to date" for stage in STAGES]
     assert f"Report: {run_dir / 'report' / 'index.html'}" in done.stdout.replace("\n", "")
