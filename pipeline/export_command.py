@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -100,17 +100,19 @@ def write_export(
     """
     if out.exists():
         raise ConfigError(f"{out}: exists; delete it or choose another --out")
-    working = out.with_name(out.name + ".writing")
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     several = len(tables) > 1 or to is Format.HUB_LAYOUT
     counts: dict[str, dict[str, int]] = {}
-    for path in tables:
-        folder = (f"data/{path.stem}/" if to is Format.HUB_LAYOUT else f"{path.stem}/") * several
-        counts |= _write_table(to, path, working, folder, ties)
-    if to is Format.HUB_LAYOUT:
-        (working / "README.md").write_text(_card(counts), encoding="utf-8")
-    os.replace(working, out)
+    # In a folder whose name nothing of the user's can have.
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:
+        working = Path(aside) / out.name
+        working.mkdir()
+        for path in tables:
+            part = f"data/{path.stem}/" if to is Format.HUB_LAYOUT else f"{path.stem}/"
+            counts |= _write_table(to, path, working, part * several, ties)
+        if to is Format.HUB_LAYOUT:
+            (working / "README.md").write_text(_card(counts), encoding="utf-8")
+        os.replace(working, out)
     return counts
 
 

@@ -8,12 +8,16 @@ import os
 import shutil
 from pathlib import Path
 
+from schemas.errors import ConfigError
 from schemas.ids import file_sha256
 from schemas.manifest import MANIFEST_NAME, Manifest, OutputFile
 from schemas.stage import RESUME_FOLDER
 
 PARTIAL_RECORD = ".fingerprint"
 CONTINUATION_RECORD = ".continuation"
+# What is only written down to continue a partial folder: no output, and gone once it is published.
+_NO_OUTPUTS = (MANIFEST_NAME, PARTIAL_RECORD, CONTINUATION_RECORD)
+_WRITING = ".writing"
 
 
 def open_partial(partial: Path, wanted: str, continuation: str | None = None) -> bool:
@@ -27,8 +31,7 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
         (partial / PARTIAL_RECORD).write_text(wanted)
         return True
     for stale in (partial, _copying(partial)):
-        if stale.exists():
-            shutil.rmtree(stale)
+        remove_ours(stale)
     partial.mkdir(parents=True)
     _record(partial, wanted, continuation)
     return False
@@ -37,17 +40,12 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
 def reopen(directory: Path, partial: Path, wanted: str, continuation: str) -> None:
     """Make a partial folder of a finished stage, which stays as it is until the new one is done."""
     copying = _copying(partial)
-    shutil.copytree(directory, copying)
-    (copying / MANIFEST_NAME).unlink()
+    copying.mkdir()
     _record(copying, wanted, continuation)
-    shutil.rmtree(partial)
+    shutil.copytree(directory, copying, dirs_exist_ok=True)
+    (copying / MANIFEST_NAME).unlink()
+    remove_ours(partial)
     os.rename(copying, partial)
-
-
-def close_partial(partial: Path) -> None:
-    """Remove what was only written down to continue it."""
-    for name in (PARTIAL_RECORD, CONTINUATION_RECORD):
-        (partial / name).unlink(missing_ok=True)
 
 
 def _copying(partial: Path) -> Path:
@@ -71,7 +69,9 @@ def outputs_of(directory: Path) -> dict[str, OutputFile]:
             size_bytes=path.stat().st_size, sha256=file_sha256(path)
         )
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and RESUME_FOLDER not in path.relative_to(directory).parts
+        if path.is_file()
+        and RESUME_FOLDER not in path.relative_to(directory).parts
+        and str(path.relative_to(directory)) not in _NO_OUTPUTS
     }
 
 
@@ -87,30 +87,85 @@ def damage_of(directory: Path, manifest: Manifest) -> str:
 
 
 def write_synced(path: Path, text: str) -> None:
-    """Write a small file, on the disk before this returns."""
-    with path.open("w") as file:
+    """Write a small file, whole or not at all, on the disk before this returns."""
+    writing = path.with_name(path.name + _WRITING)
+    with writing.open("w") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
+    os.replace(writing, path)
+
+
+def is_record_half_written(name: str) -> bool:
+    """Whether a file name is that of a record whose writing was killed."""
+    return name.endswith(f".json{_WRITING}")
 
 
 def publish(partial: Path, directory: Path) -> None:
-    """Put a finished folder in the stage's place; `finish_publishing` repairs a kill in here."""
-    old = directory.with_name(directory.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
+    """Put a finished folder in the stage's place; `finish_publishing` repairs a kill in here.
+
+    Raises:
+        ConfigError: what is in the way is not ours.
+    """
+    for name in (PARTIAL_RECORD, CONTINUATION_RECORD):
+        (partial / name).unlink(missing_ok=True)
+    old = _old(directory)
+    remove_ours(old)
     if directory.exists():
+        refuse_theirs(directory)
         os.rename(directory, old)
     os.rename(partial, directory)
-    if old.exists():
-        shutil.rmtree(old)
+    remove_ours(old)
 
 
 def finish_publishing(directory: Path) -> None:
-    """Complete a publish that was killed between its two renames."""
+    """Complete a publish that was killed between its two renames.
+
+    Raises:
+        ConfigError: there is something of someone else's where a stage is made or published.
+    """
     partial = directory.with_name(directory.name + ".partial")
+    for place in (directory, _old(directory), partial, _copying(partial)):
+        refuse_theirs(place)
     if (partial / MANIFEST_NAME).exists():
         publish(partial, directory)
-    old = directory.with_name(directory.name + ".old")
-    if old.exists() and directory.exists():
-        shutil.rmtree(old)
+    if directory.exists():
+        remove_ours(_old(directory))
+
+
+def _old(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".old")
+
+
+def refuse_theirs(folder: Path) -> None:
+    """Raises ConfigError where a folder holds files and none of our records."""
+    records = (MANIFEST_NAME, PARTIAL_RECORD)
+    if any((folder / name).exists() for name in records) or not folder.exists():
+        return
+    held = None if not folder.is_dir() else next(folder.iterdir(), None)
+    if folder.is_dir() and held is None:
+        return
+    raise ConfigError(
+        f"{folder}: prefline has not made it{f' (it holds {held.name})' if held else ''}, and will "
+        "not replace it; move it elsewhere, or choose another --run-dir"
+    )
+
+
+def remove_ours(folder: Path) -> None:
+    """Delete a folder that our record says we made, the record last: a kill leaves it ours.
+
+    Raises:
+        ConfigError: it has no record of ours.
+    """
+    if not folder.exists():
+        return
+    refuse_theirs(folder)
+    records = [folder / MANIFEST_NAME, folder / PARTIAL_RECORD]
+    for path in folder.iterdir():
+        if path in records:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.rmtree(folder)

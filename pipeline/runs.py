@@ -16,9 +16,9 @@ from pipeline.fingerprint import continuation_of, fingerprint, payload_of
 from pipeline.locks import stage_lock
 from pipeline.provenance import Stopwatch
 from pipeline.publishing import (
-    close_partial,
     damage_of,
     finish_publishing,
+    is_record_half_written,
     open_partial,
     outputs_of,
     publish,
@@ -77,7 +77,7 @@ class Run:
         """Make the directory, and write down whose it is.
 
         Raises:
-            ConfigError: it is another recipe's, or cannot be written.
+            ConfigError: it is another recipe's, holds files of someone's own, or cannot be written.
         """
         self.refuse_foreign()
         try:
@@ -94,7 +94,7 @@ class Run:
         try:
             owner = json.loads(self._record.read_text())["recipe"]
         except (FileNotFoundError, NotADirectoryError):
-            return
+            return self._refuse_files_of_others()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{self._record}: does not say whose run this is ({error}); "
@@ -104,6 +104,20 @@ class Run:
             raise ConfigError(
                 f"{self.directory}: this run belongs to the recipe {owner!r}, not "
                 f"{self.recipe.name!r}; choose another --run-dir"
+            )
+
+    def _refuse_files_of_others(self) -> None:
+        """Raises ConfigError where there is something, and no record that says we made it."""
+        try:
+            found = sorted(path.name for path in self.directory.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        theirs = [name for name in found if not is_record_half_written(name)]
+        if theirs:
+            raise ConfigError(
+                f"{self.directory}: holds files that are no run of prefline ({theirs[0]}"
+                f"{' and others' if len(theirs) > 1 else ''}), and no {self._record.name}; "
+                "choose a new or empty --run-dir"
             )
 
     def refuse_missing_files(self) -> None:
@@ -185,7 +199,6 @@ class Run:
             progress=recorder,
         )
         counts = stage.run(config, context) if config else {}
-        close_partial(partial)
         manifest = Manifest(
             stage=stage.name,
             fingerprint=fingerprint(payload),

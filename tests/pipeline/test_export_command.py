@@ -239,3 +239,12 @@ def test_what_cannot_be_written_is_said_and_nothing_is_left(
     assert printed["files"] == {"train.jsonl": {"rows": 1}}
     with pytest.raises(ConfigError, match="exists; delete it or choose another"):
         write_export(Format.JSONL, [rejects], tmp_path / "out")
+
+
+def test_a_folder_beside_the_export_keeps_its_files(run_dir: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "mine.writing" / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("years of work")
+    write_export(Format.TRL, [table(run_dir)], tmp_path / "mine", Ties.KEEP)
+    assert theirs.read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.writing", "run"]

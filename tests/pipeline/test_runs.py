@@ -263,3 +263,53 @@ def test_sum_reads_what_the_recipe_has(run: Run) -> None:
     manifest = read_manifest(run.directory / "sum")
     assert manifest is not None
     assert set(manifest.payload["inputs"]) == {"make", "double"}
+
+
+# Files of someone's own
+
+
+@pytest.mark.parametrize("theirs", ["thesis.txt", "ingest/thesis.txt", "make.partial/thesis.txt"])
+def test_a_folder_with_files_of_ones_own_is_refused(
+    tmp_path: Path, toys: list[str], theirs: str
+) -> None:
+    file = tmp_path / "project" / theirs
+    file.parent.mkdir(parents=True)
+    file.write_text("years of work")
+    run = Run(tmp_path / "project", recipe(tmp_path))
+    with pytest.raises(ConfigError, match="no run of prefline"):
+        run.claim()
+    assert [p for p in (tmp_path / "project").rglob("*") if p.is_file()] == [file]
+    assert toys == []
+
+
+def test_an_empty_folder_and_one_whose_claim_was_killed_are_taken(
+    tmp_path: Path, toys: list[str]
+) -> None:
+    for name, left in (("empty", None), ("killed", "run.json.writing")):
+        (tmp_path / name).mkdir()
+        if left:
+            (tmp_path / name / left).touch()
+        run = Run(tmp_path / name, recipe(tmp_path))
+        run.claim()
+        assert run_all(run) == ["done"] * 3
+
+
+@pytest.mark.parametrize("name", ["make", "make.partial", "make.old", "make.partial.copying"])
+def test_a_folder_inside_a_run_that_prefline_has_not_made_is_kept(
+    run: Run, toys: list[str], name: str
+) -> None:
+    file = run.directory / name / "thesis.txt"
+    file.parent.mkdir()
+    file.write_text("years of work")
+    with pytest.raises(ConfigError, match=r"has not made it.*thesis\.txt"):
+        run_all(run)
+    assert file.read_text() == "years of work"
+
+
+def test_what_a_kill_leaves_of_a_removed_folder_is_still_ours(run: Run, toys: list[str]) -> None:
+    run_all(run)
+    old = run.directory / "make.old"
+    old.mkdir()
+    (old / "manifest.json").write_text((run.directory / "make" / "manifest.json").read_text())
+    assert run_all(run) == ["up to date"] * 3
+    assert not old.exists()
