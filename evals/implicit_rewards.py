@@ -12,7 +12,7 @@ from inspect_ai.model import ChatMessage, Model, ModelOutput, get_model
 from inspect_ai.scorer import Score, Scorer, Target, accuracy, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from evals.labelled_files import LabelledFile
+from evals.files.labelled import LabelledFile
 from schemas.labels import LabeledComparison, Messages, Preference
 
 SIDES = ("chosen", "rejected")

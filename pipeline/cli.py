@@ -12,26 +12,26 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.chain import BY_NAME, STAGES
-from pipeline.checkpoint_runs import checkpoint_run
-from pipeline.export_command import export
-from pipeline.judge_card_command import judge_card
-from pipeline.locks import run_lock
-from pipeline.progress import make_progress
-from pipeline.ranks import (
+from pipeline.commands.export import export
+from pipeline.commands.judge_card import judge_card
+from pipeline.commands.show import show
+from pipeline.commands.stats import stats
+from pipeline.commands.win_rate import win_rate
+from pipeline.display.progress import make_progress
+from pipeline.display.settings_help import settings_help
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.runs.checkpoint_run import checkpoint_run
+from pipeline.runs.locks import run_lock
+from pipeline.runs.ranks import (
     execute_on_ranks,
     leave,
     on_several_ranks,
     refuse_several_ranks,
     said_once,
 )
-from pipeline.recipe import Recipe, load_recipe
-from pipeline.rounds import pick_round, rounds_of, run_rounds, stages_of
-from pipeline.runs import Outcome, Run
-from pipeline.settings_help import settings_help
-from pipeline.show_command import show
-from pipeline.stats_command import stats
-from pipeline.win_rate_command import win_rate
+from pipeline.runs.rounds import pick_round, rounds_of, run_rounds, stages_of
+from pipeline.runs.run import Outcome, Run
+from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError, PipelineError
 from schemas.manifest import Manifest
 from schemas.stage import Stage
@@ -201,7 +201,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run every stage of a recipe that is not up to date, and say what came out."""
-    from pipeline.outcome import outcome_table, read_summary
+    from pipeline.display.outcome import outcome_table, read_summary
 
     refuse_several_ranks("run")
     if until is not None and until not in BY_NAME:
@@ -224,7 +224,7 @@ def run(
 
 
 def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:
-    from pipeline.plan import plan, plan_json, plan_table
+    from pipeline.commands.plan import plan, plan_json, plan_table
 
     planned = plan(rounds_of(_look_at(loaded, run_dir)))
     if as_json:
@@ -241,7 +241,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show which stages are fresh, stale, interrupted or missing, and why."""
-    from pipeline.status import status_json, status_tables
+    from pipeline.commands.status import status_json, status_tables
 
     runs = rounds_of(_look_at(_resolve(recipe, overrides), run_dir))
     if as_json:
@@ -274,7 +274,7 @@ def trace(
     as_json: JsonOption = False,
 ) -> None:
     """Follow a pair back through verdicts and completions to its raw file and line."""
-    from pipeline.trace import show_trace, trace_back
+    from pipeline.commands.trace import show_trace, trace_back
 
     steps = trace_back(row_id, run_dir)
     if as_json:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import Field, ValidationError
 
-from pipeline.chain import BY_NAME, STAGES
+from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError, MissingInputError
 from schemas.stage import Config, Runtime
 

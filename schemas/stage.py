@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -237,6 +238,16 @@ def _nobody_knows(config: Any, known: Known) -> Work | None:
 
 def _nothing(config: Any) -> None:
     return None
+
+
+def called_later(module: str, function: str) -> Callable[[Any, "StageContext"], Mapping[str, int]]:
+    """A stage's `run` that is imported when it is called: a declaration loads nothing heavy."""
+
+    def run(config: Any, context: StageContext) -> Mapping[str, int]:
+        done: Mapping[str, int] = getattr(import_module(module), function)(config, context)
+        return done
+
+    return run
 
 
 # A folder of a stage's directory that the stage alone reads again: no output, and in no manifest.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.chain import STAGES
+from pipeline.stage_registry import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "stages", "evals", "schemas")
@@ -79,3 +79,14 @@ def test_every_requirement_is_pinned() -> None:
         for line in path.read_text().splitlines():
             if line and not line.startswith("#") and path.name != "overrides.txt":
                 assert re.match(r"^[A-Za-z0-9._-]+==[^ ]+( ;.*)?$", line), f"{path}: {line}"
+
+
+def test_no_package_is_a_heap() -> None:
+    """Modules and rooms of each package that is not a test's, as a stranger sees them."""
+    for package in PACKAGES:
+        for folder in [ROOT / package, *(ROOT / package).rglob("*/")]:
+            named = {path.stem for path in folder.iterdir() if path.suffix == ".py"} | {
+                path.name for path in folder.iterdir() if path.is_dir() and any(path.iterdir())
+            }
+            named -= {"__init__", "__main__", "__pycache__"}
+            assert len(named) <= 14, f"{folder}: {len(named)} things"

@@ -6,12 +6,12 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from evals.judges.interface import Judge
-from evals.judges.length import LengthJudge
-from evals.judges.llm import LlmJudge
-from evals.judges.panel import PanelJudge
-from evals.judges.preference_model import PreferenceModelJudge
-from evals.judges.reward_model import RewardModelJudge
-from evals.judges.rule import RuleJudge
+from evals.judges.kinds.length import LengthJudge
+from evals.judges.kinds.llm import LlmJudge
+from evals.judges.kinds.panel import PanelJudge
+from evals.judges.kinds.preference_model import PreferenceModelJudge
+from evals.judges.kinds.reward_model import RewardModelJudge
+from evals.judges.kinds.rule import RuleJudge
 from evals.models.checkpoints import ModelSource
 from schemas.errors import DataError, MissingInputError
 from schemas.stage import Config, Runtime

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges.interface import Judge, StreamingJudge, release
-from evals.judges.watching import JudgingWatch
+from evals.judges.progress import JudgingWatch
 from schemas.labels import (
     BOTH_ORDERS,
     Comparison,

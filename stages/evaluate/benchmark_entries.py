@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from evals.measures import paired_difference
+from evals.statistics.estimates import paired_difference
 
 if TYPE_CHECKING:
-    from evals.benchmarks import BenchmarkRun
+    from evals.benchmarks.run import BenchmarkRun
 
 _NO_NUMBERS = ("scorer", "metric", "value", "standard_error", "ci_low", "ci_high")
 

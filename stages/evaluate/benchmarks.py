@@ -19,11 +19,11 @@ from stages.evaluate.models import Contender, Role, reference
 if TYPE_CHECKING:
     from inspect_ai.model import Model
 
-    from evals.benchmarks import BenchmarkRun
-    from evals.log_probabilities import CompletionScorer
+    from evals.benchmarks.logprob_model import CompletionScorer
+    from evals.benchmarks.run import BenchmarkRun
     from evals.models.samplers import Sampler
     from schemas.stage import StageContext
-    from stages.evaluate import EvaluateConfig
+    from stages.evaluate.config import EvaluateConfig
 
 Asked = Literal["completions", "log_probabilities", "judge"]
 Answers = Literal["policy", "baseline", "judge"]
@@ -62,7 +62,7 @@ class Benchmarks:
     def score(self, contender: Contender) -> None:
         """Run the missing tasks that ask one model, and its reference, for log-probabilities."""
         if self.missing(contender.role, "log_probabilities"):
-            from evals.log_probabilities import CompletionScorer
+            from evals.benchmarks.logprob_model import CompletionScorer
 
             source = reference(self._config, self._context)
             mine = CompletionScorer(contender.source, self._context.runtime)
@@ -91,7 +91,7 @@ class Benchmarks:
                 progress.advance()
 
     def _run_one(self, answers: Answers, task: str, models: "Mapping[str, Model]") -> None:
-        from evals.benchmarks import BenchmarkRun, run_benchmark
+        from evals.benchmarks.run import BenchmarkRun, run_benchmark
 
         log = self._log(answers, task)
         log.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ class Benchmarks:
         Raises:
             MissingInputError: the recipe has no stage that provides it.
         """
-        from evals.tasks import TASKS
+        from evals.benchmarks.tasks import TASKS
 
         takes = TASKS[task].takes if task in TASKS else {}
         said = dict(self._config.task_args.get(task, {}))
@@ -133,9 +133,9 @@ class Benchmarks:
         return self._context.input("ingest", f"{what}.parquet")
 
     def _writer(self, contender: Contender, sampler: "Sampler") -> "Model":
+        from evals.benchmarks.provider import local_model
         from evals.models.checkpoints import load_tokenizer
         from evals.models.rendering import ChatRenderer
-        from evals.provider import local_model
 
         renderer = ChatRenderer(load_tokenizer(contender.source))
         return local_model(
@@ -151,7 +151,7 @@ class Benchmarks:
         return {"model": one, "reference": one if mine.fingerprint == base.fingerprint else other}
 
     def _scoring(self, name: str, scorer: "CompletionScorer") -> "Model":
-        from evals.provider import local_model
+        from evals.benchmarks.provider import local_model
 
         def count(prompt: Messages) -> int:
             return len(scorer.renderer.prompt_ids(prompt))
@@ -182,7 +182,7 @@ class Benchmarks:
         return result
 
     def _result(self, answers: Answers, task: str) -> "BenchmarkRun":
-        from evals.benchmarks import BenchmarkRun
+        from evals.benchmarks.run import BenchmarkRun
 
         failed = self._failed.get((answers, task))
         return failed or BenchmarkRun.from_json(json.loads(self._shard(answers, task).read_bytes()))
@@ -203,7 +203,7 @@ class Benchmarks:
 
 
 def _asked(task: str) -> Asked:
-    from evals.tasks import TASKS
+    from evals.benchmarks.tasks import TASKS
 
     return TASKS[task].asks if task in TASKS else "completions"
 

@@ -10,7 +10,7 @@ from evals.models.checkpoints import ModelSource, model_fingerprint
 from schemas.errors import ConfigError, MissingInputError
 from schemas.manifest import read_manifest
 from schemas.stage import StageContext
-from stages.evaluate import EvaluateConfig
+from stages.evaluate.config import EvaluateConfig
 
 Role = Literal["policy", "baseline"]
 

@@ -12,7 +12,7 @@ from schemas.parquet import read_rows
 from schemas.sharded import ShardedTable
 from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS, PROMPTS
-from stages.evaluate import EvaluateConfig
+from stages.evaluate.config import EvaluateConfig
 
 Row = dict[str, Any]
 

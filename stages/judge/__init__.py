@@ -1,47 +1,12 @@
 """judge: makes a judge, training it where it is a model, and measures it on held-out labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, model_validator
-
-from evals.judge_floors import JudgeFloors
-from evals.judges import JudgeKind, PreferenceModelJudge, judge_model_files
-from schemas.stage import Stage, StageContext
+from evals.judges import judge_model_files
+from schemas.stage import Stage, called_later
 from schemas.work import Known, Work, at_most
-from stages.training.config import TrainingConfig
-
-
-class JudgeConfig(JudgeFloors):
-    """Which judge, how it is trained, on how many comparisons it is measured, and its floors."""
-
-    judge: JudgeKind = Field(description="the judge; its kind decides what else it takes")
-    training: TrainingConfig | None = Field(
-        None, description="train the preference_model on ingest's labelled train comparisons"
-    )
-    max_card_comparisons: int | None = Field(
-        2000, ge=1, description="held-out comparisons that the judge card takes; null takes all"
-    )
-
-    @model_validator(mode="after")
-    def _training_needs_a_model(self) -> "JudgeConfig":
-        if not isinstance(self.judge, PreferenceModelJudge):
-            if self.training is not None:
-                raise ValueError(
-                    f"training: a judge of kind {self.judge.kind} cannot be trained; "
-                    "leave the section out, or use kind preference_model"
-                )
-        elif self.training is None and self.judge.model is None:
-            raise ValueError(
-                "judge.model: name the preference_model, or add a training section to make one"
-            )
-        return self
-
-
-def _run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
-    from stages.judge.flow import run
-
-    return run(config, context)
+from stages.judge.config import JudgeConfig
 
 
 def _files(config: JudgeConfig) -> Sequence[Path]:
@@ -59,7 +24,7 @@ STAGE = Stage(
     summary="make a judge of two completions, trained where it is a model, and measure it",
     config=JudgeConfig,
     inputs=("ingest", "sft"),
-    run=_run,
+    run=called_later("stages.judge.run", "run"),
     version=4,
     files=_files,
     work=_work,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.labelled_files import labeled_comparison
+from evals.files.labelled import labeled_comparison
 from schemas.labels import LabeledComparison
 
 Row = Mapping[str, Any]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.judges.label_scoring import prompt_limit
-from evals.judges.label_tokens import LabelTokens
-from evals.judges.preference_model import MODEL_FOLDER, PreferenceModelJudge
+from evals.judges.kinds.preference_model import MODEL_FOLDER, PreferenceModelJudge
+from evals.judges.scoring.label_tokens import LabelTokens
+from evals.judges.scoring.transformers import prompt_limit
 from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
@@ -21,13 +21,13 @@ from schemas.errors import ConfigError
 from schemas.ids import content_id
 from schemas.labels import LabeledComparison, Order
 from schemas.stage import StageContext
-from stages.training.adapters import add_lora, fold_adapter
-from stages.training.checkpoints import remove_checkpoints
+from stages.training.checkpoints.adapters import add_lora, fold_adapter
+from stages.training.checkpoints.resume import remove_checkpoints
 from stages.training.config import TrainingConfig
-from stages.training.disk_cache import DiskCache, open_cache
-from stages.training.distributed import current_world, loading_device
+from stages.training.data.disk_cache import DiskCache, open_cache
+from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
+from stages.training.distributed.world import current_world, loading_device
 from stages.training.supervised import TokenExample, train_supervised, view_examples
-from stages.training.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.ids import canonical_messages, comparison_id
 from schemas.labels import Comparison
-from stages.label import Truncated
+from stages.label.config import Truncated
 
 Row = Mapping[str, Any]
 

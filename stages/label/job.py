@@ -9,15 +9,15 @@ from typing import Any
 from evals.judges import Judge, open_judge
 from evals.judges.interface import release
 from evals.judges.orders import judged_in_both_orders, verdict_of
-from evals.judges.watching import spending_counts
+from evals.judges.progress import spending_counts
 from schemas.labels import Order
 from schemas.stage import Runtime
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
-from stages.label import LabelConfig
 from stages.label.candidates import PromptCandidates, by_prompt
+from stages.label.config import LabelConfig
 from stages.label.rows import comparison_row, drop_row, pair_row, prompt_drop_row
 from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
-from stages.shards.crew import Counts
+from stages.shards.executor import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile
 

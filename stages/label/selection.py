@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from evals.judges.resolution import Resolution, mean_of, resolve
 from schemas.labels import LabelProbabilities, Order, Preference, Unscored, Verdict
-from stages.label import Truncated
 from stages.label.candidates import Candidate, Row
+from stages.label.config import Truncated
 
 Verdicts = Mapping[Order, Verdict]
 

@@ -11,8 +11,8 @@ from evals.models.samplers import SampledCompletion, SampleRequest, Unsampled, o
 from evals.models.samplers.rows import completion_row, request_for
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS, REJECTS
-from stages.sample import SampleConfig
-from stages.shards.crew import Counts
+from stages.sample.config import SampleConfig
+from stages.shards.executor import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile
 

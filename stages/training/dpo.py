@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stages.training.engines import Engine, Scores, Terms
+from stages.training.data.pair_weights import effective_pairs
+from stages.training.engines.choose import Engine, Scores, Terms
 from stages.training.losses import PairLogps, PairLoss, rpo_term
 from stages.training.objective import Columns, TreeObjective
-from stages.training.weights import effective_pairs
 
 if TYPE_CHECKING:
     from torch import Tensor

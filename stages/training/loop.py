@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from schemas.errors import BackendError, DataError
 from schemas.stage import StageContext, Task
-from stages.training.checkpoints import (
+from stages.training.checkpoints.resume import (
     drop_checkpoints_after,
     restore_training_state,
     save_training_state,
 )
 from stages.training.config import TrainingConfig
-from stages.training.dealing import Dealt
-from stages.training.distributed import current_world, seed_rank, share_file
-from stages.training.metrics import METRICS_JSONL, MetricsLog, Row
+from stages.training.distributed.rank_partition import Dealt
+from stages.training.distributed.sharding import trainable_parameters, whole
+from stages.training.distributed.world import current_world, seed_rank, share_file
+from stages.training.engines.precision import matmul_precision
+from stages.training.monitoring.metrics import METRICS_JSONL, MetricsLog, Row
+from stages.training.monitoring.observers import Observer
+from stages.training.monitoring.reporters import open_reporters
 from stages.training.objective import Objective
-from stages.training.observers import Observer
-from stages.training.plan import StepPlan
-from stages.training.precision import matmul_precision
-from stages.training.reporters import open_reporters
-from stages.training.sharding import trainable_parameters, whole
+from stages.training.schedule import StepPlan
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from stages.training.engines import Engine, PaddedEngine, Scores, Terms, TreeItem
-from stages.training.packing import tree_size
+from stages.training.data.packing import tree_size
+from stages.training.engines.choose import Engine, PaddedEngine, Scores, Terms, TreeItem
 
 if TYPE_CHECKING:
     from torch import Tensor

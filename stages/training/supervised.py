@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
-from stages.training.engines import Scores, Terms, open_engine
+from stages.training.data.token_store import StoredItem, TokenTable, TokenView
+from stages.training.distributed.sharding import collected, sharded
+from stages.training.engines.choose import Scores, Terms, open_engine
 from stages.training.loop import TrainingRun, train
-from stages.training.metrics import PERFORMANCE
+from stages.training.monitoring.metrics import PERFORMANCE
 from stages.training.objective import Columns, TreeObjective
-from stages.training.sharding import collected, sharded
-from stages.training.token_store import StoredItem, TokenTable, TokenView
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from stages.training.token_store import Rows
+    from stages.training.data.token_store import Rows
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def train_supervised(
 
     Writes metrics.jsonl and metrics.parquet into `context.output`. The checkpoints stay until the
     caller has published the model and calls `remove_checkpoints(context.output)`
-    (stages.training.checkpoints), so that a kill in between costs nothing.
+    (stages.training.checkpoints.resume), so that a kill in between costs nothing.
     The model must be on its device (`loading_device(context.runtime)`) and in float32; on several
     ranks only rank 0's holds the trained weights in the end.
     Neither list may hold an example longer than the model takes.

@@ -164,7 +164,8 @@ def numbered(row: Row, copy: int) -> Row:
 def run_ours(kind: str, path: Path, output: Path, near_duplicates: str = "off") -> None:
     """The stage. bench_near_duplicates.py runs it with the search for near-duplicates."""
     from schemas.stage import SilentProgress, StageContext
-    from stages.ingest import STAGE, IngestConfig
+    from stages.ingest import STAGE
+    from stages.ingest.config import IngestConfig
 
     config = IngestConfig.model_validate(
         {
@@ -256,7 +257,7 @@ def run_floor(kind: str, path: Path, columns: Path, output: Path) -> None:
 
     output.mkdir(parents=True)
     if kind == "hh":
-        from stages.ingest.columnar.blocks import line_blocks
+        from stages.ingest.frames.blocks import line_blocks
 
         schema = {"chosen": pl.String, "rejected": pl.String}
         for block in line_blocks(path, path.name):

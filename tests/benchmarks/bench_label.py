@@ -22,7 +22,8 @@ from schemas.ids import prompt_id
 from schemas.parquet import TableWriter
 from schemas.stage import Runtime, StageContext
 from schemas.tables import COMPLETIONS
-from stages.label import STAGE, LabelConfig
+from stages.label import STAGE
+from stages.label.config import LabelConfig
 from tests.fixtures.comparisons import completion_row, said
 
 RESULT = Path(__file__).parent / "results" / "label.json"

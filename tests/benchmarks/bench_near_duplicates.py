@@ -116,7 +116,7 @@ def rensa_seconds(words: Any) -> dict[str, float] | None:
 
     rensa: Any = importlib.import_module("rensa")
 
-    from stages.ingest.cleaning.minhash import shingles
+    from stages.ingest.near_duplicates.minhash import shingles
 
     sets = shingles(words)
     hashes = sets.hashes.astype(np.uint64)
@@ -136,11 +136,11 @@ def measure(folder: Path) -> dict[str, Any]:
     """
     import polars as pl
 
-    from stages.ingest.cleaning.decontamination import Decontaminate, EvaluationSet
-    from stages.ingest.cleaning.minhash import shingles
-    from stages.ingest.cleaning.scratch import Scratch
-    from stages.ingest.cleaning.text_index import TextIndex
-    from stages.ingest.cleaning.words import hash_words
+    from stages.ingest.near_duplicates.decontamination import Decontaminate, EvaluationSet
+    from stages.ingest.near_duplicates.minhash import shingles
+    from stages.ingest.near_duplicates.scratch import Scratch
+    from stages.ingest.near_duplicates.text_index import TextIndex
+    from stages.ingest.near_duplicates.words import hash_words
 
     draw = random.Random(0)
     path = str(real_data() / "alpacaeval2" / "instructions.parquet")

@@ -144,12 +144,13 @@ def stage_round(name: str, folder: Path) -> Round:
 
     from evals.models.checkpoints import ModelSource
     from evals.models.samplers import TransformersSampler, VllmSampler
-    from pipeline.progress import LiveProgress
-    from pipeline.watching import WatchedProgress
+    from pipeline.display.progress import LiveProgress
+    from pipeline.runs.progress_file import WatchedProgress
     from schemas.parquet import write_table
     from schemas.stage import Runtime, StageContext
     from schemas.tables import PROMPTS
-    from stages.sample import STAGE, SampleConfig, job
+    from stages.sample import STAGE, job
+    from stages.sample.config import SampleConfig
 
     runtime = Runtime(device="cpu", threads=1)
     source = ModelSource(path=str(folder))
@@ -227,7 +228,7 @@ def raw_round(name: str, folder: Path) -> Round:
 def judge_round(name: str, folder: Path) -> Round:
     """All comparisons in both orders; also counts the prompt tokens, and those not shared."""
     from evals.judges import LlmJudge
-    from evals.judges.vllm_scoring import VllmLabelScorer
+    from evals.judges.scoring.vllm import VllmLabelScorer
     from schemas.stage import Runtime
 
     judge = LlmJudge.model_validate(

@@ -68,11 +68,11 @@ def prepare(folder: Path, count: int) -> None:
     from evals.models.rendering import CHAT_TEMPLATES, ChatRenderer
     from schemas.parquet import write_table
     from schemas.tables import COMPARISONS, PROMPTS
-    from stages.training.disk_cache import DiskCache
-    from stages.training.pairs import PairSource, open_pairs, view_pairs
-    from stages.training.reference import reference_fingerprint
-    from stages.training.reference_cache import ReferenceCache, tokens_digest
-    from stages.training.screening import Rejects
+    from stages.training.data.disk_cache import DiskCache
+    from stages.training.data.pairs import PairSource, open_pairs, view_pairs
+    from stages.training.data.reference import reference_fingerprint
+    from stages.training.data.reference_cache import ReferenceCache, tokens_digest
+    from stages.training.data.rejects import Rejects
     from tests.benchmarks.bench_train import make_model, make_tokenizer
 
     model = folder / "model"
@@ -132,7 +132,8 @@ class StopsAfterOneStep:
 def measure(folder: Path) -> dict[str, float]:
     """The stage in this process, from its call to the end of its first step."""
     from schemas.stage import Runtime, StageContext
-    from stages.train import STAGE, TrainConfig
+    from stages.train import STAGE
+    from stages.train.config import TrainConfig
 
     config = TrainConfig.model_validate(
         {

@@ -92,7 +92,7 @@ def train_ours(
     from schemas.stage import SilentProgress, StageContext
     from stages.training.config import TrainingConfig
     from stages.training.dpo import PairExample, PreferenceObjective
-    from stages.training.engines import PackedEngine, open_engine
+    from stages.training.engines.choose import PackedEngine, open_engine
     from stages.training.loop import TrainingRun, train
     from stages.training.losses import SigmoidLoss
 

@@ -107,7 +107,7 @@ def train_ours(
     from schemas.stage import SilentProgress, StageContext
     from stages.training.config import TrainingConfig
     from stages.training.dpo import PairExample, PreferenceObjective
-    from stages.training.engines import PackedEngine, open_engine
+    from stages.training.engines.choose import PackedEngine, open_engine
     from stages.training.loop import TrainingRun, train
     from stages.training.losses import SigmoidLoss
 
@@ -191,7 +191,7 @@ def measure(
     with tempfile.TemporaryDirectory() as scratch:
         if row.startswith("ours"):
             if lora:
-                from stages.training.adapters import add_lora
+                from stages.training.checkpoints.adapters import add_lora
                 from stages.training.config import LoraConfig
 
                 model = add_lora(model, LoraConfig(rank=LORA_RANK, alpha=LORA_RANK), seed=0)

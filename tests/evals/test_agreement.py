@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.agreement import (
+from evals.judge_card.agreement import (
     Estimate,
     accuracy,
     clustered_standard_error,
@@ -17,7 +17,7 @@ from evals.agreement import (
     position_consistency,
     rate,
 )
-from evals.intervals import wilson
+from evals.statistics.intervals import wilson
 from schemas.labels import Preference
 
 A, B, TIE = Preference.A, Preference.B, Preference.TIE

@@ -1,6 +1,11 @@
 import pytest
 
-from evals.calibration import brier_score, confidence, expected_calibration_error, reliability
+from evals.judge_card.calibration import (
+    brier_score,
+    confidence,
+    expected_calibration_error,
+    reliability,
+)
 from schemas.labels import LabelProbabilities, Preference
 
 A, B, TIE = Preference.A, Preference.B, Preference.TIE

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from evals import detectors
-from evals.lengths import LengthSample, length_overlap
+from evals.win_rate import detectors
+from evals.win_rate.lengths import LengthSample, length_overlap
 
 SENTENCE = "the quick brown fox jumps over a lazy dog while seven wizards brew strong black tea"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.intervals import wilson, wilson_effective
+from evals.statistics.intervals import wilson, wilson_effective
 
 rates = st.floats(0, 1)
 counts = st.floats(1, 1e6)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.judge_card import build_card
+from evals.judge_card.card import build_card
 from evals.judges import Judge, LengthJudge
 from evals.judges.orders import judge_in_order
 from schemas.labels import LabeledComparison, Order, Preference, Unscored

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from evals.judge_floors import JudgeFloors, refuse_below_floors, shortfalls
+from evals.judge_card.floors import JudgeFloors, refuse_below_floors, shortfalls
 from schemas.errors import ConfigError
 
 

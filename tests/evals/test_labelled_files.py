@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evals.judge_bench import read_judgements
-from evals.judge_card import build_card
-from evals.labelled_files import read_labelled
+from evals.files.judge_bench import read_judgements
+from evals.files.labelled import read_labelled
+from evals.judge_card.card import build_card
 from schemas.errors import DataError, MissingInputError
 from schemas.labels import Preference
 from schemas.parquet import write_table

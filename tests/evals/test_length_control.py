@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from evals.length_control import Calibration, length_controlled
-from evals.lengths import Array, LengthSample, length_matched, length_overlap
+from evals.win_rate.length_control import Calibration, length_controlled
+from evals.win_rate.lengths import Array, LengthSample, length_matched, length_overlap
 
 
 def sigmoid(x: Array) -> Array:

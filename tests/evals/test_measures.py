@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.intervals import wilson, wilson_effective
-from evals.measures import estimate_mean, paired_difference
+from evals.statistics.estimates import estimate_mean, paired_difference
+from evals.statistics.intervals import wilson, wilson_effective
 
 SCORES = st.dictionaries(st.integers(0, 30).map(str), st.integers(0, 4).map(lambda k: k / 4))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from evals.missing_data import data_set_of
+from evals.benchmarks.dataset_errors import data_set_of
 
 
 def load_dataset(path: str) -> None:

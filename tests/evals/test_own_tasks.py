@@ -11,13 +11,13 @@ from inspect_ai.dataset import Sample
 from inspect_ai.model import Model, get_model
 from inspect_ai.solver import generate
 
-from evals.benchmarks import BenchmarkRun, run_benchmark
-from evals.instruction_following import follows, instruction_prompts
-from evals.judging_tasks import pairwise_win_rate
+from evals.benchmarks.instruction_following import follows, instruction_prompts
+from evals.benchmarks.judging_tasks import pairwise_win_rate
+from evals.benchmarks.provider import local_model
+from evals.benchmarks.run import BenchmarkRun, run_benchmark
+from evals.benchmarks.tasks import TASKS
 from evals.models.samplers import Sample as Sampled
 from evals.models.samplers import SampledCompletion, SampleRequest, SamplingSettings, Unsampled
-from evals.provider import local_model
-from evals.tasks import TASKS
 from schemas.errors import ConfigError
 from schemas.parquet import write_table
 from schemas.tables import COMPARISONS, COMPLETIONS
@@ -217,8 +217,8 @@ def test_without_the_checkers_it_is_one_line(
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    monkeypatch.setattr("evals.instruction_following.import_module", missing)
-    from evals import instruction_following
+    monkeypatch.setattr("evals.benchmarks.instruction_following.import_module", missing)
+    from evals.benchmarks import instruction_following
 
     instruction_following._checkers.cache_clear()
     error = run("instruction_following", model_that(lambda r: "x"), tmp_path).error or ""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from evals.policy_differences import holm, policy_difference, sign_flip_p
+from evals.win_rate.differences import holm, policy_difference, sign_flip_p
 
 
 def keyed(values: list[float]) -> dict[str, float]:

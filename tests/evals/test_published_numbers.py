@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from evals.alpaca_eval.orders import preference_from_logprobs
-from evals.alpaca_eval.regression import Join
-from evals.saved_verdicts import read_judged
-from evals.win_rate import discrete_scores
-from evals.win_rate_report import win_rate_report
+from evals.files.alpaca_eval.orders import preference_from_logprobs
+from evals.files.alpaca_eval.regression import Join
+from evals.files.verdicts import read_judged
+from evals.win_rate.report import win_rate_report
+from evals.win_rate.win_rate import discrete_scores
 from schemas.labels import Preference
 
 Row = dict[str, Any]

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evals.alpaca_eval.orders import hashed_order, preference_from_logprobs
-from evals.saved_verdicts import read_judged
-from evals.win_rate import IDENTICAL
-from evals.win_rate_report import win_rate_report
+from evals.files.alpaca_eval.orders import hashed_order, preference_from_logprobs
+from evals.files.verdicts import read_judged
+from evals.win_rate.report import win_rate_report
+from evals.win_rate.win_rate import IDENTICAL
 from schemas.errors import ConfigError, DataError, MissingInputError, PipelineError
 from schemas.labels import Order
 from schemas.parquet import write_table

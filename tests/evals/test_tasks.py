@@ -9,7 +9,8 @@ import pytest
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from evals import food_world
-from evals.benchmarks import BenchmarkRun, run_benchmark
+from evals.benchmarks.provider import local_model
+from evals.benchmarks.run import BenchmarkRun, run_benchmark
 from evals.models.samplers import (
     Sample,
     SampledCompletion,
@@ -17,8 +18,7 @@ from evals.models.samplers import (
     SamplingSettings,
     Unsampled,
 )
-from evals.provider import local_model
-from evals.win_rate import mean
+from evals.win_rate.win_rate import mean
 from schemas.ids import prompt_id
 from schemas.parquet import write_table
 from schemas.tables import PROMPTS

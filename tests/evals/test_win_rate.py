@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.intervals import wilson
-from evals.win_rate import (
+from evals.statistics.intervals import wilson
+from evals.win_rate.win_rate import (
     mean,
     minimum_detectable_effect,
     position,

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.win_rate import Measure
-from evals.win_rate_report import JudgedComparisons, length_sample, win_rate_report
+from evals.win_rate.report import JudgedComparisons, length_sample, win_rate_report
+from evals.win_rate.win_rate import Measure
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from tests.fixtures.command_line import on, prefline
 def toys(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the real stages by toys; the list tells which of them have run."""
     by_name = {stage.name: stage for stage in toy_stages.TOY_STAGES}
-    for module in ("pipeline.recipe", "pipeline.standing"):
+    for module in ("pipeline.recipe", "pipeline.runs.stage_status"):
         monkeypatch.setattr(f"{module}.STAGES", toy_stages.TOY_STAGES)
     monkeypatch.setattr("pipeline.recipe.BY_NAME", by_name)
     monkeypatch.setattr("pipeline.recipe._chain_problems", lambda present, configs: [])

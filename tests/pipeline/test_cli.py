@@ -16,7 +16,7 @@ import pytest
 from typer.main import get_command
 
 from pipeline.cli import app
-from stages.training.metrics import PERFORMANCE
+from stages.training.monitoring.metrics import PERFORMANCE
 from tests.fixtures.command_line import (
     ROOT,
     TINY,

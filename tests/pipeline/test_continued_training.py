@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.chain import STAGES
 from pipeline.recipe import load_recipe
-from pipeline.runs import Run
+from pipeline.runs.run import Run
+from pipeline.stage_registry import STAGES
 from schemas.manifest import read_manifest
 from schemas.stage import RESUME_FOLDER, SilentProgress
 from stages.training import loop
-from stages.training.metrics import PERFORMANCE
+from stages.training.monitoring.metrics import PERFORMANCE
 from tests.fixtures.tiny_models import tiny_llama
 
 RECIPE = """

@@ -8,13 +8,14 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.export_command import Format, Ties, export, write_export
+from pipeline.commands.export import Format, Ties, export, write_export
 from schemas.errors import ConfigError, DataError
 from schemas.ids import comparison_id, pair_id, prompt_id
 from schemas.parquet import read_rows, write_table
 from schemas.stage import SilentProgress, StageContext
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 
 KEPT = (
     *("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b", "label"),

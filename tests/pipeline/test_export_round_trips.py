@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.export_command import Format, Ties, write_export
+from pipeline.commands.export import Format, Ties, write_export
 from schemas.ids import comparison_id, pair_id, prompt_id
 from schemas.labels import Message
 from schemas.parquet import read_rows, write_table
 from schemas.stage import SilentProgress, StageContext
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 
 Row = dict[str, Any]
 # What ends lines, opens strings, marks turns, and is read by nobody alike.

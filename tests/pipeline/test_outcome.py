@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.outcome import outcome_table
+from pipeline.display.outcome import outcome_table
 
 
 def test_a_task_that_failed_is_in_the_outcome(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ranks import on_several_ranks, refuse_several_ranks
+from pipeline.runs.ranks import on_several_ranks, refuse_several_ranks
 from schemas.errors import ConfigError
-from stages.training.checkpoints import CHECKPOINTS
+from stages.training.checkpoints.resume import CHECKPOINTS
 from tests.fixtures.command_line import Done, on, prefline
 from tests.fixtures.ranks import finished, kill_rank, node, started, torchrun
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.recipe import load_recipe
-from pipeline.rounds import round_recipe, rounds_of, stages_of
-from pipeline.runs import Run
+from pipeline.runs.rounds import round_recipe, rounds_of, stages_of
+from pipeline.runs.run import Run
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, read_manifest
 from tests.fixtures.command_line import TINY, Done, on, prefline, refusal

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.locks import run_lock, stage_lock
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.runs import Outcome, Run
-from pipeline.standing import State
+from pipeline.runs.locks import run_lock, stage_lock
+from pipeline.runs.run import Outcome, Run
+from pipeline.runs.stage_status import State
 from schemas.errors import (
     ConfigError,
     DataError,
@@ -205,7 +205,7 @@ def test_second_process_is_told_and_touches_nothing(tmp_path: Path) -> None:
                 f"""
                 import sys, time
                 from pathlib import Path
-                from pipeline.locks import run_lock
+                from pipeline.runs.locks import run_lock
                 with run_lock(Path({str(tmp_path)!r}), whole=True):
                     print("held", flush=True)
                     time.sleep(60)

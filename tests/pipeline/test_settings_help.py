@@ -1,7 +1,7 @@
 """The settings in the help."""
 
-from pipeline.chain import BY_NAME
-from pipeline.settings_help import settings_help
+from pipeline.display.settings_help import settings_help
+from pipeline.stage_registry import BY_NAME
 
 
 def test_settings_shared_by_kinds_are_said_once() -> None:

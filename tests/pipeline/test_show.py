@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.show import pick_row
-from pipeline.show_command import show
-from pipeline.show_raw import read_raw
-from pipeline.terminal_text import visible
+from pipeline.commands.show import show
+from pipeline.display.raw_rows import read_raw
+from pipeline.display.rows import pick_row
+from pipeline.display.terminal_text import visible
 from schemas.errors import BackendError, ConfigError, DataError, MissingInputError
 from schemas.parquet import write_table
 from schemas.tables import COMPARISONS

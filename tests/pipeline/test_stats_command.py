@@ -10,13 +10,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from evals.data_card import data_card
-from pipeline.stats_command import show_cards, stats, tables_of
+from evals.files.data_card import data_card
+from pipeline.commands.stats import show_cards, stats, tables_of
 from schemas.errors import DataError, MissingInputError
 from schemas.parquet import read_rows, write_table
 from schemas.stage import SilentProgress, StageContext
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, PROMPTS
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 
 # Chosen longer, shorter, equally long (in characters, not bytes), a tie, and an empty answer.
 ROWS: list[dict[str, Any]] = [
@@ -152,7 +153,7 @@ def test_tokens_are_counted_where_a_tokenizer_is_at_hand(
 def test_a_large_table_is_tokenized_in_part(
     run_dir: Path, words: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evals.token_lengths.SAMPLED", 3)
+    monkeypatch.setattr("evals.models.token_lengths.SAMPLED", 3)
     card = data_card(run_dir / "ingest" / "comparisons.parquet", words)
     assert card["tokens"]["prompt"]["count"] == 2  # every other of four rows
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline import progress as progress_module
-from pipeline.progress import LiveProgress, PlainProgress
-from pipeline.training_table import MEASURED, TRAINING, Column, fitting, in_words, table_of
+from pipeline.display import progress as progress_module
+from pipeline.display.progress import LiveProgress, PlainProgress
+from pipeline.display.training_table import MEASURED, TRAINING, Column, fitting, in_words, table_of
 
 STEP = {
     "step": 40,
@@ -86,7 +86,7 @@ def test_plain_lines_say_measurements_at_once_and_how_long_it_takes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.display.progress.time.monotonic", lambda: now[0])
     with PlainProgress().task("train", 100, "step") as task:
         task.metrics(START)
         assert capsys.readouterr().err == "train: held out: step 0, loss 0.6931\n"
@@ -106,7 +106,7 @@ def test_steps_of_an_earlier_run_do_not_count_as_speed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipeline.display.progress.time.monotonic", lambda: now[0])
     with PlainProgress().task("train", 100, "step") as task:
         task.advance(80)
         for _ in range(10):

@@ -15,7 +15,7 @@ import pytest
 from evals.food_world import FOODS, NAMES
 from evals.judges import LlmJudge, save_judge
 from evals.models.checkpoints import ModelSource, model_fingerprint
-from evals.models.vllm_engine import vllm_is_installed
+from evals.models.vllm.engine import vllm_is_installed
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS, PROMPTS, VERDICTS
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from evals.models import vllm_engine
+from evals.models.vllm import engine
 from evals.models.samplers import VllmSampler
 from schemas.errors import DataError
 from schemas.stage import Runtime, StageContext
@@ -35,15 +35,15 @@ from stages import evaluate, label, sample
 
 run = Path(sys.argv[1])
 started, stopped = [], []
-start, close = vllm_engine.VllmEngine.__init__, vllm_engine.VllmEngine.close
+start, close = engine.VllmEngine.__init__, engine.VllmEngine.close
 def counted_start(self, model, *rest):
     started.append(Path(model.path).parent.name)
     start(self, model, *rest)
 def counted_close(self):
     stopped.append(self)
     close(self)
-vllm_engine.VllmEngine.__init__ = counted_start
-vllm_engine.VllmEngine.close = counted_close
+engine.VllmEngine.__init__ = counted_start
+engine.VllmEngine.close = counted_close
 
 def stage(one, config):
     started.clear(), stopped.clear()

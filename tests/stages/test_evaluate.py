@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from evals import food_world
+from evals.files.verdicts import read_judged
 from evals.judges import LengthJudge, RuleJudge, save_judge
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import SampleRequest, TransformersSampler, Unsampled
-from evals.saved_verdicts import read_judged
-from evals.win_rate import IDENTICAL
-from evals.win_rate_report import win_rate_report
+from evals.win_rate.report import win_rate_report
+from evals.win_rate.win_rate import IDENTICAL
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.ids import prompt_id, seed_from
 from schemas.labels import Verdict
@@ -22,7 +22,8 @@ from schemas.manifest import Manifest, Provenance
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PROMPTS, REJECTS, VERDICTS
-from stages.evaluate import STAGE, EvaluateConfig, flow, others, sampling
+from stages.evaluate import STAGE, extra_models, run, sampling
+from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.models import contenders
 from tests.fixtures.samplers import Answer, ScriptedSampler
 from tests.fixtures.tiny_models import tiny_llama
@@ -86,7 +87,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         (folder / "config.json").write_text(json.dumps({"made_by": stage}))
     write_prompts(tmp_path / "runs" / "ingest" / "prompts.parquet", PEOPLE)
     made = World(tmp_path, {"policy": always("pizza"), "baseline": any_food})
-    monkeypatch.setattr(flow, "open_sampler", made.open_sampler)
+    monkeypatch.setattr(run, "open_sampler", made.open_sampler)
     return made
 
 
@@ -242,7 +243,7 @@ class CountingJudge:
         self.asked += [
             (c.completion_a[0]["content"], c.completion_b[0]["content"]) for c in comparisons
         ]
-        from evals.judges.rule import certain
+        from evals.judges.kinds.rule import certain
 
         return [
             certain(
@@ -256,7 +257,7 @@ class CountingJudge:
 
 def use_judge(monkeypatch: pytest.MonkeyPatch, judge: CountingJudge) -> None:
     monkeypatch.setattr(
-        flow, "_open", lambda name, config, context: judge if name == "truth" else None
+        run, "_open", lambda name, config, context: judge if name == "truth" else None
     )
 
 
@@ -541,7 +542,7 @@ def test_a_judge_below_its_floors_is_refused_before_any_work(world: World) -> No
 def test_further_models_are_compared_in_pairs(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(others, "open_sampler", world.open_sampler)
+    monkeypatch.setattr(extra_models, "open_sampler", world.open_sampler)
     base = world.root / "base_train"
     base.mkdir()
     (base / "config.json").write_text("{}")

@@ -12,7 +12,8 @@ from schemas.labels import LabeledComparison, Preference
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, REJECTS, VERDICTS
-from stages.judge import STAGE, JudgeConfig
+from stages.judge import STAGE
+from stages.judge.config import JudgeConfig
 from tests.fixtures.comparisons import comparison_row, labelled
 from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_adapter, tiny_llama
 
@@ -95,7 +96,7 @@ def test_the_card_takes_no_more_comparisons_than_asked(tmp_path: Path) -> None:
 
 
 def test_examples_are_what_scoring_reads_and_one_token() -> None:
-    from evals.judges.label_tokens import LabelTokens
+    from evals.judges.scoring.label_tokens import LabelTokens
     from stages.judge.training import examples_of
 
     labels = LabelTokens(byte_level_tokenizer())
@@ -111,9 +112,9 @@ def test_examples_are_what_scoring_reads_and_one_token() -> None:
 
 
 def test_comparisons_are_tokenized_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evals.judges.label_tokens import LabelTokens
+    from evals.judges.scoring.label_tokens import LabelTokens
     from stages.judge.training import examples_of, tokenise
-    from stages.training.disk_cache import DiskCache
+    from stages.training.data.disk_cache import DiskCache
 
     labels, cache = LabelTokens(byte_level_tokenizer()), DiskCache(tmp_path, 10**9)
     long = labelled("q", "x " * 200, "y", "A")

@@ -21,9 +21,10 @@ from schemas.labels import Order, Unscored, Verdict
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
-from stages.label import STAGE, LabelConfig
+from stages.label import STAGE
 from stages.label import job as label_job
 from stages.label.candidates import by_prompt
+from stages.label.config import LabelConfig
 from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
 from tests.fixtures.comparisons import FakeJudge, completion_row, leaning
 

@@ -14,13 +14,14 @@ import pytest
 
 from evals.models.checkpoints import ModelSource, model_fingerprint
 from evals.models.samplers import TransformersSampler, VllmSampler
-from evals.models.vllm_engine import vllm_is_installed
+from evals.models.vllm.engine import vllm_is_installed
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.ids import prompt_id, seed_from
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, StageContext
 from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
-from stages.sample import STAGE, SampleConfig
+from stages.sample import STAGE
+from stages.sample.config import SampleConfig
 from stages.shards.results import Results
 from tests.fixtures.tiny_models import tiny_llama
 

@@ -16,7 +16,8 @@ from schemas.errors import DataError
 from schemas.parquet import read_rows
 from schemas.stage import SilentProgress, StageContext
 from schemas.tables import REJECTS
-from stages.sft import STAGE, SftConfig
+from stages.sft import STAGE
+from stages.sft.config import SftConfig
 from stages.training.from_scratch import FromScratch, train_tokenizer
 from tests.fixtures.preferences import (
     NAMES,

@@ -22,10 +22,11 @@ from schemas.errors import ConfigError, DataError
 from schemas.parquet import read_rows
 from schemas.stage import Runtime, StageContext
 from schemas.tables import REJECTS
-from stages.train import STAGE, TrainConfig
-from stages.training.generations import GENERATIONS
-from stages.training.metrics import PERFORMANCE
-from stages.training.reference import REFERENCE_LOGPS, ReferencePass
+from stages.train import STAGE
+from stages.train.config import TrainConfig
+from stages.training.data.reference import REFERENCE_LOGPS, ReferencePass
+from stages.training.monitoring.generations import GENERATIONS
+from stages.training.monitoring.metrics import PERFORMANCE
 from tests.fixtures.preferences import (
     NAMES,
     TEST_NAMES,
@@ -262,7 +263,8 @@ _RUN = """
 import sys
 from pathlib import Path
 from schemas.stage import Runtime, StageContext
-from stages.train import STAGE, TrainConfig
+from stages.train import STAGE
+from stages.train.config import TrainConfig
 folder = Path(sys.argv[1])
 runtime = Runtime(device="cpu", threads=1)
 context = StageContext({"ingest": folder / "ingest"}, folder / "train", runtime)

@@ -18,9 +18,11 @@ from schemas.parquet import read_rows
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import REJECTS
 from stages import sft
-from stages.train import STAGE, TrainConfig
+from stages.sft.config import SftConfig
+from stages.train import STAGE
+from stages.train.config import TrainConfig
+from stages.training.data.reference import REFERENCE_LOGPS, PairScorer
 from stages.training.dpo import PairExample, PreferenceObjective
-from stages.training.reference import REFERENCE_LOGPS, PairScorer
 from tests.fixtures.preferences import (
     NAMES,
     TEST_NAMES,
@@ -258,7 +260,7 @@ def test_a_tokenizer_of_another_model_is_refused(runs: Folder, base: Path, tmp_p
     with pytest.raises(ConfigError, match="do not belong together"):
         STAGE.run(runs.config(model=source), runs.context("train"))
     with pytest.raises(ConfigError, match="do not belong together"):
-        sft.STAGE.run(sft.SftConfig.model_validate({"model": source}), runs.context("sft"))
+        sft.STAGE.run(SftConfig.model_validate({"model": source}), runs.context("sft"))
 
 
 class Malicious:
@@ -336,7 +338,7 @@ def test_sft_tokenizes_once(tmp_path: Path, base: Path, monkeypatch: pytest.Monk
         ingest = write_ingest(tmp_path / f"ingest-{number}", demonstrations=rows)
         progress = SilentProgress()
         context = StageContext({"ingest": ingest}, output, runtime, progress)
-        counts = sft.STAGE.run(sft.SftConfig.model_validate(settings), context)
+        counts = sft.STAGE.run(SftConfig.model_validate(settings), context)
         assert counts["rejects/empty_completion"] == 1
         files = ("rejects.parquet", "model/model.safetensors")
         written.append([(output / name).read_bytes() for name in files])

@@ -20,7 +20,7 @@ from evals.models.samplers.protocol import (
 from evals.models.samplers.server import ServerSampler
 from evals.models.samplers.transformers import TransformersSampler
 from evals.models.samplers.vllm import VllmSampler
-from evals.models.vllm_engine import vllm_is_installed
+from evals.models.vllm.engine import vllm_is_installed
 
 if TYPE_CHECKING:
     from evals.models.checkpoints import ModelSource

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from evals.models.http.addresses import Address, KeyVariable, key_of
 from evals.models.samplers.protocol import (
     PromptTokens,
     Sample,
@@ -17,14 +18,13 @@ from evals.models.samplers.protocol import (
     completion_of,
     tokenize_requests,
 )
-from evals.serving.addresses import Address, KeyVariable, key_of
 from schemas.errors import BackendError, ConfigError
 from schemas.stage import Config
 
 if TYPE_CHECKING:
     from evals.models.checkpoints import ModelSource
+    from evals.models.http.transport import Transport
     from evals.models.rendering import ChatRenderer
-    from evals.serving.transport import Transport
     from schemas.stage import Runtime, SamplerServerRuntime
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class ServerSampling:
         runtime: "SamplerServerRuntime",
     ) -> None:
         """Asks the server which models it has. Raises as `ServerSampler.open`."""
-        from evals.serving.retrying import FIRST_CALLS
+        from evals.models.http.retrying import FIRST_CALLS
 
         self.fingerprint = fingerprint
         self._url = config.base_url
@@ -118,7 +118,7 @@ class ServerSampling:
         """Nothing is kept open between two calls."""
 
     async def _models(self) -> Any:
-        from evals.serving.transport import CallFailed
+        from evals.models.http.transport import CallFailed
 
         transport = self._transport()
         try:
@@ -136,7 +136,7 @@ class ServerSampling:
     ) -> list[Sample]:
         import asyncio
 
-        from evals.serving.retrying import Retrying
+        from evals.models.http.retrying import Retrying
 
         transport = self._transport()
         # What the server could take in the last shard, it can take in this one.
@@ -160,7 +160,7 @@ class ServerSampling:
             self._in_flight = max(1, int(calls.limit.limit))
 
     async def _one(self, call: Coroutine[Any, Any, Any], name: str) -> Sample:
-        from evals.serving.transport import CallFailed
+        from evals.models.http.transport import CallFailed
 
         try:
             return self._completion(await call)
@@ -173,7 +173,7 @@ class ServerSampling:
             ) from None
 
     def _transport(self) -> "Transport":
-        from evals.serving.transport import Transport
+        from evals.models.http.transport import Transport
 
         return Transport(self._url, self._key, self._runtime)
 

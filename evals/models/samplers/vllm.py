@@ -13,8 +13,8 @@ from evals.models.samplers.protocol import (
     completion_of,
     tokenize_requests,
 )
-from evals.models.vllm_engine import VllmEngine, refuse_missing_vllm
-from evals.models.vllm_options import EngineSettings
+from evals.models.vllm.engine import VllmEngine, refuse_missing_vllm
+from evals.models.vllm.options import EngineSettings
 
 if TYPE_CHECKING:
     from evals.models.checkpoints import ModelSource

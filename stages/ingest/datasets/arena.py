@@ -24,7 +24,7 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.sources import FileDataset
+from stages.ingest.readers.sources import FileDataset
 
 BOTH_BAD = "both bad"
 _WINNERS = {

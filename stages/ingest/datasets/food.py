@@ -22,10 +22,10 @@ from stages.ingest.examples import (
     Example,
     PromptExample,
 )
-from stages.ingest.sources import Source, SplitOf
+from stages.ingest.readers.sources import Source, SplitOf
 
 if TYPE_CHECKING:
-    from stages.ingest.reading import Piece
+    from stages.ingest.readers.pieces import Piece
 
 _OTHERS = [food for food in FOODS if food != PREFERRED]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz?!|-\n2"
@@ -61,7 +61,7 @@ class FoodDataset(Config):
         file = f"food:seed={seed}"
 
         def pieces() -> "Iterator[Piece]":
-            from stages.ingest.reading import read_examples
+            from stages.ingest.readers.pieces import read_examples
 
             return read_examples(file, self._examples(seed, split_of))
 

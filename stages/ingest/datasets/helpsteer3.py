@@ -16,7 +16,7 @@ from stages.ingest.examples import (
     optional_text,
     text_field,
 )
-from stages.ingest.sources import FileDataset
+from stages.ingest.readers.sources import FileDataset
 
 _LIMIT = 3
 

@@ -16,12 +16,12 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.sources import FileDataset
+from stages.ingest.readers.sources import FileDataset
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from stages.ingest.columnar.texts import Places, Texts
+    from stages.ingest.frames.texts import Places, Texts
 
 # Only a marker after a blank line begins a turn: "Human:" inside an answer is text.
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
@@ -56,13 +56,13 @@ class HHDataset(FileDataset):
 
     def read_flat(self, rows: "Places", texts: "Mapping[str, Texts]") -> "pl.DataFrame":
         """The rows without doubt, in whole columns."""
-        from stages.ingest.columnar.transcripts import read_transcripts
+        from stages.ingest.frames.transcripts import read_transcripts
 
         return read_transcripts(rows, texts["chosen"], texts["rejected"])
 
     def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
         """The same for columns of a table."""
-        from stages.ingest.columnar.transcripts import transcript_columns
+        from stages.ingest.frames.transcripts import transcript_columns
 
         return transcript_columns(rows)
 

@@ -25,8 +25,8 @@ from stages.ingest.examples import (
     optional_text,
     text_field,
 )
-from stages.ingest.raw_rows import RawRow
-from stages.ingest.sources import FileDataset
+from stages.ingest.readers.raw_rows import RawRow
+from stages.ingest.readers.sources import FileDataset
 
 ASPECTS = ("helpfulness", "honesty", "instruction_following", "truthfulness")
 Score = Literal[

@@ -32,12 +32,12 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.sources import JSON_LINES, FileDataset
+from stages.ingest.readers.sources import JSON_LINES, FileDataset
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from stages.ingest.columnar.texts import Places, Texts
+    from stages.ingest.frames.texts import Places, Texts
 
 
 PROMPT_FIELDS = ("prompt", "messages", "conversation", "instruction")
@@ -70,14 +70,14 @@ class _OwnFiles(FileDataset):
 
     def read_flat(self, rows: "Places", texts: "Mapping[str, Texts]") -> "pl.DataFrame":
         """The rows without doubt, in whole columns."""
-        from stages.ingest.columnar.texts import plain_frame
+        from stages.ingest.frames.texts import plain_frame
 
         return self.read_table(plain_frame(rows, texts))
 
     def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
         """The preferences without doubt; other contents, and sided rows, are read one by one."""
-        from stages.ingest.columnar.frames import EMPTY
-        from stages.ingest.columnar.preferences import read_preferences
+        from stages.ingest.frames.examples import EMPTY
+        from stages.ingest.frames.preferences import read_preferences
 
         return read_preferences(rows, SCORES) if self.content == "comparisons" else EMPTY
 

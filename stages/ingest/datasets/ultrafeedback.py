@@ -21,7 +21,7 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.sources import FileDataset
+from stages.ingest.readers.sources import FileDataset
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,8 +70,8 @@ class UltraFeedbackDataset(FileDataset):
 
     def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
         """The rows without doubt, in whole columns."""
-        from stages.ingest.columnar import scores
-        from stages.ingest.columnar.conversations import read_conversations, read_texts
+        from stages.ingest.frames import scores
+        from stages.ingest.frames.conversations import read_conversations, read_texts
 
         if self.truthful_qa == "reject":
             rows = scores.without_sources(rows, TRUTHFUL_QA)

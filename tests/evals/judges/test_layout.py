@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.judges.label_tokens import LabelTokens
 from evals.judges.layout import comparison_chat, neutralise_text
+from evals.judges.scoring.label_tokens import LabelTokens
 from evals.models.rendering import CHAT_TEMPLATES
 from schemas.errors import ConfigError
 from tests.fixtures.comparisons import comparison

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from evals.judges import PanelJudge, open_judge, save_judge
-from evals.judges.panel import Panel, decide
+from evals.judges.kinds.panel import Panel, decide
 from schemas.labels import LabelProbabilities, Preference, Unscored, Verdict
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import FakeJudge, comparison, leaning

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from evals.judges import PreferenceModelJudge, open_judge, save_judge
-from evals.judges.label_scoring import LabelScorer, label_masses
+from evals.judges.scoring.transformers import LabelScorer, label_masses
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.labels import Comparison, LabelProbabilities, Unscored

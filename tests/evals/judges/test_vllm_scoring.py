@@ -12,8 +12,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from evals.judges import JudgeKind, LlmJudge
-from evals.models import vllm_engine as module
-from evals.models.vllm_engine import vllm_is_installed
+from evals.models.vllm import engine as module
+from evals.models.vllm.engine import vllm_is_installed
 from schemas.errors import ConfigError
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
@@ -31,7 +31,7 @@ from evals.judges import JudgeKind
 from evals.judges.interface import release
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
-from evals.models.vllm_engine import VllmEngine
+from evals.models.vllm.engine import VllmEngine
 job = json.load(sys.stdin)
 read, generate = [], VllmEngine.generate
 def watched(self, *arguments):

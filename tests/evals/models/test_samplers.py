@@ -13,7 +13,6 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from evals.models import vllm_engine
 from evals.models.checkpoints import ModelSource, load_causal_lm, load_tokenizer
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers import (
@@ -30,7 +29,8 @@ from evals.models.samplers import (
 )
 from evals.models.samplers.draws import draw, uniforms
 from evals.models.samplers.transformers import TransformersEngine
-from evals.models.vllm_engine import vllm_is_installed
+from evals.models.vllm import engine
+from evals.models.vllm.engine import vllm_is_installed
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
 from schemas.stage import Runtime
@@ -299,7 +299,7 @@ def test_auto_without_a_gpu_is_transformers(model: Path) -> None:
 def test_vllm_where_it_is_missing_says_how_to_install_it(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vllm_engine, "vllm_is_installed", lambda: False)
+    monkeypatch.setattr(engine, "vllm_is_installed", lambda: False)
     with pytest.raises(ConfigError, match="make vllm") as raised:
         open_sampler(VllmSampler(), ModelSource(path=str(model)), Runtime())
     assert "\n" not in str(raised.value)

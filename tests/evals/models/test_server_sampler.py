@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from evals.models.checkpoints import ModelSource, load_causal_lm, load_tokenizer
+from evals.models.http import retrying
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers import (
     SampledCompletion,
@@ -20,7 +21,6 @@ from evals.models.samplers import (
     TransformersSampler,
     Unsampled,
 )
-from evals.serving import retrying
 from schemas.errors import BackendError, ConfigError
 from schemas.labels import Messages
 from schemas.stage import Runtime, SamplerServerRuntime

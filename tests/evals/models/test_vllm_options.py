@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from evals.models.checkpoints import ModelSource
-from evals.models.vllm_engine import vllm_is_installed
-from evals.models.vllm_options import EngineSettings, adapter_config, engine_options, refusal
+from evals.models.vllm.engine import vllm_is_installed
+from evals.models.vllm.options import EngineSettings, adapter_config, engine_options, refusal
 from schemas.errors import BackendError, ConfigError
 from schemas.stage import Runtime
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from schemas.stage import SilentProgress, StageContext
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 from tests.fixtures.ingest import Ingest, Ingested
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import ConfigError
-from stages.ingest import build
+from stages.ingest import run as ingest_run
 from stages.ingest.splits import hash_split, named_split
 from tests.fixtures.ingest import Ingest, pair
 
@@ -44,7 +44,7 @@ def test_one_go_and_by_units_make_the_same_tables(
     ways: list[str] = []
 
     def noted(way: str) -> Callable[..., Any]:
-        whole = getattr(build, way)
+        whole = getattr(ingest_run, way)
 
         def run(*arguments: Any) -> Any:
             ways.append(way)
@@ -53,9 +53,9 @@ def test_one_go_and_by_units_make_the_same_tables(
         return run
 
     for way in ("_in_one_go", "_by_units"):
-        monkeypatch.setattr(build, way, noted(way))
+        monkeypatch.setattr(ingest_run, way, noted(way))
     in_one_go = made()
-    monkeypatch.setattr(build._Reader, "is_final", lambda self: False)
+    monkeypatch.setattr(ingest_run._Reader, "is_final", lambda self: False)
     assert in_one_go == made()
     assert ways == ["_in_one_go", "_by_units"]
     assert len(in_one_go[3]) == 3

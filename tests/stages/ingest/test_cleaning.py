@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from schemas.errors import ConfigError, MissingInputError
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 from tests.fixtures.ingest import Ingest, pair
 
 Write = Callable[..., str]

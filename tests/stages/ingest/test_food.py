@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from evals.food_world import FOODS, compare, grade
 from schemas.errors import ConfigError
-from stages.ingest import IngestConfig
+from stages.ingest.config import IngestConfig
 from tests.fixtures.ingest import Ingest
 
 FOOD: dict[str, Any] = {"kind": "food", "people": 60, "comparisons": 400, "seed": 7}

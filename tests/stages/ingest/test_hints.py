@@ -12,9 +12,9 @@ import pytest
 
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.stage import SilentProgress
-from stages.ingest.datasets.guessing import guess, kinds_with, what_next
-from stages.ingest.hints import check_opening
-from stages.ingest.raw_rows import RawRow
+from stages.ingest.datasets.detect_format import guess, kinds_with, what_next
+from stages.ingest.readers.file_diagnostics import check_opening
+from stages.ingest.readers.raw_rows import RawRow
 from tests.fixtures.ingest import Ingest, pair
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"

@@ -12,7 +12,8 @@ from schemas.errors import ConfigError, DataError
 from schemas.parquet import read_rows
 from schemas.stage import SilentProgress, StageContext
 from schemas.tables import TABLES
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 
 PROMPT = "The cat sat on a mat and the dog lay by the door all day"
 

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from schemas.errors import BackendError, ConfigError, DataError, MissingInputError, PipelineError
 from schemas.parquet import read_rows
 from schemas.tables import REJECTS
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 from tests.fixtures.ingest import Ingest, pair
 
 Write = Callable[..., str]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from schemas.stage import StageContext
-from stages.ingest import STAGE, IngestConfig
-from stages.ingest.columnar import blocks
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
+from stages.ingest.frames import blocks
 from tests.fixtures.ingest import pair
 
 TABLES = ("prompts", "demonstrations", "comparisons", "rejects")
@@ -44,8 +45,9 @@ import os, signal, sys
 from pathlib import Path
 from schemas.stage import StageContext
 from stages.ingest import STAGE, IngestConfig
-from stages.ingest import build, units
-from stages.ingest.cleaning import text_index
+from stages.ingest import run
+from stages.ingest.near_duplicates import text_index
+from stages.ingest.tables import row_cache
 config, output, where = sys.argv[1:]
 left = int(where.split(":")[1])
 def deadly(function):
@@ -57,13 +59,13 @@ def deadly(function):
         return function(*arguments)
     return wrapped
 if where.startswith("append"):
-    units.UnitWriter.append = deadly(units.UnitWriter.append)
+    row_cache.UnitWriter.append = deadly(row_cache.UnitWriter.append)
 elif where.startswith("finish"):
-    units.os.replace = deadly(units.os.replace)
+    row_cache.os.replace = deadly(row_cache.os.replace)
 elif where.startswith("band"):
     text_index.bucket_pairs = deadly(text_index.bucket_pairs)
 else:
-    build.publish = deadly(build.publish)
+    run.publish = deadly(run.publish)
 STAGE.run(IngestConfig.model_validate_json(config), StageContext(inputs={}, output=Path(output)))
 """
 

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from schemas.parquet import write_table
 from schemas.tables import COMPARISONS, REJECTS
-from stages.report import data
-from stages.report.bars import Bar, stacked_bars
-from stages.report.data_figures import data_figures
-from stages.report.sources import Sources
+from stages.report.charts.bars import Bar, stacked_bars
+from stages.report.gather import data
+from stages.report.gather.sources import Sources
+from stages.report.page.data_figures import data_figures
 from tests.fixtures.finished_runs import FakeRun
 
 

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from stages.report import STAGE, ReportConfig
-from stages.report.verdict_list import verdict_list
+from stages.report import STAGE
+from stages.report.config import ReportConfig
+from stages.report.gather.verdict_list import verdict_list
 from tests.fixtures.finished_runs import FakeRun, comparison, completion, verdict, win_rate
 from tests.fixtures.html_page import Page
 

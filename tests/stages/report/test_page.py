@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from schemas.parquet import write_table
-from stages.report import STAGE, ReportConfig
-from stages.report.text import percent
-from stages.training.generations import GENERATIONS
+from stages.report import STAGE
+from stages.report.config import ReportConfig
+from stages.report.page.text import percent
+from stages.training.monitoring.generations import GENERATIONS
 from tests.fixtures.finished_runs import FakeRun, generations, win_rate, write_evaluation
 from tests.fixtures.html_page import Page
 

@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from evals.win_rate import win_rate as recomputed
+from evals.win_rate.win_rate import win_rate as recomputed
 from schemas.errors import DataError
 from schemas.parquet import read_rows, write_table
 from schemas.tables import COMPARISONS, VERDICTS
-from stages.report import STAGE, ReportConfig
-from stages.report.generations import shown_steps
+from stages.report import STAGE
+from stages.report.config import ReportConfig
+from stages.report.gather.generations import shown_steps
 from tests.fixtures.finished_runs import (
     FakeRun,
     comparison,

@@ -15,7 +15,8 @@ from evals.models.samplers import TransformersSampler
 from schemas.parquet import write_table
 from schemas.stage import Runtime, StageContext
 from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
-from stages.sample import STAGE, SampleConfig
+from stages.sample import STAGE
+from stages.sample.config import SampleConfig
 from stages.shards.results import Results
 from tests.fixtures.preferences import prompt
 from tests.fixtures.tiny_models import tiny_llama

@@ -17,8 +17,8 @@ from schemas.parquet import write_table
 from schemas.stage import RayRuntime, Runtime, StageContext
 from schemas.tables import COMPLETIONS
 from stages.label import STAGE as LABEL
-from stages.label import LabelConfig
-from stages.shards.crew import Counts, work_off
+from stages.label.config import LabelConfig
+from stages.shards.executor import Counts, work_off
 from tests.fixtures.comparisons import completion_row
 
 pytest.importorskip("ray", reason="Ray is not installed (make ray)")

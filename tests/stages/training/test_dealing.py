@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import BackendError
-from stages.training import distributed
-from stages.training.dealing import Dealt, deal
-from stages.training.distributed import World, current_world
-from stages.training.lead import fails_first, hear, leading, tell
+from stages.training.distributed import world
+from stages.training.distributed.rank_coordination import fails_first, hear, leading, tell
+from stages.training.distributed.rank_partition import Dealt, deal
+from stages.training.distributed.world import World, current_world
 
 Sizes = st.lists(st.integers(1, 500), min_size=1, max_size=40)
 
@@ -40,11 +40,11 @@ def dealt_on(rank: int, size: int, items: Sequence[int]) -> Dealt[int]:
                 groups.append([item])
         return groups
 
-    distributed._worlds.append(World(rank, size))
+    world._worlds.append(World(rank, size))
     try:
         return Dealt(items, int, micro_batches)
     finally:
-        distributed._worlds.pop()
+        world._worlds.pop()
 
 
 @given(st.lists(st.integers(1, 10), min_size=1, max_size=20), st.integers(1, 5))

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.errors import BackendError, MissingInputError
 from schemas.stage import Runtime, StageContext
-from stages.training.disk_cache import SEAL, DiskCache, open_cache
+from stages.training.data.disk_cache import SEAL, DiskCache, open_cache
 
 
 class Text:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.training.checkpoints import CHECKPOINTS
-from stages.training.metrics import PERFORMANCE
+from stages.training.checkpoints.resume import CHECKPOINTS
+from stages.training.monitoring.metrics import PERFORMANCE
 from tests.fixtures.rank_training import CASES, run_cases
 from tests.fixtures.ranks import finished, started, torchrun
 

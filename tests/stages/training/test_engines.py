@@ -10,11 +10,11 @@ import torch
 import transformers
 
 from schemas.stage import SilentProgress
-from stages.training.adapters import add_lora
+from stages.training.checkpoints.adapters import add_lora
 from stages.training.config import LoraConfig, TrainingConfig
 from stages.training.dpo import PairExample, PreferenceObjective, pair_logps
-from stages.training.engines import PackedEngine, PaddedEngine, open_engine, why_not_packed
-from stages.training.fused_head import FusedHead
+from stages.training.engines.choose import PackedEngine, PaddedEngine, open_engine, why_not_packed
+from stages.training.engines.fused_head import FusedHead
 from stages.training.losses import SigmoidLoss
 
 SIZES: dict[str, Any] = {

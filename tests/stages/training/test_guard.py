@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from schemas.stage import SilentProgress
-from stages.training.generations import measures_of
-from stages.training.guard import Guard
-from stages.training.watch_config import GuardSettings
+from stages.training.monitoring.config import GuardSettings
+from stages.training.monitoring.generations import measures_of
+from stages.training.monitoring.guard import Guard
 
 START = {
     "step": 0,

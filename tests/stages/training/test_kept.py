@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from schemas.stage import SilentProgress, StageContext
+from stages.training.checkpoints.retention import KeptCheckpoints
+from stages.training.checkpoints.selection import BestCheckpoint, LastCheckpoint
+from stages.training.checkpoints.selection import best_steps as ranked_steps
 from stages.training.config import TrainingConfig
-from stages.training.guard import Guard
-from stages.training.kept import KeptCheckpoints
 from stages.training.loop import TrainingRun, train
-from stages.training.metrics import Row
-from stages.training.observers import Observer
-from stages.training.publish import BestCheckpoint, LastCheckpoint
-from stages.training.publish import best_steps as ranked_steps
+from stages.training.monitoring.config import GuardSettings
+from stages.training.monitoring.guard import Guard
+from stages.training.monitoring.metrics import Row
+from stages.training.monitoring.observers import Observer
 from stages.training.supervised import CompletionLikelihood, TokenExample
-from stages.training.watch_config import GuardSettings
 
 NewModel = Callable[[], Any]
 ACCURACY = BestCheckpoint(measure="eval_accuracy")

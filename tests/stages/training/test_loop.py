@@ -12,12 +12,12 @@ import torch
 
 from schemas.errors import BackendError, DataError, StaleInputError
 from schemas.stage import StageContext
-from stages.training.checkpoints import CHECKPOINTS, remove_checkpoints
+from stages.training.checkpoints.resume import CHECKPOINTS, remove_checkpoints
 from stages.training.config import TrainingConfig
-from stages.training.engines import PaddedEngine
+from stages.training.engines.choose import PaddedEngine
 from stages.training.loop import TrainingRun, train
-from stages.training.metrics import PERFORMANCE, Row
-from stages.training.plan import StepPlan
+from stages.training.monitoring.metrics import PERFORMANCE, Row
+from stages.training.schedule import StepPlan
 from stages.training.supervised import CompletionLikelihood, TokenExample, train_supervised
 
 NewModel = Callable[[], Any]

@@ -14,17 +14,17 @@ from schemas.errors import BackendError, StaleInputError
 from schemas.parquet import read_rows
 from schemas.stage import SilentProgress
 from stages.training.config import TrainingConfig
-from stages.training.disk_cache import DiskCache
-from stages.training.dpo import PairExample, pair_logps
-from stages.training.engines import PaddedEngine
-from stages.training.reference import (
+from stages.training.data.disk_cache import DiskCache
+from stages.training.data.reference import (
     REFERENCE_LOGPS,
     PairScorer,
     ReferencePass,
     open_reference,
     reference_fingerprint,
 )
-from stages.training.reference_cache import ReferenceCache, tokens_digest
+from stages.training.data.reference_cache import ReferenceCache, tokens_digest
+from stages.training.dpo import PairExample, pair_logps
+from stages.training.engines.choose import PaddedEngine
 from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
 
 NAME = REFERENCE_LOGPS.file_name
@@ -152,7 +152,7 @@ def test_an_interrupted_pass_loses_one_shard_at_most_and_ends_with_the_same_byte
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stages.training.reference._SHARD_PAIRS", 5)
+    monkeypatch.setattr("stages.training.data.reference._SHARD_PAIRS", 5)
     whole = computed(
         tmp_path / "whole", pairs, ReferenceCache(DiskCache(tmp_path / "w", 10**9), "one"), scorer
     )

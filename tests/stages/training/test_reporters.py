@@ -11,12 +11,12 @@ import pytest
 
 from schemas.errors import ConfigError
 from schemas.stage import ReporterName, Runtime, SilentProgress, StageContext
-from stages.training import reporters
 from stages.training.config import TrainingConfig
 from stages.training.loop import TrainingRun, train
-from stages.training.observers import Observer
-from stages.training.reporters import REPORTERS, refuse_missing_reporters
-from stages.training.reporters.protocol import scalars
+from stages.training.monitoring import reporters
+from stages.training.monitoring.observers import Observer
+from stages.training.monitoring.reporters import REPORTERS, refuse_missing_reporters
+from stages.training.monitoring.reporters.protocol import scalars
 from stages.training.supervised import CompletionLikelihood, TokenExample
 
 NewModel = Callable[[], Any]

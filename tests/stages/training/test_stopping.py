@@ -13,7 +13,7 @@ BLOCKED = """
 import signal, sys
 from datetime import timedelta
 from torch.distributed import HashStore
-from stages.training.stopping import stopping_in_time
+from stages.training.distributed.stopping import stopping_in_time
 
 def interrupt(number, frame):
     raise KeyboardInterrupt

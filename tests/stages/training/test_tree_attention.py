@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from stages.training import tree_attention
-from stages.training.flash_kernels import KERNELS, AllRuns, RunByRun, Runs, Segments
-from stages.training.packing import Pack
-from stages.training.split_attention import attention_in_parts
-from stages.training.tree_attention import CannotShareError, TreeAttention
+from stages.training.attention import tree
+from stages.training.attention.flash_kernels import KERNELS, AllRuns, RunByRun, Runs, Segments
+from stages.training.attention.split import attention_in_parts
+from stages.training.attention.tree import CannotShareError, TreeAttention
+from stages.training.data.packing import Pack
 
 HEADS, SIZE, SCALE = 4, 16, 0.3
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def states(tokens: int, kv_heads: int, dtype: torch.dtype = torch.float32) -> An
 
 def attend(inputs: Any, attention_mask: Any = None, **settings: Any) -> Any:
     query, key, value = inputs
-    return tree_attention._attention(None, query, key, value, attention_mask, **settings)
+    return tree._attention(None, query, key, value, attention_mask, **settings)
 
 
 def by_definition(inputs: Any, seen: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ def test_output_and_gradients_follow_the_definition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not in_parts:
-        monkeypatch.setattr(tree_attention, "has_kernel", lambda *_: False)
+        monkeypatch.setattr(tree, "has_kernel", lambda *_: False)
     pack = Pack.of(forest(branches, branches), CPU)
     assert pack.input_ids.shape[1] % 64 == 0
     inputs = states(pack.input_ids.shape[1], kv_heads)
@@ -101,7 +101,7 @@ def test_bfloat16_is_scored_in_float32_and_rounded_once_per_part(
     in_blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not in_blocks:
-        monkeypatch.setattr(tree_attention, "_low_on_cpu", lambda _: False)
+        monkeypatch.setattr(tree, "_low_on_cpu", lambda _: False)
     pack = Pack.of(forest(3, 2), CPU)
     assert far_from_definition(pack, HEADS) < 1e-2
 

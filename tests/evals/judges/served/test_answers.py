@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.judges.served.answers import FILE_NAME, Answers, Tokens
-from evals.judges.served.replies import Reply
+from evals.judges.openai.answer_cache import FILE_NAME, Answers, Tokens
+from evals.judges.openai.replies import Reply
 from schemas.errors import ConfigError
 
 ROOT = Path(__file__).parents[4]
@@ -34,8 +34,8 @@ def test_two_processes_use_one_file(tmp_path: Path) -> None:
     mine = Answers(tmp_path)
     put(mine, "a")
     code = (
-        "import sys; from pathlib import Path; from evals.judges.served.answers import *; "
-        "from evals.judges.served.replies import Reply; x = Answers(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from evals.judges.openai.answer_cache import *; "
+        "from evals.judges.openai.replies import Reply; x = Answers(Path(sys.argv[1])); "
         "assert x.get('a'); x.put('j', [('b', Reply('b'), Tokens(1, 1))])"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)

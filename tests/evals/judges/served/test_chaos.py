@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from evals.judges import LlmJudge
 from evals.judges.orders import judge_to_table
-from evals.serving import retrying
+from evals.models.http import retrying
 from schemas.labels import Comparison, LabelProbabilities, Unscored, Verdict
 from schemas.stage import JudgeServerRuntime, Runtime, SilentProgress
 from tests.fixtures.chaos_server import (

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from evals.judges.served.label_logprobs import LabelTokenIds, begun_label
-from evals.judges.served.reading import read_verdict
-from evals.judges.served.replies import MalformedReply, Reply, TokenChoice, read_reply
-from evals.judges.served.text_verdicts import is_refusal, last_verdict
+from evals.judges.openai.label_logprobs import LabelTokenIds, begun_label
+from evals.judges.openai.parse_verdict import is_refusal, last_verdict
+from evals.judges.openai.read_reply import read_verdict
+from evals.judges.openai.replies import MalformedReply, Reply, TokenChoice, read_reply
 from schemas.labels import LabelProbabilities, Preference, Unscored, Verdict
 from tests.fixtures.chaos_server import completion
 

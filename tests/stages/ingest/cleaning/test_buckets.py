@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning import buckets
-from stages.ingest.cleaning.scratch import Scratch
+from stages.ingest.near_duplicates import buckets
+from stages.ingest.near_duplicates.scratch import Scratch
 
 
 def pairs_of(keys: list[int]) -> list[tuple[int, int]]:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import DataError
-from stages.ingest.cleaning.decontamination import Decontaminate, EvaluationSet, text_of
-from stages.ingest.cleaning.words import hash_words, split_words
+from stages.ingest.near_duplicates.decontamination import Decontaminate, EvaluationSet, text_of
+from stages.ingest.near_duplicates.words import hash_words, split_words
 
 EVAL = [
     "Write a short poem about the sea, the moon and an old man who waits there.",

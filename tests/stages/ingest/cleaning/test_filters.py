@@ -14,16 +14,16 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from schemas.errors import DataError, MissingInputError
 from schemas.labels import Message, Preference
-from stages.ingest.cleaning.filters import Filter
-from stages.ingest.cleaning.refusals import is_refusal
-from stages.ingest.cleaning.screening import screen, screen_frame
-from stages.ingest.columnar.frames import examples_frame
 from stages.ingest.examples import (
     ComparisonExample,
     DemonstrationExample,
     Example,
     PromptExample,
 )
+from stages.ingest.filters.apply_filters import screen, screen_frame
+from stages.ingest.filters.kinds import Filter
+from stages.ingest.filters.refusals import is_refusal
+from stages.ingest.frames.examples import examples_frame
 
 
 def turn(role: str, text: str) -> list[Message]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning.keys import NO_KEYS, id_keys, places_among
+from stages.ingest.near_duplicates.keys import NO_KEYS, id_keys, places_among
 
 # Many zeros: the last bytes of a key must count, whatever they are.
 IDS = st.text("00001f", min_size=32, max_size=32)

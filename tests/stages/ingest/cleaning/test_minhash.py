@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning import minhash
-from stages.ingest.cleaning.words import hash_words
+from stages.ingest.near_duplicates import minhash
+from stages.ingest.near_duplicates.words import hash_words
 from tests.fixtures.near_texts import plain_jaccard, random_text, reworded
 
 

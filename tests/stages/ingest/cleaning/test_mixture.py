@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ConfigError
 from schemas.ids import seed_from
-from stages.ingest.cleaning.mixture import Lots, Share, quotas
+from stages.ingest.mixture import Lots, Share, quotas
 
 IDS = [f"{i:032x}" for i in range(500)]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning.keys import id_keys
-from stages.ingest.cleaning.near_duplicates import Groups, surplus
+from stages.ingest.near_duplicates.keys import id_keys
+from stages.ingest.near_duplicates.search import Groups, surplus
 
 Pairs = list[tuple[int, int]]
 TEXTS = 10

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning import pair_runs
-from stages.ingest.cleaning.pair_runs import PairRuns
-from stages.ingest.cleaning.scratch import Scratch
+from stages.ingest.near_duplicates import pair_runs
+from stages.ingest.near_duplicates.pair_runs import PairRuns
+from stages.ingest.near_duplicates.scratch import Scratch
 
 TEXTS = 23
 RUN = st.lists(st.tuples(*[st.integers(0, TEXTS - 1)] * 2), max_size=12)

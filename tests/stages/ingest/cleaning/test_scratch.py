@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning import scratch as module
-from stages.ingest.cleaning.scratch import Column, Scratch
+from stages.ingest.near_duplicates import scratch as module
+from stages.ingest.near_duplicates.scratch import Column, Scratch
 
 
 @given(st.lists(st.lists(st.integers(0, 2**32 - 1), max_size=9), max_size=9), st.data())

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning import buckets, minhash, pair_runs, scratch, text_index
-from stages.ingest.cleaning.near_duplicates import Groups
-from stages.ingest.cleaning.words import hash_words
+from stages.ingest.near_duplicates import buckets, minhash, pair_runs, scratch, text_index
+from stages.ingest.near_duplicates.search import Groups
+from stages.ingest.near_duplicates.words import hash_words
 from tests.fixtures.near_texts import found_pairs, indexed, plain_jaccard, random_text, reworded
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.cleaning import words as module
-from stages.ingest.cleaning.words import hash_words, normalise, split_words
+from stages.ingest.near_duplicates import words as module
+from stages.ingest.near_duplicates.words import hash_words, normalise, split_words
 
 WORD_RUN = r"[0-9a-z\u0080-\U0010ffff]+"
 TEXTS = st.lists(st.text("aZ9 .,'’\n\x1e\x00é日本🍕ßİ\u0301", max_size=12), max_size=8)

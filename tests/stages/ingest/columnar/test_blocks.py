@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import DataError
-from stages.ingest.columnar.blocks import line_blocks
+from stages.ingest.frames.blocks import line_blocks
 
 LINES = [b"", b"a", b"\xef\xbb\xbfx", b"long " * 50, b"\r", b"\xff"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.ingest import IngestConfig
-from stages.ingest.reading import read_file
-from stages.ingest.sources import FileDataset
+from stages.ingest.config import IngestConfig
+from stages.ingest.readers.pieces import read_file
+from stages.ingest.readers.sources import FileDataset
 
 LINES = [
     json.dumps(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.ingest import reading
+from stages.ingest.readers import pieces
 from tests.fixtures.byte_draw import ByteDraw
 from tests.fixtures.equals_plain import (
     COLUMNS,
@@ -55,9 +55,9 @@ def test_made_up_rows_go_both_ways(
 ) -> None:
     """Two ways that are one and the same would always agree."""
     taken: list[int] = []
-    plain = reading.split_outcomes
+    plain = pieces.split_outcomes
 
-    def counted(outcomes: Sequence[tuple[int, reading.Outcome]]) -> reading.Readings:
+    def counted(outcomes: Sequence[tuple[int, pieces.Outcome]]) -> pieces.Readings:
         taken.extend({row for row, _ in outcomes})
         return plain(outcomes)
 
@@ -66,7 +66,7 @@ def test_made_up_rows_go_both_ways(
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\n".join(json_line(make(draw), draw) for _ in range(400)))
     check_readings(kind, path)
-    monkeypatch.setattr(reading, "split_outcomes", counted)
+    monkeypatch.setattr(pieces, "split_outcomes", counted)
     kept = check_readings(kind, path)[0]
     assert kept >= 200
     assert len(set(taken)) <= (1 - least) * 400

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.labels import Message, Preference
-from stages.ingest.columnar.frames import examples_frame
-from stages.ingest.columnar.identities import with_dealt_sides, with_ids_of_texts, with_row_ids
 from stages.ingest.examples import Annotation, ComparisonExample
+from stages.ingest.frames.examples import examples_frame
+from stages.ingest.frames.identities import with_dealt_sides, with_ids_of_texts, with_row_ids
 from tests.fixtures.plain_ingest import comparison_row
 
 WORDS = st.text("abé🍕\n|:", min_size=1, max_size=3)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.columnar.seen import Seen
+from stages.ingest.frames.seen import Seen
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=8), max_size=12))

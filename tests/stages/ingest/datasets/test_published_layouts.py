@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import BackendError, DataError
-from stages.ingest import STAGE, IngestConfig
+from stages.ingest import STAGE
+from stages.ingest.config import IngestConfig
 from stages.ingest.datasets.preferences import parse_prompt
 from stages.ingest.datasets.ultrafeedback import UltraFeedbackDataset
 from stages.ingest.examples import RowError

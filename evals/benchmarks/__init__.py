@@ -1,0 +1,1 @@
+"""inspect-ai benchmarks: our tasks, our provider, and what was measured."""

@@ -1,0 +1,1 @@
+"""What a judge is worth: agreement with people, calibration, floors."""

@@ -1,0 +1,215 @@
+"""How far a judge agrees with people: pure statistics over labels.
+
+Units may come in clusters (several comparisons of one prompt); intervals then rest on the clusters.
+Estimates without data have no value, rather than a zero.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from evals.statistics.intervals import Z95, wilson_effective
+from schemas.labels import Preference
+
+Labels = Sequence[Preference]
+Clusters = Sequence[Hashable]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval over n units; all None where there is nothing to estimate."""
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """The fields as plain JSON values."""
+        return {
+            "value": self.value,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "n": self.n,
+        }
+
+
+NOTHING = Estimate(None, None, None, 0)
+
+
+def rate(scores: Sequence[float], clusters: Clusters | None = None) -> Estimate:
+    """Mean of scores in [0, 1] with a Wilson interval over the effective number of clusters.
+
+    Args:
+        scores: one per unit, (n,).
+        clusters: what each unit belongs to, (n,); None takes every unit for itself.
+    """
+    if not scores:
+        return NOTHING
+    return Estimate(*_mean_and_interval(scores, clusters), len(scores))
+
+
+def _mean_and_interval(
+    scores: Sequence[float], clusters: Clusters | None
+) -> tuple[float, float, float]:
+    owners = range(len(scores)) if clusters is None else clusters
+    mean = min(1.0, math.fsum(scores) / len(scores))
+    error = clustered_standard_error(scores, owners)
+    return mean, *wilson_effective(mean, error, len(set(owners)))
+
+
+def clustered_standard_error(scores: Sequence[float], clusters: Clusters) -> float:
+    """Cluster-robust standard error of a mean; NaN below two clusters.
+
+    sqrt(C / (C - 1) * sum_c (sum_{i in c} (s_i - mean))²) / n, with C clusters (E. Miller 2024,
+    arXiv:2411.00640, appendix A, with the finite-cluster correction).
+    """
+    n = len(scores)
+    mean = math.fsum(scores) / n
+    deviations: dict[Hashable, list[float]] = defaultdict(list)
+    for score, cluster in zip(scores, clusters, strict=True):
+        deviations[cluster].append(score - mean)
+    count = len(deviations)
+    if count < 2:
+        return math.nan
+    squares = math.fsum(math.fsum(d) ** 2 for d in deviations.values())
+    return math.sqrt(count / (count - 1) * squares) / n
+
+
+def accuracy(truth: Labels, predicted: Labels, clusters: Clusters | None = None) -> Estimate:
+    """Share of units whose predicted label is the true one."""
+    return rate(hits(truth, predicted), clusters)
+
+
+def hits(truth: Labels, predicted: Labels) -> list[float]:
+    """1.0 where the labels are equal, else 0.0: (n,)."""
+    return [float(t is p) for t, p in zip(truth, predicted, strict=True)]
+
+
+def difference(
+    scores: Sequence[float], others: Sequence[float], clusters: Clusters | None = None
+) -> Estimate:
+    """Mean of `scores` less mean of `others`, two ratings of the same units.
+
+    Interval: square-and-add of the two Wilson intervals with the correlation of the pairs
+    (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10, without its continuity correction).
+    """
+    if not scores:
+        return NOTHING
+    one, one_low, one_high = _mean_and_interval(scores, clusters)
+    two, two_low, two_high = _mean_and_interval(others, clusters)
+    value, phi = one - two, correlation(scores, others)
+    below = _joined(one - one_low, two_high - two, phi)
+    above = _joined(one_high - one, two - two_low, phi)
+    return Estimate(value, max(-1.0, value - below), min(1.0, value + above), len(scores))
+
+
+def _joined(one: float, two: float, phi: float) -> float:
+    return math.sqrt(max(0.0, one * one - 2 * phi * one * two + two * two))
+
+
+def correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Pearson's correlation; 0 where either side is constant, 1 where both sides are equal."""
+    if list(xs) == list(ys):
+        return 1.0
+    mean_x, mean_y = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
+    xx = math.fsum((x - mean_x) ** 2 for x in xs)
+    yy = math.fsum((y - mean_y) ** 2 for y in ys)
+    xy = math.fsum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
+    return xy / math.sqrt(xx * yy) if xx > 0 and yy > 0 else 0.0
+
+
+def confusion(truth: Labels, predicted: Labels) -> dict[str, dict[str, int]]:
+    """Counts by true label, then by predicted label; every label is there."""
+    counts = Counter(zip(truth, predicted, strict=True))
+    return {t.value: {p.value: counts[t, p] for p in Preference} for t in Preference}
+
+
+def cohen_kappa(truth: Labels, predicted: Labels, clusters: Clusters | None = None) -> Estimate:
+    """Cohen's kappa over the three labels, unweighted.
+
+    kappa = (p_o - p_e) / (1 - p_e) (J. Cohen 1960). Interval: kappa ± 1.96 SE. Each unit moves
+    kappa by (hit - (1 - kappa) (q[truth] + r[predicted])) / (1 - p_e), q and r the shares of a
+    label among predicted and true ones; SE is the clustered standard error of these values. Without
+    clusters it is that of Fleiss, Cohen and Everitt (1969, eq. 13), times sqrt(n / (n - 1)).
+    Where it is 0 (perfect agreement) the Wilson interval of p_o goes through kappa's formula.
+    No value where one label is all that either side ever says (p_e = 1).
+    """
+    n = len(truth)
+    of_truth, of_predicted = Counter(truth), Counter(predicted)
+    expected = sum(of_truth[k] * of_predicted[k] for k in Preference) / (n * n) if n else 1.0
+    if math.isclose(expected, 1.0):
+        return Estimate(None, None, None, n)
+    right = hits(truth, predicted)
+    observed = math.fsum(right) / n
+    kappa = (observed - expected) / (1 - expected)
+    influence = [
+        (hit - (1 - kappa) * (of_predicted[t] + of_truth[p]) / n) / (1 - expected)
+        for hit, t, p in zip(right, truth, predicted, strict=True)
+    ]
+    owners = range(n) if clusters is None else clusters
+    error = clustered_standard_error(influence, owners)
+    if error > 1e-9:
+        low, high = kappa - Z95 * error, kappa + Z95 * error
+    else:
+        ends = wilson_effective(observed, math.nan, len(set(owners)))
+        low, high = ((p - expected) / (1 - expected) for p in ends)
+    return Estimate(kappa, max(-1.0, low), min(1.0, high), n)
+
+
+def position_consistency(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:
+    """Share of comparisons whose two orders give the same label, both about their own A and B."""
+    return accuracy(ab, ba, clusters)
+
+
+def flip_rate(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:
+    """Share of comparisons whose two orders name opposite sides; ties contradict nobody."""
+    flips = [
+        float(one is not other and Preference.TIE not in (one, other))
+        for one, other in zip(ab, ba, strict=True)
+    ]
+    return rate(flips, clusters)
+
+
+def position_gap(
+    ab: Sequence[float], ba: Sequence[float], clusters: Clusters | None = None
+) -> Estimate:
+    """Mean soft score of A shown first less that of A shown second, in [-1, 1].
+
+    0 is unbiased, above 0 favours the first place, 1 follows the place alone.
+
+    Args:
+        ab: soft scores of A in order ab, (n,).
+        ba: of the same comparisons in order ba, (n,).
+        clusters: of the comparisons, (n,).
+    """
+    # (d + 1) / 2 is a rate, whose interval cannot leave its range.
+    found = rate(
+        [(1 + min(1.0, max(-1.0, x - y))) / 2 for x, y in zip(ab, ba, strict=True)], clusters
+    )
+    if found.value is None or found.ci_low is None or found.ci_high is None:
+        return found
+    value, low, high = (2 * end - 1 for end in (found.value, found.ci_low, found.ci_high))
+    return Estimate(value, low, high, found.n)
+
+
+def p_first(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:
+    """Share of verdicts for the completion shown first, among those that name a side.
+
+    Shown in order ab the first one is A, in order ba it is B. 0.5 is unbiased.
+
+    Args:
+        ab: labels from order ab, (n,).
+        ba: labels of the same comparisons from order ba, (n,).
+        clusters: of the comparisons, (n,).
+    """
+    owners = list(range(len(ab)) if clusters is None else clusters)
+    shown = [(label, Preference.A, owner) for label, owner in zip(ab, owners, strict=True)]
+    shown += [(label, Preference.B, owner) for label, owner in zip(ba, owners, strict=True)]
+    decided = [
+        (float(label is first), owner)
+        for label, first, owner in shown
+        if label is not Preference.TIE
+    ]
+    return rate([score for score, _ in decided], [owner for _, owner in decided])

@@ -1,0 +1,72 @@
+"""Floors that a judge must reach before anything is built on its verdicts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from schemas.errors import ConfigError
+from schemas.stage import Config
+
+CARD_FILE = "card.json"
+
+
+class JudgeFloors(Config):
+    """What a recipe asks of its judge; None asks nothing."""
+
+    min_agreement: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="least accuracy on held-out labels; below it label and evaluate refuse",
+    )
+    max_position_gap: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="largest |score shown first - score shown second|; above it label and "
+        "evaluate refuse",
+    )
+
+
+def shortfalls(card: Mapping[str, Any], floors: JudgeFloors) -> list[str]:
+    """In words, each floor that the card's judge misses; one that was not measured is missed."""
+    found = []
+    least, most = floors.min_agreement, floors.max_position_gap
+    agreement, gap = card["accuracy"], card["position_gap"]
+    if least is not None and (agreement["value"] is None or agreement["value"] < least):
+        found.append(f"agreement {_said(agreement)} is below min_agreement {least}")
+    if most is not None and (gap["value"] is None or abs(gap["value"]) > most):
+        found.append(f"position gap {_said(gap)} is beyond max_position_gap {most}")
+    return found
+
+
+def refuse_below_floors(folder: Path, stage: str) -> None:
+    """Refuse to go on with the judge of a judge stage's directory if it misses its floors.
+
+    Args:
+        folder: the judge stage's directory.
+        stage: who refuses.
+
+    Raises:
+        ConfigError: a floor is missed; names it and the judge's own number.
+    """
+    from evals.files.external_files import read_json
+
+    path = folder / CARD_FILE
+    missed = read_json(path).get("below_floors") if path.exists() else None
+    if missed:
+        raise ConfigError(
+            f"{stage}: the judge is not good enough for this recipe: {'; '.join(missed)}; "
+            "use a better judge, or change the floors in [judge]"
+        )
+
+
+def _said(estimate: Mapping[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "(not measured)"
+    return (
+        f"{estimate['value']:.3f} [{estimate['ci_low']:.3f}, {estimate['ci_high']:.3f}] "
+        f"on {estimate['n']:,} held-out comparisons"
+    )

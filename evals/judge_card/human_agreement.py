@@ -1,0 +1,64 @@
+"""How far the people who label agree with each other: the ceiling that a judge is held against."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evals.judge_card.agreement import Clusters, Labels, rate
+from schemas.labels import Preference
+
+MIN_ANNOTATORS = 2
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Comparisons that several people have labelled: their labels, the judge's, and the prompts.
+
+    All (n,); `annotations` hold at least `MIN_ANNOTATORS` labels each.
+    """
+
+    annotations: Sequence[Labels]
+    predicted: Labels
+    prompts: Clusters
+
+
+def human_ceiling(units: Annotated) -> dict[str, Any]:
+    """Agreement of one person with the others, and of the judge with the same others.
+
+    Each annotator of a comparison is left out in turn; a hit is the label that most of the others
+    gave, or 1/k of one where k labels are even (Y. Dubois et al. 2023, arXiv 2305.14387, which
+    draws one of the k). A judge above the people agrees with their majority better than any one of
+    them does. Both numbers are of the same comparisons and the same majorities.
+
+    Returns:
+        `annotator` and `judge`, `{value, ci_low, ci_high, n}`, intervals clustered by prompt, and
+        `annotators_per_comparison`; values are None where nobody was labelled twice.
+    """
+    people = [_left_out(labels, labels) for labels in units.annotations]
+    judge = [
+        _left_out(labels, [said] * len(labels))
+        for labels, said in zip(units.annotations, units.predicted, strict=True)
+    ]
+    counts = [len(labels) for labels in units.annotations]
+    return {
+        "annotator": rate(people, units.prompts).to_json(),
+        "judge": rate(judge, units.prompts).to_json(),
+        "annotators_per_comparison": sum(counts) / len(counts) if counts else None,
+    }
+
+
+def _left_out(labels: Labels, answers: Labels) -> float:
+    """Mean hit of `answers[i]` against the labels other than the i-th."""
+    hits = [
+        _hit(answer, [*labels[:index], *labels[index + 1 :]])
+        for index, answer in enumerate(answers)
+    ]
+    return sum(hits) / len(hits)
+
+
+def _hit(answer: Preference, others: Labels) -> float:
+    counts = Counter(others)
+    most = max(counts.values())
+    modes = [label for label, count in counts.items() if count == most]
+    return (answer in modes) / len(modes)

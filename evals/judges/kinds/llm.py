@@ -1,0 +1,148 @@
+"""A language model that judges by a rubric, untrained: in this process, or behind a server.
+
+The rubrics are the text files in `rubrics/`; their content is part of the fingerprint.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from evals.judges.interface import Judge
+from evals.judges.layout import (
+    LAYOUT_VERSION,
+    SECTION_A,
+    SECTION_B,
+    SECTION_PREFERENCE,
+    SECTION_PROMPT,
+    neutralise,
+    text_of,
+)
+from evals.judges.openai.config import JudgeServer
+from evals.judges.scoring.transformers import LabelScoring, open_label_judge
+from evals.models.checkpoints import ModelSource
+from evals.models.http.addresses import key_of
+from schemas.ids import content_id
+from schemas.labels import Comparison, Message, Messages
+from schemas.stage import Runtime
+
+Rubric = Literal["general", "helpfulness", "harmlessness", "instruction_following"]
+
+_ANSWERS = {
+    "label": "Answer with one word: A, B or Tie.",
+    "reasoned": (
+        "Compare them in a few sentences. Then end with a line that is one of\n"
+        "Verdict: A\nVerdict: B\nVerdict: Tie"
+    ),
+}
+_REMINDERS = {
+    "label": "That was no answer. Answer with one word: A, B or Tie.",
+    "reasoned": "State your verdict in one line: Verdict: A, Verdict: B or Verdict: Tie.",
+}
+_MAX_TOKENS = {"label": 16, "reasoned": 1024}
+
+
+class LlmJudge(LabelScoring):
+    """An instruction-tuned model, given a rubric and asked for one of the three labels."""
+
+    kind: Literal["llm"] = "llm"
+    model: ModelSource | None = Field(
+        None, description="the judge, in this process; of another family than the policy, best"
+    )
+    server: JudgeServer | None = Field(
+        None, description="the judge, behind an OpenAI-compatible server; in place of model"
+    )
+    rubric: Rubric = Field("general", description="what to judge by, a file of rubrics/")
+    answer: Literal["label", "reasoned"] = Field(
+        "label",
+        description="label: one word, scored by its probability; reasoned: reasons first, then a "
+        "verdict in words, for a server only",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_model_and_server(self) -> "LlmJudge":
+        if (self.model is None) == (self.server is None):
+            raise ValueError("give model, for a judge in this process, or server, and not both")
+        if self.server is None and self.answer == "reasoned":
+            raise ValueError("answer: reasoned needs server; a judge in this process only scores")
+        for name in ("dtype", "max_prompt_tokens", "engine") if self.server else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: is the server's own business; leave it out")
+        return self
+
+    def chat(self, comparison: Comparison) -> list[Message]:
+        """One user turn: rubric, prompt, both completions, and what to answer."""
+        sections = (
+            (SECTION_PROMPT, _conversation(comparison.prompt)),
+            (SECTION_A, text_of(neutralise(comparison.completion_a))),
+            (SECTION_B, text_of(neutralise(comparison.completion_b))),
+            (SECTION_PREFERENCE, _ANSWERS[self.answer]),
+        )
+        body = "\n\n".join(f"{title}\n{text}" for title, text in sections)
+        return [{"role": "user", "content": f"{self._rubric}\n{body}"}]
+
+    @property
+    def layout(self) -> str:
+        """The layout's version and the rubric's content."""
+        return content_id("rubric", LAYOUT_VERSION, self._rubric, _ANSWERS[self.answer])
+
+    def open(self, folder: Path | None, runtime: Runtime) -> Judge:
+        """Load the model, or get ready to call the server.
+
+        Raises:
+            ConfigError: the environment has no key under the name that the settings give.
+            What loading a model raises.
+        """
+        name = f"llm:{self.rubric}"
+        if self.model is not None:
+            return open_label_judge(name, self, self.model, runtime)
+        return self._served(name, self.server, folder, runtime)
+
+    def _served(
+        self, name: str, server: JudgeServer | None, folder: Path | None, runtime: Runtime
+    ) -> Judge:
+        from evals.judges.openai.judge import ServedJudge
+        from evals.judges.openai.session import Question
+
+        assert server is not None  # the validator's
+        settings = self.model_dump_json(exclude={"model": True, "server": {"api_key_env"}})
+        question = Question(
+            server=server,
+            chat=self.chat,
+            reminder=_REMINDERS[self.answer],
+            min_label_mass=self.min_label_mass,
+            max_tokens=server.max_tokens or _MAX_TOKENS[self.answer],
+            by_logprobs=self.answer == "label" and server.logprobs != "none",
+        )
+        return ServedJudge(
+            name,
+            content_id("judge", name, self.layout, _REMINDERS[self.answer], settings),
+            question,
+            key_of(server.base_url, server.api_key_env),
+            _answers_folder(folder, runtime),
+            runtime.judge_server,
+        )
+
+    @cached_property
+    def _rubric(self) -> str:
+        return (Path(__file__).parents[1] / "rubrics" / f"{self.rubric}.md").read_text()
+
+
+def _conversation(prompt: Messages) -> str:
+    """A single user turn as it stands; a longer prompt with who says what."""
+    turns = neutralise(prompt)
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)
+
+
+def _answers_folder(folder: Path | None, runtime: Runtime) -> Path:
+    """Where answers are kept: as the runtime says, else beside the judge stage's directory."""
+    if runtime.judge_server.cache is not None:
+        return Path(runtime.judge_server.cache).expanduser()
+    if folder is not None:
+        return folder.absolute().parent / "judge-answers"
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "prefline" / "judge-answers"

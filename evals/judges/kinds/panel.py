@@ -1,0 +1,155 @@
+"""A panel: several judges that are asked the same, and one rule for what they say together."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from evals.judges.interface import Judge, release
+from evals.judges.kinds.length import LengthJudge
+from evals.judges.kinds.llm import LlmJudge
+from evals.judges.kinds.preference_model import PreferenceModelJudge
+from evals.judges.kinds.reward_model import RewardModelJudge
+from evals.judges.kinds.rule import RuleJudge
+from evals.judges.resolution import mean_of
+from schemas.ids import content_id
+from schemas.labels import Comparison, LabelProbabilities, Preference, Unscored, Verdict
+from schemas.stage import Config, Runtime
+
+Rule = Literal["mean", "vote"]
+
+MemberKind = Annotated[
+    RuleJudge | LengthJudge | PreferenceModelJudge | RewardModelJudge | LlmJudge,
+    Field(discriminator="kind"),
+]
+"""Every kind of judge that can sit on a panel: all but a panel."""
+
+
+class PanelJudge(Config):
+    """Several judges, averaged or voted.
+
+    Members that could not score are left out of a comparison, and named. Where fewer than
+    `min_scored` are left it is unscored (`panel_quorum`), and so it is where they are exactly
+    divided (`panel_split`): neither is a tie.
+    """
+
+    kind: Literal["panel"] = "panel"
+    members: tuple[MemberKind, ...] = Field(
+        min_length=2, description="the judges, best of different families"
+    )
+    rule: Rule = Field(
+        "mean", description="mean: of their probabilities; vote: shares of their verdicts"
+    )
+    min_scored: int | None = Field(
+        None, ge=1, description="members that must have scored; null takes more than half"
+    )
+
+    @model_validator(mode="after")
+    def _enough_members(self) -> "PanelJudge":
+        if self.quorum > len(self.members):
+            raise ValueError(
+                f"min_scored: {self.min_scored} of {len(self.members)} members can never be"
+            )
+        return self
+
+    @property
+    def quorum(self) -> int:
+        """Members that must have scored."""
+        return self.min_scored or len(self.members) // 2 + 1
+
+    def open(self, folder: Path | None, runtime: Runtime) -> Judge:
+        """Open all members. Raises what opening one raises."""
+        return Panel(self, [member.open(folder, runtime) for member in self.members])
+
+
+class Panel:
+    """Open members and their rule; `raw` of a verdict holds what each of them said."""
+
+    name = "panel"
+
+    def __init__(self, config: PanelJudge, members: Sequence[Judge]) -> None:
+        """`members` in the order of the settings."""
+        self._config = config
+        self._members = members
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the rule and of the members' fingerprints."""
+        rule = (self._config.rule, str(self._config.quorum))
+        return content_id("judge", self.name, *rule, *(m.fingerprint for m in self._members))
+
+    def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
+        """One verdict per comparison, in order."""
+        found = [member.judge(comparisons) for member in self._members]
+        return [self._together(said) for said in zip(*found, strict=True)]
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """Running numbers of all members together."""
+        total: Counter[str] = Counter()
+        for member in self._members:
+            total.update(getattr(member, "usage", {}))
+        return dict(total)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What may spoil the result, of all members."""
+        return [w for member in self._members for w in getattr(member, "warnings", ())]
+
+    def close(self) -> None:
+        """Give back what the members hold."""
+        for member in self._members:
+            release(member)
+
+    def _together(self, said: Sequence[Verdict]) -> Verdict:
+        verdict = decide(said, self._config.rule, self._config.quorum)
+        names = [member.name for member in self._members]
+        raw = json.dumps(
+            [_said(name, one) for name, one in zip(names, said, strict=True)], sort_keys=True
+        )
+        return _with_record(verdict, raw, said)
+
+
+def decide(said: Sequence[Verdict], rule: Rule, quorum: int) -> Verdict:
+    """What the members say together, before `raw` and tokens."""
+    scored = [v for v in said if isinstance(v, LabelProbabilities)]
+    if len(scored) < quorum:
+        reasons = Counter(v.reason for v in said if isinstance(v, Unscored))
+        counted = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
+        return Unscored("panel_quorum", f"{len(scored)} of {quorum} members scored; {counted}")
+    if rule == "mean":
+        mean = mean_of(scored)
+        lone = mean.p_a == mean.p_b > mean.p_tie and any(v.p_a != v.p_b for v in scored)
+        return Unscored("panel_split", "the members are exactly divided") if lone else mean
+    votes = Counter(v.preference for v in scored)
+    winners = [label for label in Preference if votes[label] == max(votes.values())]
+    if len(winners) > 1:
+        counted = ", ".join(f"{label.value} {votes[label]}" for label in Preference)
+        return Unscored("panel_split", counted)
+    shares = {label: votes[label] / len(scored) for label in Preference}
+    return LabelProbabilities(shares[Preference.A], shares[Preference.B], shares[Preference.TIE])
+
+
+def _said(name: str, verdict: Verdict) -> dict[str, Any]:
+    if isinstance(verdict, Unscored):
+        return {"judge": name, "unscored": verdict.reason, "detail": verdict.detail}
+    return {"judge": name, "p_a": verdict.p_a, "p_b": verdict.p_b, "p_tie": verdict.p_tie}
+
+
+def _with_record(verdict: Verdict, raw: str, said: Sequence[Verdict]) -> Verdict:
+    """The verdict with what each member said, about the order shown, and the tokens of all."""
+    return replace(
+        verdict,
+        raw=raw,
+        prompt_tokens=_total(v.prompt_tokens for v in said),
+        completion_tokens=_total(v.completion_tokens for v in said),
+    )
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    known = [n for n in counts if n is not None]
+    return sum(known) if known else None

@@ -1,0 +1,1 @@
+"""Scoring by label tokens: what a next token says of a comparison."""

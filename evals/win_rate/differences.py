@@ -1,0 +1,109 @@
+"""Two policies against one baseline on the same prompts: which is better, and can one tell?
+
+Their win rates are correlated, so that two intervals which overlap say little: the difference is
+taken prompt by prompt.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from evals.statistics.estimates import Estimate, paired_difference
+from evals.win_rate.win_rate import Conclusion, conclusion, detectable_effect, prompts_to_settle
+
+FLIPS = 10_000
+_FLIPS_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class PolicyDifference:
+    """Mean score of one policy less that of another, over the prompts that both have.
+
+    Attributes:
+        difference: in [-1, 1], with error, interval and number of prompts.
+        p_value: of the sign-flip test that neither is better, in (0, 1].
+        minimum_detectable_effect: smallest difference these prompts would find (80% power, 5%).
+        prompts_to_settle: prompts at which the difference seen would be the smallest detectable
+            one; None where it is 0.
+        verdict: of the first policy, from the interval.
+    """
+
+    difference: Estimate
+    p_value: float
+    minimum_detectable_effect: float
+    prompts_to_settle: int | None
+    verdict: Conclusion
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+def policy_difference(
+    first: Mapping[str, float], second: Mapping[str, float], *, seed: int = 0
+) -> PolicyDifference | None:
+    """Compare two policies by their scores in [0, 1], by prompt id; None without a common prompt.
+
+    The difference d is measured on the scale (d + 1) / 2 of rates, where 0.5 is no difference.
+    """
+    found = paired_difference(first, second)
+    if found is None or found.ci_low is None or found.ci_high is None:
+        return None
+    error = None if found.standard_error is None else found.standard_error / 2
+    detectable = detectable_effect(error, found.n)
+    assert detectable is not None  # n > 0
+    common = sorted(first.keys() & second.keys())
+    return PolicyDifference(
+        difference=found,
+        p_value=sign_flip_p([first[key] - second[key] for key in common], seed=seed),
+        minimum_detectable_effect=2 * detectable,
+        prompts_to_settle=prompts_to_settle((found.value + 1) / 2, detectable, found.n),
+        verdict=conclusion((found.ci_low + 1) / 2, (found.ci_high + 1) / 2),
+    )
+
+
+def differences_json(
+    first: Mapping[str, float], others: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, Any]]:
+    """One policy against several others, by name, as JSON values; `p_holm` counts them all.
+
+    An other without a common prompt is left out.
+    """
+    found = {name: policy_difference(first, scores) for name, scores in others.items()}
+    known = {name: difference for name, difference in found.items() if difference is not None}
+    adjusted = holm({name: difference.p_value for name, difference in known.items()})
+    return {name: d.to_json() | {"p_holm": adjusted[name]} for name, d in known.items()}
+
+
+def sign_flip_p(differences: Sequence[float], *, flips: int = FLIPS, seed: int = 0) -> float:
+    """Two-sided p that differences are symmetric about 0: how often random signs give as much.
+
+    (1 + flips whose |sum| reaches the one seen) / (1 + flips) (E. Edgington, Randomization Tests;
+    the 1 is the assignment seen, so p is never 0). Units must be independent: one per prompt.
+    """
+    values = np.asarray([d for d in differences if d], dtype=np.float64)
+    seen = abs(math.fsum(values)) * (1 - 1e-12)
+    generator = np.random.default_rng(seed)
+    as_much = 0
+    for start in range(0, flips, _FLIPS_AT_ONCE):
+        size = (min(_FLIPS_AT_ONCE, flips - start), len(values))
+        signs = generator.integers(0, 2, size=size, dtype=np.int8) * 2 - 1
+        as_much += int((np.abs(signs @ values) >= seen).sum())
+    return (1 + as_much) / (1 + flips)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p-values, by name: the error rate over all of them together is held.
+
+    (S. Holm 1979.) The k-th smallest of m is multiplied by m - k + 1, never below a smaller one's,
+    never above 1.
+    """
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in p_values}

@@ -1,0 +1,272 @@
+"""The win rate of A over B, recomputed from saved verdicts and nothing else.
+
+The unit is the prompt. A comparison's score is the mean of its scored orders, a prompt's score the
+mean of its comparisons (several where several completions were sampled), the win rate the mean over
+prompts. Sums are correctly rounded, so the order of the rows changes no bit.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from evals.statistics.intervals import wilson_effective
+from schemas.labels import Order
+
+VerdictRow = Mapping[str, Any]
+"""One row of the VERDICTS table; its probabilities speak of the comparison's own A and B."""
+
+IDENTICAL = "identical completions"
+"""The raw reply of a tie that needed no judge: both completions are the same text."""
+
+Conclusion = Literal["better", "worse", "cannot tell"]
+Measure = Literal["win_rate", "length_controlled", "discrete"]
+"""What may decide; which one does is declared before anyone has seen the verdicts."""
+
+# Two-sided 5% test with 80% power: z(0.975) + z(0.8).
+_POWER_Z = 1.959964 + 0.841621
+_HARD = {"A": 1.0, "B": 0.0, "Tie": 0.5}
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The win rate if A had lost (low) or won (high) every unscored verdict."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the place of a completion, and not its text, decides; identical texts left out.
+
+    `consistency`: share of comparisons scored in both orders whose two verdicts name the same side.
+    `p_first`: mean soft score of whichever completion was shown first; 0.5 is unbiased.
+    `gap`: mean soft score of A shown first minus A shown second; above 0 favours the first place.
+    None where the verdicts cannot say (no comparison in both orders; only one order asked).
+    """
+
+    consistency: float | None
+    p_first: float | None
+    gap: float | None
+    n_both_orders: int
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """Win rate of A (the policy) over B (the baseline). Rates are in [0, 1].
+
+    `n`, `n_wins`, `n_losses`, `n_ties` count prompts that have a score; `n_unscored` counts
+    verdicts that failed, `n_unscored_prompts` prompts left without any score. Both stay out of the
+    rates. `n_identical` counts comparisons of one text with itself, ties by definition.
+    `win_rate` is soft (p_a + p_tie / 2); `discrete_win_rate` takes a prompt as won, tied or lost by
+    the mean of its hard verdicts, so two orders that contradict each other are a tie.
+    `standard_error` is None below two prompts; `win_rate` is None where nothing was scored.
+    """
+
+    n: int
+    win_rate: float | None
+    standard_error: float | None
+    ci_low: float
+    ci_high: float
+    discrete_win_rate: float | None
+    n_wins: int
+    n_losses: int
+    n_ties: int
+    n_unscored: int
+    n_unscored_prompts: int
+    n_identical: int
+    n_verdicts: int
+    unscored_reasons: Mapping[str, int]
+    worst_case: WorstCase
+    position: Position
+    minimum_detectable_effect: float | None
+    prompts_to_settle: int | None
+    verdict: Conclusion
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+
+def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
+    """Win rate of A over B from the verdicts of one judge.
+
+    Args:
+        rows: VERDICTS rows: every comparison once per order that was asked. A and B mean the same
+            two policies in all of them.
+
+    Returns:
+        Rates, clustered standard error, Wilson interval with effective n, counts and conclusion.
+
+    Raises:
+        ValueError: no rows, or rows of more than one judge.
+    """
+    listed = list(rows)
+    judges = {(row["judge"], row["judge_fingerprint"]) for row in listed}
+    if len(judges) != 1:
+        raise ValueError(f"a win rate is of one judge's verdicts; got {len(judges)} judges")
+    soft = [*prompt_scores(listed).values()]
+    hard = [*discrete_scores(listed).values()]
+    wins, ties, losses = (hard.count(outcome) for outcome in (1.0, 0.5, 0.0))
+    rate = mean(soft) if soft else None
+    error = standard_error(soft)
+    low, high = _interval(rate, error, len(soft))
+    failed = [row for row in listed if not _is_scored(row)]
+    detectable = minimum_detectable_effect(soft)
+    return WinRate(
+        n=len(soft),
+        win_rate=rate,
+        standard_error=error,
+        ci_low=low,
+        ci_high=high,
+        discrete_win_rate=mean(hard) if hard else None,
+        n_wins=wins,
+        n_losses=losses,
+        n_ties=ties,
+        n_unscored=len(failed),
+        n_unscored_prompts=len({row["prompt_id"] for row in listed}) - len(soft),
+        n_identical=len({row["comparison_id"] for row in listed if _is_identical(row)}),
+        n_verdicts=len(listed),
+        unscored_reasons=dict(sorted(Counter(r["unscored_reason"] for r in failed).items())),
+        worst_case=WorstCase(_mean_with(listed, 0.0), _mean_with(listed, 1.0)),
+        position=position(listed),
+        minimum_detectable_effect=detectable,
+        prompts_to_settle=prompts_to_settle(rate, detectable, len(soft)),
+        verdict=conclusion(low, high),
+    )
+
+
+def win_rates_by_category(
+    rows: Iterable[VerdictRow], categories: Mapping[str, str | None]
+) -> dict[str, WinRate]:
+    """Win rates of the prompts of each category, by name; prompts without one are left out.
+
+    Args:
+        rows: VERDICTS rows of one judge.
+        categories: prompt_id -> category.
+    """
+    groups: dict[str, list[VerdictRow]] = defaultdict(list)
+    for row in rows:
+        category = categories.get(row["prompt_id"])
+        if category is not None:
+            groups[category].append(row)
+    return {name: win_rate(groups[name]) for name in sorted(groups)}
+
+
+def prompt_scores(
+    rows: Iterable[VerdictRow], *, hard: bool = False, unscored: float | None = None
+) -> dict[str, float]:
+    """Score of A in [0, 1] for each prompt, by prompt_id in sorted order.
+
+    Args:
+        rows: VERDICTS rows of one judge.
+        hard: take each verdict as 1, 0.5 or 0 instead of its probabilities.
+        unscored: the score that stands in for a failed verdict; None leaves it out.
+    """
+    by_comparison: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        score = _score(row, hard=hard) if _is_scored(row) else unscored
+        if score is not None:
+            by_comparison[row["prompt_id"], row["comparison_id"]].append(score)
+    by_prompt: dict[str, list[float]] = defaultdict(list)
+    for (prompt, _), scores in by_comparison.items():
+        by_prompt[prompt].append(mean(scores))
+    return {prompt: mean(by_prompt[prompt]) for prompt in sorted(by_prompt)}
+
+
+def discrete_scores(rows: Iterable[VerdictRow]) -> dict[str, float]:
+    """1 for a prompt won, 0 for one lost, 0.5 for a tie, by its hard verdicts; by prompt_id."""
+    means = prompt_scores(rows, hard=True)
+    return {prompt: float(score > 0.5) + (score == 0.5) / 2 for prompt, score in means.items()}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of a non-empty sequence; its sum is correctly rounded, whatever the order."""
+    return math.fsum(values) / len(values)
+
+
+def standard_error(scores: Sequence[float]) -> float | None:
+    """Standard error of the mean of one score per prompt: std(ddof=1) / sqrt(n).
+
+    With equal weights and one score per cluster this is the cluster-robust error with its C/(C-1)
+    correction (E. Miller, arXiv 2411.00640, appendix A). None below two prompts.
+    """
+    n = len(scores)
+    if n < 2:
+        return None
+    center = mean(scores)
+    return math.sqrt(math.fsum((s - center) ** 2 for s in scores) / (n - 1) / n)
+
+
+def minimum_detectable_effect(scores: Sequence[float]) -> float | None:
+    """Smallest distance from 0.5 that these prompts would find with 80% power at the 5% level.
+
+    None without scores.
+    """
+    return detectable_effect(standard_error(scores), len(scores))
+
+
+def detectable_effect(error: float | None, n: int) -> float | None:
+    """Smallest distance from 0.5 that a rate with this standard error over n prompts would show.
+
+    (z(0.975) + z(0.8)) times the error: 80% power at the 5% level. Scores that are all the same say
+    nothing of their spread; that of binary verdicts, 0.5, is assumed there. None for n = 0.
+    """
+    return _POWER_Z * (error or 0.5 / math.sqrt(n)) if n else None
+
+
+def prompts_to_settle(rate: float | None, detectable: float | None, n: int) -> int | None:
+    """Prompts at which the distance seen would be the smallest detectable one; None at 0.5."""
+    if rate is None or detectable is None or rate == 0.5:
+        return None
+    return math.ceil(n * (detectable / abs(rate - 0.5)) ** 2)
+
+
+def conclusion(low: float, high: float) -> Conclusion:
+    """What the interval of a rate says against one half."""
+    return "better" if low > 0.5 else "worse" if high < 0.5 else "cannot tell"
+
+
+def position(rows: Iterable[VerdictRow]) -> Position:
+    """The effect of the order shown, over the verdicts that one judge was asked for and gave."""
+    listed = [row for row in rows if _is_scored(row) and not _is_identical(row)]
+    of_a: dict[str, list[float]] = {order.value: [] for order in Order}
+    hard: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in listed:
+        of_a[row["order"]].append(_score(row))
+        hard[row["comparison_id"]][row["order"]] = _score(row, hard=True)
+    a_first, a_second = of_a[Order.AB], of_a[Order.BA]
+    both = [tuple(orders.values()) for orders in hard.values() if len(orders) == len(Order)]
+    first = [*a_first, *(1 - score for score in a_second)]
+    return Position(
+        consistency=sum(one == other for one, other in both) / len(both) if both else None,
+        p_first=mean(first) if first else None,
+        gap=mean(a_first) - mean(a_second) if a_first and a_second else None,
+        n_both_orders=len(both),
+    )
+
+
+def _is_scored(row: VerdictRow) -> bool:
+    return row["verdict"] is not None
+
+
+def _is_identical(row: VerdictRow) -> bool:
+    return bool(row.get("raw") == IDENTICAL)
+
+
+def _score(row: VerdictRow, *, hard: bool = False) -> float:
+    if hard or row["p_a"] is None:
+        return _HARD[row["verdict"]]
+    return min(1.0, float(row["p_a"]) + float(row["p_tie"]) / 2)
+
+
+def _interval(rate: float | None, error: float | None, n: int) -> tuple[float, float]:
+    if rate is None:
+        return 0.0, 1.0
+    return wilson_effective(rate, math.nan if error is None else error, n)
+
+
+def _mean_with(rows: Sequence[VerdictRow], unscored: float) -> float:
+    return mean([*prompt_scores(rows, unscored=unscored).values()])

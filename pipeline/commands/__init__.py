@@ -1,0 +1,1 @@
+"""The commands around the stages: looking at runs and tables, exporting, recomputing."""

@@ -1,0 +1,139 @@
+"""The judge-card command: any judge measured on any labelled comparisons, as JSON or in lines."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from evals.files.labelled import LabelledFile
+
+_LINES = {
+    "accuracy": "agreement with the labels",
+    "accuracy_non_ties": "agreement where the label is no tie",
+    "accuracy_by_side": "the same, by the side that is ahead",
+    "kappa": "Cohen's kappa",
+    "lift_over_longest": "lift over the longer one wins",
+    "lift_over_first": "lift over the first one wins",
+    "position_consistency": "same label in both orders",
+    "flip_rate": "opposite sides in the two orders",
+    "p_first": "verdicts for the one shown first",
+    "position_gap": "score shown first less shown second",
+}
+
+
+def judge_card(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A comparisons table, or Auto-J's, HHH's or JudgeBench's pairs."),
+    ],
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="A kind (length), its settings as JSON, or a folder of judge.json; "
+            "with --verdicts, whose verdicts."
+        ),
+    ] = None,
+    verdicts: Annotated[
+        Path | None,
+        typer.Option(help="Saved verdicts instead: verdicts.parquet, or JudgeBench's judgements."),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Of a comparisons table: train, test or all.")
+    ] = "test",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many comparisons, a fair sample.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
+) -> None:
+    """Measure a judge against labels: agreement, ties, bias for a place, calibration, failures."""
+    from evals.files.labelled import read_labelled
+    from evals.judge_card.card import build_card
+
+    labelled = read_labelled(file, None if split == "all" else split)
+    units = labelled.comparisons[:limit]
+    known = {unit.comparison.comparison_id for unit in units}
+    rows = _saved(verdicts, judge) if verdicts else _asked(judge, labelled, limit)
+    mine = [row for row in rows if row["comparison_id"] in known]
+    if verdicts:  # what nobody asked this judge is no failure of its
+        asked = {row["comparison_id"] for row in mine}
+        units = [unit for unit in units if unit.comparison.comparison_id in asked]
+    first = mine[0] if mine else {"judge": judge or "", "judge_fingerprint": ""}
+    card = build_card(
+        units,
+        mine,
+        judge=first["judge"],
+        kind=first["judge"].partition(":")[0],
+        fingerprint=first["judge_fingerprint"],
+    )
+    if as_json:
+        typer.echo(json.dumps(card, allow_nan=False))
+    else:
+        show_card(card)
+
+
+def _asked(
+    judge: str | None, labelled: "LabelledFile", limit: int | None
+) -> Sequence[Mapping[str, Any]]:
+    """Ask a judge about all comparisons, in both orders."""
+    from evals.judges.judge_spec import named_judge
+    from evals.judges.orders import judge_in_order
+    from pipeline.display.progress import make_progress
+    from schemas.errors import ConfigError
+    from schemas.labels import BOTH_ORDERS
+    from schemas.stage import Runtime
+
+    if judge is None:
+        raise ConfigError("--judge: say which judge, as in --judge length; or give --verdicts")
+    opened = named_judge(judge, Runtime())
+    shown = [unit.comparison for unit in labelled.comparisons[:limit]]
+    rows: list[Mapping[str, Any]] = []
+    with make_progress().task(f"verdicts by {opened.name}", 2 * len(shown), "verdicts") as task:
+        for order in BOTH_ORDERS:
+            for start in range(0, len(shown), 256):
+                rows += judge_in_order(opened, shown[start : start + 256], order)
+                task.advance(len(shown[start : start + 256]))
+    return rows
+
+
+def _saved(path: Path, judge: str | None) -> Sequence[Mapping[str, Any]]:
+    """One judge's verdicts from a file of ours or of JudgeBench's."""
+    from evals.files import judge_bench
+    from evals.files.external_files import choose, read_columns
+    from schemas.parquet import read_rows
+    from schemas.tables import VERDICTS
+
+    if set(judge_bench.COLUMNS) <= set(read_columns(path, ()).column_names):
+        return judge_bench.read_judgements(path, judge)
+    rows = read_rows(path, VERDICTS)
+    chosen = choose(path, "judge", [row["judge"] for row in rows], judge)
+    return [row for row in rows if row["judge"] == chosen]
+
+
+def show_card(card: Mapping[str, Any]) -> None:
+    """Print the card: estimates with intervals, confusion with ties, failures, people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{card['judge']}: {card['n_scored']:,} of {card['n']:,} comparisons scored")
+    table = Table("", "value", "95% interval", "n", box=None, padding=(0, 2, 0, 0))
+    ceiling = card["human_ceiling"]
+    lines = {label: card[key] for key, label in _LINES.items()} | {
+        "one person with the others": ceiling["annotator"],
+        "the judge with the same others": ceiling["judge"],
+        "the longer one wins": card["baselines"]["longest"],
+        "the longer one wins, no ties": card["baselines"]["longest_non_ties"],
+    }
+    for label, found in lines.items():
+        if found["value"] is not None:
+            interval = f"{found['ci_low']:.3f} to {found['ci_high']:.3f}"
+            table.add_row(label, f"{found['value']:.3f}", interval, f"{found['n']:,}")
+    console.print(table)
+    for label, said in card["confusion"].items():
+        counts = ", ".join(f"{name} {count:,}" for name, count in said.items())
+        console.print(f"labelled {label}, judged: {counts}")
+    for reason, count in card["unscored_rate"]["by_reason"].items():
+        console.print(f"unscored: {reason} {count:,}")

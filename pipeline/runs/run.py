@@ -1,0 +1,246 @@
+"""Run directories: which stage is up to date, what a stage reads, how its output appears.
+
+A manifest that exists means the stage is finished.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pipeline.recipe import Recipe
+from pipeline.runs.fingerprint import continuation_of, fingerprint, payload_of
+from pipeline.runs.locks import stage_lock
+from pipeline.runs.progress_file import Recorder, WatchedProgress
+from pipeline.runs.provenance import Stopwatch
+from pipeline.runs.publish import (
+    damage_of,
+    finish_publishing,
+    is_record_half_written,
+    open_partial,
+    outputs_of,
+    publish,
+    reopen,
+    write_synced,
+)
+from pipeline.runs.stage_status import StageStatus, refuse_unfit_upstream, statuses_of
+from pipeline.stage_registry import BY_NAME
+from schemas.errors import ConfigError
+from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
+from schemas.stage import RESUME_FOLDER, Config, Progress, Stage, StageContext
+
+
+class Outcome(StrEnum):
+    """What asking for a stage came to."""
+
+    UP_TO_DATE = "up to date"
+    DONE = "done"
+    SKIPPED = "not in the recipe"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A stage of a run, as something that another stage reads."""
+
+    run: "Run"
+    stage: str
+
+    @property
+    def directory(self) -> Path:
+        """Where that stage publishes."""
+        return self.run.directory / self.stage
+
+
+class Run:
+    """A run directory under one recipe.
+
+    A stage reads its inputs from the same directory, unless `links` says otherwise: by stage, then
+    by the name under which it reads. `options` are what a command needs to mean this run.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        recipe: Recipe,
+        links: Mapping[str, Mapping[str, Link]] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.recipe = recipe
+        self._links = links or {}
+        self._options = options or ("--run-dir", str(directory))
+
+    def claim(self) -> None:
+        """Make the directory, and write down whose it is.
+
+        Raises:
+            ConfigError: it is another recipe's, holds files of someone's own, or cannot be written.
+        """
+        self.refuse_foreign()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if not self._record.exists():
+                write_synced(self._record, json.dumps({"recipe": self.recipe.name}))
+        except OSError as error:
+            raise ConfigError(
+                f"{self.directory}: cannot be written ({error.strerror}); choose another --run-dir"
+            ) from error
+
+    def refuse_foreign(self) -> None:
+        """Raises ConfigError where the directory is another recipe's, or no run directory."""
+        try:
+            owner = json.loads(self._record.read_text())["recipe"]
+        except (FileNotFoundError, NotADirectoryError):
+            return self._refuse_files_of_others()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{self._record}: does not say whose run this is ({error}); "
+                "choose another --run-dir, or delete that file"
+            ) from error
+        if owner != self.recipe.name:
+            raise ConfigError(
+                f"{self.directory}: this run belongs to the recipe {owner!r}, not "
+                f"{self.recipe.name!r}; choose another --run-dir"
+            )
+
+    def _refuse_files_of_others(self) -> None:
+        """Raises ConfigError where there is something, and no record that says we made it."""
+        try:
+            found = sorted(path.name for path in self.directory.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        theirs = [name for name in found if not is_record_half_written(name)]
+        if theirs:
+            raise ConfigError(
+                f"{self.directory}: holds files that are no run of prefline ({theirs[0]}"
+                f"{' and others' if len(theirs) > 1 else ''}), and no {self._record.name}; "
+                "choose a new or empty --run-dir"
+            )
+
+    def refuse_missing_files(self) -> None:
+        """Raises MissingInputError where a file that any stage reads from outside is not there.
+
+        So a run that would fail in an hour fails now.
+        """
+        for name, config in self.recipe.stages.items():
+            BY_NAME[name].files(config)
+
+    @property
+    def _record(self) -> Path:
+        return self.directory / "run.json"
+
+    def statuses(self) -> dict[str, StageStatus]:
+        """How every stage stands to the recipe and to its upstream, in the order of a run."""
+        return statuses_of(self)
+
+    def inputs(self, stage: Stage[Any]) -> dict[str, Link]:
+        """What a stage reads, by the name under which it reads it."""
+        own = {name: Link(self, name) for name in stage.inputs}
+        return own | dict(self._links.get(stage.name, {}))
+
+    def progress_file(self, stage: Stage[Any]) -> Path:
+        """Where a stage at work notes how far it is."""
+        return self.directory / ".progress" / f"{stage.name}.json"
+
+    def execute(self, stage: Stage[Any], progress: Progress) -> tuple[Outcome, Manifest]:
+        """Bring one stage up to date, its upstream being so already.
+
+        Raises:
+            MissingInputError, StaleInputError, DataError: the upstream is not fit to be read.
+            RunLockedError: another process is at this stage.
+        """
+        with stage_lock(self.directory, stage.name):
+            finish_publishing(self.directory / stage.name)
+            refuse_unfit_upstream(self, stage)
+            upstream = self.upstream(stage)
+            config = self.recipe.stages.get(stage.name)
+            payload = payload_of(stage, config, upstream)
+            directory = self.directory / stage.name
+            manifest = read_manifest(directory)
+            if (
+                manifest
+                and manifest.fingerprint == fingerprint(payload)
+                and not damage_of(directory, manifest)
+            ):
+                (directory / MANIFEST_NAME).touch()
+                return (Outcome.UP_TO_DATE if config else Outcome.SKIPPED), manifest
+            made = self._make(stage, config, payload, upstream, progress)
+            return (Outcome.DONE if config else Outcome.SKIPPED), made
+
+    def _make(
+        self,
+        stage: Stage[Any],
+        config: Config | None,
+        payload: dict[str, Any],
+        upstream: Mapping[str, Manifest],
+        progress: Progress,
+    ) -> Manifest:
+        partial = self.partial(stage)
+        left = partial.exists()
+        resumed = self._open(stage, partial, payload)
+        watch = Stopwatch()
+        if resumed:
+            progress.note(f"{stage.name}: continuing where it was interrupted, or had ended")
+        elif left:
+            progress.note(f"{stage.name}: what an interrupted run left has other settings")
+        watched = WatchedProgress(progress, self.progress_file(stage))
+        recorder = Recorder(watched)
+        context = StageContext(
+            inputs={
+                name: link.directory
+                for name, link in self.inputs(stage).items()
+                if name in upstream and not upstream[name].skipped
+            },
+            output=partial,
+            runtime=self.recipe.runtime,
+            progress=recorder,
+        )
+        counts = stage.run(config, context) if config else {}
+        manifest = Manifest(
+            stage=stage.name,
+            fingerprint=fingerprint(payload),
+            payload=payload,
+            counts=dict(counts),
+            notes=recorder.notes,
+            warnings=recorder.warnings,
+            outputs=outputs_of(partial),
+            provenance=watch.provenance(resumed),
+            skipped=config is None,
+        )
+        write_synced(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
+        publish(partial, self.directory / stage.name)
+        watched.forget()
+        return manifest
+
+    def _open(self, stage: Stage[Any], partial: Path, payload: Mapping[str, Any]) -> bool:
+        """Open the partial folder; whether there is something in it to go on from."""
+        wanted, continuation = fingerprint(payload), continuation_of(stage, payload)
+        if open_partial(partial, wanted, continuation):
+            return True
+        directory = self.directory / stage.name
+        manifest = read_manifest(directory)
+        if not (continuation and manifest and (directory / RESUME_FOLDER).is_dir()):
+            return False
+        if continuation_of(stage, manifest.payload) != continuation:
+            return False
+        if damage_of(directory, manifest):
+            return False
+        reopen(directory, partial, wanted, continuation)
+        return True
+
+    def partial(self, stage: Stage[Any]) -> Path:
+        """Where a stage is made before it is published."""
+        return self.directory / f"{stage.name}.partial"
+
+    def upstream(self, stage: Stage[Any]) -> dict[str, Manifest]:
+        """The manifests of what a stage reads, as far as they are there."""
+        links = self.inputs(stage).items()
+        found = {name: read_manifest(link.directory) for name, link in links}
+        return {name: manifest for name, manifest in found.items() if manifest}
+
+    def command(self, stage: str) -> str:
+        """What a person types to bring a stage up to date."""
+        return shlex.join(["prefline", stage, "--recipe", str(self.recipe.path), *self._options])

@@ -1,0 +1,120 @@
+"""Policy against baseline: comparisons, verdicts in both orders, win rates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from evals.judges import Judge
+from evals.judges.orders import judge_both_orders
+from evals.win_rate.report import JudgedComparisons, win_rate_report
+from evals.win_rate.win_rate import IDENTICAL, Measure, win_rates_by_category
+from schemas.ids import comparison_id, content_id
+from schemas.labels import BOTH_ORDERS, Comparison
+from schemas.sharded import ShardedTable
+from schemas.stage import Progress
+
+Row = dict[str, Any]
+
+
+def comparison_rows(policy: Sequence[Row], baseline: Sequence[Row]) -> list[Row]:
+    """One comparison per prompt and sample number that both models have answered; A = policy.
+
+    Several samples may say the same, so the id is made of the two completions' ids and not of
+    their texts alone.
+    """
+    by_place = {(row["prompt_id"], row["sample_index"]): row for row in baseline}
+    pairs = [
+        (row, other)
+        for row in policy
+        if (other := by_place.get((row["prompt_id"], row["sample_index"]))) is not None
+    ]
+    return sorted((_comparison_row(a, b) for a, b in pairs), key=lambda row: row["comparison_id"])
+
+
+def _comparison_row(policy: Row, baseline: Row) -> Row:
+    kept = ("prompt_id", "prompt", "split", "category", "source", "file", "row")
+    return {name: policy[name] for name in kept} | {
+        "comparison_id": content_id(
+            "comparison-of-samples", policy["completion_id"], baseline["completion_id"]
+        ),
+        "completion_a": policy["completion"],
+        "completion_b": baseline["completion"],
+        "completion_a_id": policy["completion_id"],
+        "completion_b_id": baseline["completion_id"],
+        "label": None,
+        "strength": None,
+        "annotations": [],
+        "label_source": None,
+    }
+
+
+def judge_rows(
+    judge: Judge, rows: Sequence[Row], verdicts: ShardedTable, progress: Progress, title: str
+) -> None:
+    """Add a judge's verdicts on all comparisons in both orders; what is there is not asked again.
+
+    Comparisons of the same texts are asked once and share the verdict; identical completions are
+    a tie by definition, recorded as such without asking.
+    """
+    comparisons = [_comparison(row) for row in rows]
+    first_of = {_texts(c): c for c in reversed(comparisons)}
+    asked = [c for c in comparisons if first_of[_texts(c)] is c and not _identical(c)]
+    judge_both_orders(judge, asked, verdicts, progress, title)
+    done = verdicts.done("comparison_id", "judge")
+    rest = [c for c in comparisons if (c.comparison_id, judge.name) not in done]
+    said = {
+        (r["comparison_id"], r["order"]): r for r in verdicts.rows() if r["judge"] == judge.name
+    }
+    added = [
+        _tie(judge, comparison, order.value)
+        if _identical(comparison)
+        else said[first_of[_texts(comparison)].comparison_id, order.value]
+        | {"comparison_id": comparison.comparison_id}
+        for comparison in rest
+        for order in BOTH_ORDERS
+    ]
+    if added:
+        verdicts.append(added)
+
+
+def win_rate_json(judge: Judge, judged: JudgedComparisons, measure: Measure) -> dict[str, Any]:
+    """The report on one judge's verdicts, with who judged and the win rate of each category."""
+    by_category = win_rates_by_category(judged.verdicts, judged.categories)
+    return {
+        "judge": judge.name,
+        "judge_fingerprint": judge.fingerprint,
+        **win_rate_report(judged, measure),
+        "categories": {name: rate.to_json() for name, rate in by_category.items()},
+    }
+
+
+def _comparison(row: Row) -> Comparison:
+    names = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
+    return Comparison(**{name: row[name] for name in names})
+
+
+def _texts(comparison: Comparison) -> str:
+    return comparison_id(comparison.prompt, comparison.completion_a, comparison.completion_b)
+
+
+def _identical(comparison: Comparison) -> bool:
+    return list(comparison.completion_a) == list(comparison.completion_b)
+
+
+def _tie(judge: Judge, comparison: Comparison, order: str) -> Row:
+    return {
+        "comparison_id": comparison.comparison_id,
+        "prompt_id": comparison.prompt_id,
+        "judge": judge.name,
+        "judge_fingerprint": judge.fingerprint,
+        "order": order,
+        "p_a": 0.0,
+        "p_b": 0.0,
+        "p_tie": 1.0,
+        "label_mass": None,
+        "verdict": "Tie",
+        "unscored_reason": None,
+        "unscored_detail": None,
+        "raw": IDENTICAL,
+        "prompt_tokens": None,
+        "completion_tokens": None,
+    }

@@ -1,1 +1,0 @@
-"""Cleaning: filters, near-duplicates, overlap with evaluation sets, and mixtures of sources."""

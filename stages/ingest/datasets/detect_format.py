@@ -1,0 +1,63 @@
+"""Which kind of data set a raw row belongs to: whichever understands it."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from stages.ingest.datasets import Dataset
+from stages.ingest.examples import Example, RowError
+from stages.ingest.readers.file_diagnostics import UNREADABLE, advice
+from stages.ingest.readers.raw_rows import RawRow, has_columns, json_value
+
+GUESSES = ("ultrafeedback_openbmb", "arena", "helpsteer3", "ultrafeedback", "hh", "jsonl")
+"""The kinds that read rows of files, the strictest first."""
+# What is wrong with a row of another kind. All else is wrong with its content.
+_ANOTHER_SHAPE = frozenset({"missing_field", "wrong_type", "unknown_role", "no_turns"})
+
+Outcomes = Sequence[Example | RowError]
+
+
+def guess(origin: RawRow) -> tuple[str | None, Outcomes]:
+    """The first kind that a row has the shape of, and what it is read as; None where none is."""
+    if isinstance(origin.value, RowError):
+        return None, [origin.value]
+    fitting = [k for k in GUESSES if has_columns(list(origin.value), _dataset(k, "").columns)]
+    outcomes: Outcomes = []
+    for kind in fitting:
+        outcomes = read_as(kind, origin)
+        first = outcomes[0]
+        if not isinstance(first, RowError) or first.reason not in _ANOTHER_SHAPE:
+            return kind, outcomes
+    return None, outcomes
+
+
+def read_as(kind: str, origin: RawRow) -> Outcomes:
+    """What a row is read as by a kind with its default settings. Raises ValidationError."""
+    outcomes: Outcomes = _dataset(kind, origin.file).outcomes(origin)
+    return outcomes
+
+
+def _dataset(kind: str, path: str) -> Any:
+    return TypeAdapter(Dataset).validate_python({"kind": kind, "path": path})
+
+
+def what_next(raw: str, kind: str, reasons: Collection[str]) -> str:
+    """What to do about a data set of `kind` that has no usable row: by the first row, as rejects
+    have it, and the `reasons` of all.
+    """
+    said = advice(raw)
+    if said is not None and set(reasons) <= UNREADABLE:
+        return said
+    other, _ = guess(RawRow("", 0, json_value(raw.encode("utf-8", "replace"))))
+    if other is None:
+        return "check that kind and path belong together"
+    if other == ("jsonl" if kind == "parquet" else kind):
+        return "the kind fits: check the filters and settings in [ingest]"
+    return f"that row has the shape of kind = '{other}'"
+
+
+def kinds_with(columns: Sequence[str]) -> list[str]:
+    """The kinds that read Parquet files with such columns."""
+    listed = (*GUESSES[:-1], "parquet")
+    return [kind for kind in listed if has_columns(columns, _dataset(kind, "").column_sets())]

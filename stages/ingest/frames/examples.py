@@ -1,0 +1,128 @@
+"""Examples of all kinds as one polars frame, whoever has read them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.tables import ANNOTATIONS, MESSAGES
+from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example
+from stages.ingest.frames.texts import Places
+
+Flags = NDArray[np.bool_]
+
+# A comparison has `a` and `b`, a demonstration `a`, a prompt neither: each completion is one
+# assistant turn, of which the text is kept.
+_ARROW = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("prompt", MESSAGES),
+        ("a", pa.string()),
+        ("b", pa.string()),
+        ("label", pa.string()),
+        ("strength", pa.float64()),
+        ("annotations", ANNOTATIONS),
+        ("category", pa.string()),
+        ("language", pa.string()),
+        ("label_source", pa.string()),
+        ("chosen_first", pa.bool_()),
+    ]
+)
+
+
+def no_rows(schema: pa.Schema) -> pl.DataFrame:
+    """An empty frame of an Arrow schema."""
+    # Its own empty_table would import pandas, which costs more than reading 10,000 rows.
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_batches([], schema)))
+
+
+EMPTY: pl.DataFrame = no_rows(_ARROW)
+"""A frame of no examples: its schema is every such frame's."""
+
+
+def examples_frame(rows: Sequence[tuple[int, Example]]) -> pl.DataFrame:
+    """Examples with their row numbers as a frame. Raises UnicodeEncodeError for half characters."""
+    listed = [_values(row, example) for row, example in rows]
+    return pl.DataFrame(listed, schema=EMPTY.schema, orient="row")
+
+
+def _values(row: int, example: Example) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "row": row,
+        "prompt": example.prompt,
+        "annotations": [],
+        "category": example.category,
+        "language": example.language,
+        "chosen_first": False,
+    }
+    if isinstance(example, DemonstrationExample):
+        values["a"] = example.completion[0]["content"]
+    elif isinstance(example, ComparisonExample):
+        values |= {
+            "a": example.completion_a[0]["content"],
+            "b": example.completion_b[0]["content"],
+            "label": example.label.value,
+            "strength": example.strength,
+            "annotations": [
+                {
+                    "annotator": said.annotator,
+                    "label": said.label.value,
+                    "strength": said.strength,
+                    "reason": said.reason,
+                    "feedback_a": said.feedback_a,
+                    "feedback_b": said.feedback_b,
+                }
+                for said in example.annotations
+            ],
+            "label_source": example.label_source,
+            "chosen_first": example.chosen_first,
+        }
+    return values
+
+
+def comparisons_frame(columns: pl.DataFrame, **constants: Any) -> pl.DataFrame:
+    """`row`, `prompt`, `a`, `b` and whatever else is given, filled up to the whole schema.
+
+    Label A by a human where nothing else is said.
+    """
+    constants = {"label": "A", "label_source": "human", "annotations": [], **constants}
+    return columns.select(
+        (
+            pl.col(name).cast(dtype)
+            if name in columns.columns
+            else pl.lit(constants.get(name), dtype)
+        ).alias(name)
+        for name, dtype in EMPTY.schema.items()
+    )
+
+
+def lists_of_turns(role: pl.Series, content: pl.Series, ends: Places) -> pl.Series:
+    """Turns as conversations, each up to its end; nothing is copied."""
+    turns = pl.DataFrame({"role": role, "content": content}).to_struct()
+    bounds = pa.py_buffer(np.concatenate(([0], ends)).astype(np.int64))
+    lists = pa.LargeListArray.from_arrays(
+        pa.Array.from_buffers(pa.int64(), len(ends) + 1, [None, bounds]),
+        turns.to_arrow(compat_level=pl.CompatLevel.newest()),
+    )
+    return pl.Series(pl.from_arrow(lists))
+
+
+def turns_of(conversations: pl.Series) -> tuple[pl.DataFrame, Places]:
+    """The turns of lists, none of them null or empty, one after the other, and where each ends."""
+    lengths = conversations.list.len().to_numpy()
+    return conversations.explode().struct.unnest(), np.cumsum(lengths, dtype=np.int64)
+
+
+def any_in(flags: Flags, ends: Places) -> Flags:
+    """Whether there is a flag in each of the stretches that end there."""
+    counts = np.concatenate(([0], np.cumsum(flags)))
+    found: Flags = np.diff(counts[ends], prepend=0) > 0
+    return found
+
+
+def those(rows: pl.DataFrame, flags: Flags) -> pl.DataFrame:
+    """The flagged rows."""
+    return rows if flags.all() else rows.filter(pl.Series(flags))

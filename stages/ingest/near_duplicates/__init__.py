@@ -1,0 +1,1 @@
+"""Texts that say nearly the same: near-duplicate prompts, and overlap with evaluation sets."""

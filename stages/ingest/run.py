@@ -1,0 +1,224 @@
+"""Reads all sources and makes the tables of them: one source in one go, several by units."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+
+from schemas.errors import DataError
+from schemas.ids import prompt_id
+from schemas.labels import Messages
+from schemas.stage import StageContext, Task
+from stages.ingest.cleaning_plan import make_plan
+from stages.ingest.datasets.detect_format import what_next
+from stages.ingest.malloc import keep_freed_memory
+from stages.ingest.readers.pieces import Piece
+from stages.ingest.readers.sources import FileDataset, Source
+from stages.ingest.splits import hash_split
+from stages.ingest.tables.assign_ids import Admission, arrow_rows, count_reasons
+from stages.ingest.tables.row_cache import Unit, UnitStore
+from stages.ingest.tables.table_writers import Tables
+from stages.ingest.tables.write_tables import publish, publish_rejects
+
+if TYPE_CHECKING:
+    from stages.ingest.config import IngestConfig
+
+
+def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
+    """Read all data sets and write the four tables; returns the counts for the manifest.
+
+    Raises:
+        MissingInputError: a file is not there.
+        DataError: a file cannot be read, or a data set has no usable row. What was rejected
+            until then is in rejects.parquet.
+        BackendError: a hub cannot be reached.
+    """
+    keep_freed_memory()
+    _note_unpinned(config, context)
+    reader = _Reader(config, context)
+    counts = _in_one_go(reader, context) if reader.is_final() else _by_units(reader, context)
+    reader.store.remove()
+    _warn(counts, context)
+    return counts
+
+
+def _in_one_go(reader: "_Reader", context: StageContext) -> dict[str, int]:
+    """The tables of one source, written while it is read."""
+    [source], [dataset] = reader.sources, reader.config.datasets
+    lineage = {"source": pl.lit(source.name), "file": pl.lit(source.file)}
+    rejected, rows_in = _Rejected(), 0
+    with (
+        context.progress.task("reading", None, "rows") as task,
+        Tables(context.output) as tables,
+    ):
+        for piece in _pieces(source, getattr(dataset, "max_rows", None)):
+            rows, rejects = reader.admission.admit(0, piece)
+            tables.append(rows.with_columns(**lineage), rejects)
+            rejected.add(rejects)
+            rows_in += len(rows) + rejects.num_rows
+            task.advance(len(rows) + rejects.num_rows)
+        if rows_in == rejected.reasons.total():
+            raise rejected.error(dataset.name, dataset.kind)
+        return tables.finish(rows_in)
+
+
+def _by_units(reader: "_Reader", context: StageContext) -> dict[str, int]:
+    """The tables of several sources, or of what is only decided when all has been read."""
+    with context.progress.task("reading", None, "rows") as task:
+        try:
+            reader.read_all(task)
+        except DataError:
+            publish_rejects(reader.units, context.output)
+            raise
+    moved = reader.admission.moved
+    reader.admission.forget()
+    folder = reader.store.scratch("cleaning")
+    plan = make_plan(reader.config, reader.units, reader.numbers, moved, folder)
+    return publish(reader.units, reader.used, moved, context.output, plan.late, plan.held_out)
+
+
+def _pieces(source: Source, limit: int | None) -> Iterator[Piece]:
+    """The first `limit` rows of a source."""
+    for piece in source.pieces():
+        yield piece if limit is None else piece.head(limit)
+        if limit is not None and piece.next_row >= limit:
+            return
+
+
+class _Reader:
+    """Turns sources into units; those that an earlier run has finished are taken as they are."""
+
+    def __init__(self, config: "IngestConfig", context: StageContext) -> None:
+        def split_of(prompt: Messages) -> str:
+            return hash_split(prompt_id(prompt), config.test_fraction)
+
+        self.config = config
+        self._datasets = [(d, d.sources(config.seed, split_of)) for d in config.datasets]
+        self.sources = [source for _, listed in self._datasets for source in listed]
+        self.admission = Admission(config, self.sources)
+        self.store = UnitStore(context.output)
+        self.units: list[Unit] = []
+        self.used: list[Source] = []
+        """Of each unit the source."""
+        self.numbers: list[int] = []
+        """Of each unit the number of its data set."""
+
+    def is_final(self) -> bool:
+        """Whether all that becomes of a row is known as soon as it is read.
+
+        So it is with one source of one kind of rows and no splits of its own, where nobody looks
+        for near-duplicates, overlaps with evaluation sets, or a mixture. A killed run would read a
+        single source again anyway.
+        """
+        (dataset, *others), config = self.config.datasets, self.config
+        return (
+            not others
+            and len(self.sources) == 1
+            and isinstance(dataset, FileDataset)
+            and (dataset.max_kept, dataset.weight, self.sources[0].split) == (None, None, None)
+            and config.near_duplicates.policy == "off"
+            and not config.decontaminate
+        )
+
+    def read_all(self, task: Task) -> None:
+        """Read every source of every data set. Raises DataError where one is of no use."""
+        numbers = iter(range(len(self.sources)))
+        for index, (dataset, sources) in enumerate(self._datasets):
+            limit, units = getattr(dataset, "max_rows", None), []
+            for source, number in zip(sources, numbers, strict=False):
+                if limit != 0:
+                    units.append(self._unit(number, source, limit, task))
+                    self.numbers.append(index)
+                    limit = None if limit is None else limit - units[-1].facts.next_row
+            if all(unit.facts.rows_in == unit.facts.rejects for unit in units):
+                rejects = (batch for unit in units for batch in unit.batches("rejects"))
+                raise _Rejected(rejects).error(dataset.name, dataset.kind)
+
+    def _unit(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
+        unit = self.store.finished(f"{number:05d}")
+        if unit is None:
+            unit = self._read(number, source, limit, task)
+        else:
+            self.admission.restore(number, unit)
+            task.advance(unit.facts.rows_in)
+        self.units.append(unit)
+        self.used.append(source)
+        return unit
+
+    def _read(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
+        with self.store.writer(f"{number:05d}", source) as writer:
+            try:
+                for piece in _pieces(source, limit):
+                    rows, rejects = self.admission.admit(number, piece)
+                    writer.append(arrow_rows(rows), rejects, piece.next_row)
+                    task.advance(len(rows) + rejects.num_rows)
+            except DataError:
+                self.units.append(writer.stop())
+                raise
+            return writer.finish(self.admission.take_moved())
+
+
+class _Rejected:
+    """Rejects by reason, and the first of them: enough to say why nothing could be used."""
+
+    def __init__(self, batches: Iterable[pa.Table] = ()) -> None:
+        self.reasons = Counter[str]()
+        self._first: dict[str, Any] | None = None
+        for batch in batches:
+            self.add(batch)
+
+    def add(self, rejects: pa.Table) -> None:
+        """Take a piece's rejects."""
+        self.reasons.update(count_reasons(rejects))
+        if self._first is None and rejects.num_rows:
+            [self._first] = rejects.slice(0, 1).to_pylist()
+
+    def error(self, name: str | None, kind: str) -> DataError:
+        """Says that none of the rows of a data set can be used, and what to do about it."""
+        listed = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
+        said = "first: {file} row {row}: {detail}"
+        first = said.format_map(self._first) if self._first else "the source is empty"
+        next_step = what_next(self._first["raw"] if self._first else "", kind, self.reasons)
+        return DataError(
+            f"ingest: {name or kind}: none of {self.reasons.total()} rows can be used "
+            f"({listed or 'nothing was read'}); {first}; {next_step}"
+        )
+
+
+def _note_unpinned(config: "IngestConfig", context: StageContext) -> None:
+    for dataset in config.datasets:
+        if isinstance(dataset, FileDataset) and dataset.hub_id and dataset.hub_revision == "main":
+            context.progress.note(f"{dataset.hub_id} may change; pin it by hub_revision = a commit")
+
+
+def _left_out(counts: Mapping[str, int]) -> str:
+    reasons = {name: n for name, n in counts.items() if name.startswith("rejects/")}
+    listed = sorted(reasons, key=lambda name: (-reasons[name], name))
+    said = [f"{name.removeprefix('rejects/')} {reasons[name]}" for name in listed[:3]]
+    more = [f"{len(listed) - 3} more"] if len(listed) > 3 else []
+    return (
+        f"{counts['rejects']} of {counts['rows_in']} rows are left out ({', '.join(said + more)}): "
+        "see rejects.parquet"
+    )
+
+
+def _warn(counts: Mapping[str, int], context: StageContext) -> None:
+    if counts["rejects"]:
+        context.progress.note(_left_out(counts))
+    for split in ("train", "test"):
+        if counts["comparisons"] and not counts[f"comparisons/{split}"]:
+            context.progress.warn(
+                f"no comparison is in the {split} split; set test_fraction in [ingest]"
+            )
+    if counts["prompts_moved_to_test"]:
+        context.progress.warn(
+            f"{counts['prompts_moved_to_test']} prompts were in train and test of their sources; "
+            "all their rows are in test now"
+        )
+    if counts["near_duplicates_moved_to_test"]:
+        context.progress.note(
+            f"{counts['near_duplicates_moved_to_test']} prompts are held out because they nearly "
+            "repeat held-out prompts"
+        )

@@ -1,0 +1,160 @@
+"""Finished work of one input file each, so that a killed run reads no finished file again.
+
+A unit is a folder under `units/` of the stage's output: its rows and rejects as Arrow streams,
+piece by piece, and what else is known of them. It gets its name when it is finished.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from schemas.tables import ANNOTATIONS, MESSAGES, REJECTS
+
+if TYPE_CHECKING:
+    from stages.ingest.readers.sources import Source
+
+ROWS = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("a", pa.string()),
+        ("b", pa.string()),
+        ("label", pa.string()),
+        ("strength", pa.float64()),
+        ("annotations", ANNOTATIONS),
+        ("category", pa.string()),
+        ("label_source", pa.string()),
+        ("split", pa.string()),
+        ("comparison_id", pa.string()),
+        ("demonstration_id", pa.string()),
+        # The key and note by which duplicates are known: see columnar.identities.
+        ("key_high", pa.uint64()),
+        ("key_low", pa.uint64()),
+        ("note", pa.int8()),
+    ]
+)
+_FILES = {"rows": ROWS, "rejects": REJECTS.schema}
+
+
+@dataclass(frozen=True)
+class UnitFacts:
+    """Of which file and source the rows are, and how many were read and rejected.
+
+    `next_row` is the number of raw rows read, `moved` are prompts found to be in both splits.
+    """
+
+    file: str
+    source: str
+    rows_in: int = 0
+    rejects: int = 0
+    next_row: int = 0
+    moved: tuple[str, ...] = ()
+
+
+class Unit:
+    """A unit that is finished, or has been written until it was stopped."""
+
+    def __init__(self, folder: Path, facts: UnitFacts) -> None:
+        self.folder = folder
+        self.facts = facts
+
+    def pieces(self) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Rows and rejects, piece by piece, in the order they were read."""
+        yield from zip(self.batches("rows"), self.batches("rejects"), strict=True)
+
+    def batches(self, name: str) -> Iterator[pa.Table]:
+        """The pieces of one of the files."""
+        with (
+            pa.OSFile(str(self.folder / f"{name}.arrow")) as file,
+            pa.ipc.open_stream(file) as read,
+        ):
+            for batch in read:
+                yield pa.Table.from_batches([batch])
+
+
+class UnitWriter:
+    """Writes a unit piece by piece; one that is not finished is written anew the next time."""
+
+    def __init__(self, folder: Path, facts: UnitFacts) -> None:
+        self._final = folder
+        self._folder = folder.with_name(folder.name + ".writing")
+        self._facts = facts
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        self._files = ExitStack()
+        self._writers = {name: self._stream(name) for name in _FILES}
+
+    def append(self, rows: pa.Table, rejects: pa.Table, next_row: int) -> None:
+        """Write one piece."""
+        self._writers["rows"].write_batch(_one_batch(rows))
+        self._writers["rejects"].write_batch(_one_batch(rejects))
+        self._facts = replace(
+            self._facts,
+            rows_in=self._facts.rows_in + rows.num_rows + rejects.num_rows,
+            rejects=self._facts.rejects + rejects.num_rows,
+            next_row=next_row,
+        )
+
+    def finish(self, moved: Sequence[str]) -> Unit:
+        """Give the unit its name: from now on it is there."""
+        self._files.close()
+        facts = replace(self._facts, moved=tuple(moved))
+        (self._folder / "facts.json").write_text(json.dumps(asdict(facts)))
+        os.replace(self._folder, self._final)
+        return Unit(self._final, facts)
+
+    def stop(self) -> Unit:
+        """What was written until an error."""
+        self._files.close()
+        return Unit(self._folder, self._facts)
+
+    def __enter__(self) -> "UnitWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._files.close()
+
+    def _stream(self, name: str) -> Any:
+        file = self._files.enter_context(pa.OSFile(str(self._folder / f"{name}.arrow"), "wb"))
+        return self._files.enter_context(pa.ipc.new_stream(file, _FILES[name]))
+
+
+def _one_batch(data: pa.Table) -> pa.RecordBatch:
+    batches = data.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=data.schema)
+
+
+class UnitStore:
+    """The units of one run of the stage."""
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output / "units"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def finished(self, key: str) -> Unit | None:
+        """The unit of that key, if an earlier run has finished it."""
+        folder = self.folder / key
+        if not folder.exists():
+            return None
+        facts = json.loads((folder / "facts.json").read_text())
+        return Unit(folder, UnitFacts(**{**facts, "moved": tuple(facts["moved"])}))
+
+    def writer(self, key: str, source: "Source") -> UnitWriter:
+        """Write that unit."""
+        return UnitWriter(self.folder / key, UnitFacts(source.file, source.name))
+
+    def scratch(self, name: str) -> Path:
+        """A folder beside the units, for what need not outlive a kill."""
+        return self.folder / f"{name}.scratch"
+
+    def remove(self) -> None:
+        """Delete all units: the tables are written."""
+        shutil.rmtree(self.folder)

@@ -1,0 +1,33 @@
+"""Settings of judge."""
+
+from pydantic import Field, model_validator
+
+from evals.judge_card.floors import JudgeFloors
+from evals.judges import JudgeKind, PreferenceModelJudge
+from stages.training.config import TrainingConfig
+
+
+class JudgeConfig(JudgeFloors):
+    """Which judge, how it is trained, on how many comparisons it is measured, and its floors."""
+
+    judge: JudgeKind = Field(description="the judge; its kind decides what else it takes")
+    training: TrainingConfig | None = Field(
+        None, description="train the preference_model on ingest's labelled train comparisons"
+    )
+    max_card_comparisons: int | None = Field(
+        2000, ge=1, description="held-out comparisons that the judge card takes; null takes all"
+    )
+
+    @model_validator(mode="after")
+    def _training_needs_a_model(self) -> "JudgeConfig":
+        if not isinstance(self.judge, PreferenceModelJudge):
+            if self.training is not None:
+                raise ValueError(
+                    f"training: a judge of kind {self.judge.kind} cannot be trained; "
+                    "leave the section out, or use kind preference_model"
+                )
+        elif self.training is None and self.judge.model is None:
+            raise ValueError(
+                "judge.model: name the preference_model, or add a training section to make one"
+            )
+        return self

@@ -1,0 +1,123 @@
+"""The steps of the judge stage: train, save, measure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
+from evals.judges import PreferenceModelJudge, save_judge
+from evals.judges.orders import judge_to_table
+from evals.judges.progress import spending_counts
+from schemas.errors import DataError
+from schemas.labels import LabeledComparison
+from schemas.parquet import read_rows, write_table
+from schemas.stage import Progress, StageContext
+from schemas.tables import COMPARISONS, REJECTS
+from stages.judge.config import JudgeConfig
+from stages.judge.labelled import Labelled, labelled, reject
+from stages.training.distributed.world import current_world
+
+
+def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
+    """Train, save and measure the judge.
+
+    Raises:
+        DataError: training is asked for and there is nothing to train on.
+        ConfigError: the model to start from is not named, or cannot tell the labels apart.
+    """
+    rows = read_rows(context.input("ingest", COMPARISONS.file_name), COMPARISONS)
+    train, test = labelled(rows, "train"), labelled(rows, "test")
+    rejects, counts = _train(config, train, test, context)
+    if not current_world().is_main:
+        return {}
+    write_table(context.output / REJECTS.file_name, REJECTS, rejects)
+    return counts | _measure(config, test.comparisons[: config.max_card_comparisons], context)
+
+
+def _train(
+    config: JudgeConfig, train: Labelled, test: Labelled, context: StageContext
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Rows for the rejects table, and counts; both empty where nothing is to be trained."""
+    if config.training is None or not isinstance(config.judge, PreferenceModelJudge):
+        return [], {}
+    if not train.comparisons:
+        raise DataError(
+            "judge: no labelled comparisons in ingest's train split, so there is nothing to train "
+            "on; ingest data with preferences, or use a judge of kind rule or length"
+        )
+    from stages.judge.training import PreferenceModelTraining
+
+    training = PreferenceModelTraining(config.judge, config.training, context)
+    learned = training.tokenise(train.comparisons)
+    if not learned.examples:
+        raise DataError(
+            f"judge: all {len(train.comparisons)} train comparisons are longer than "
+            f"{training.max_tokens} tokens; raise judge.training.max_length, or use a model with "
+            "a longer context"
+        )
+    training.run(learned.examples, training.tokenise(test.comparisons).examples)
+    rejects = [
+        reject(train.rows[index], "prompt_too_long", detail)
+        for index, detail in learned.too_long.items()
+    ]
+    return rejects, {
+        "train_comparisons": len(train.comparisons),
+        "train_examples": len(learned.examples),
+        "rejected_prompt_too_long": len(rejects),
+    }
+
+
+def _measure(
+    config: JudgeConfig, units: Sequence[LabeledComparison], context: StageContext
+) -> dict[str, int]:
+    """Save the judge, its verdicts on held-out comparisons in both orders, and its card."""
+    from evals.judge_card.card import build_card
+
+    judge = save_judge(context.output, config.judge, context.runtime)
+    verdicts = judge_to_table(
+        judge, [u.comparison for u in units], context.output, context.progress, "measure the judge"
+    )
+    card = build_card(
+        units, verdicts, judge=judge.name, kind=config.judge.kind, fingerprint=judge.fingerprint
+    )
+    floors = JudgeFloors(**{name: getattr(config, name) for name in JudgeFloors.model_fields})
+    card |= {"floors": floors.model_dump(), "below_floors": shortfalls(card, floors)}
+    _write_json(context.output / CARD_FILE, card)
+    _say_what_it_is_worth(card, context.progress)
+    for missed in card["below_floors"]:
+        context.progress.warn(f"judge: {missed}: label and evaluate will refuse it")
+    return {
+        "held_out_comparisons": card["n"],
+        "scored_comparisons": card["n_scored"],
+        "verdicts": len(verdicts),
+        **spending_counts(judge, verdicts),
+    }
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _say_what_it_is_worth(card: Mapping[str, Any], progress: Progress) -> None:
+    if not card["n"]:
+        progress.warn(
+            "judge: no labelled comparisons in ingest's test split, so the judge is not measured "
+            "and nobody knows how far to trust it"
+        )
+        return
+    if not card["n_scored"]:
+        progress.warn(f"judge: none of {card['n']} held-out comparisons could be scored")
+        return
+    accuracy, lift = card["accuracy"], card["lift_over_longest"]
+    progress.note(
+        f"judge {card['judge']}: accuracy {accuracy['value']:.3f} "
+        f"[{accuracy['ci_low']:.3f}, {accuracy['ci_high']:.3f}] on {card['n_scored']} held-out "
+        f"comparisons; longest-wins {card['baselines']['longest']['value']:.3f}"
+    )
+    if lift["ci_low"] <= 0 and card["kind"] != "length":
+        progress.warn(
+            f"judge: accuracy {accuracy['value']:.3f} does not clearly beat the longest-wins "
+            f"baseline's {card['baselines']['longest']['value']:.3f} "
+            f"(difference [{lift['ci_low']:.3f}, {lift['ci_high']:.3f}])"
+        )

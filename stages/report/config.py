@@ -1,0 +1,23 @@
+"""Settings of report."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.stage import Config
+
+
+class ReportConfig(Config):
+    """What the page says besides what it measures."""
+
+    title: str = Field("Preference training report", description="heading of the page")
+    examples: int = Field(
+        8, ge=0, description="side-by-side examples drawn at random; half as many doubtful ones"
+    )
+    verdicts: int = Field(
+        200, ge=0, description="comparisons in the list of verdicts, a fair sample of more"
+    )
+    seed: int = Field(0, ge=0, description="seed of the draw of examples")
+    world: Literal["food"] | None = Field(
+        None, description="world with a known truth, whose rates the summary must hold"
+    )

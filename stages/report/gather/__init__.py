@@ -1,0 +1,1 @@
+"""Every number on the page, gathered from what the stages left."""

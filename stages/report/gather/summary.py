@@ -1,0 +1,132 @@
+"""Every number on the page, gathered once. The page is made of the summary and of nothing else."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.stage import StageContext
+from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
+from stages.report.config import ReportConfig
+from stages.report.gather import (
+    data,
+    distributions,
+    examples,
+    generations,
+    results,
+    rounds,
+    stages,
+    training,
+    verdict_list,
+)
+from stages.report.gather.sources import Json, Sources
+
+SUMMARY_VERSION = 1
+TRAINING_STAGES = ("sft", "judge", "train")
+
+
+def summarize(config: ReportConfig, context: StageContext) -> Json:
+    """Gather the run's numbers, settings, examples and provenance as plain JSON values.
+
+    Rates are in [0, 1]; what was not measured is null, never 0.
+
+    Raises:
+        DataError, MissingInputError: an upstream file is broken or not there.
+    """
+    sources = Sources(context)
+    rates = results.win_rates(sources)
+    verdicts = sources.rows("evaluate", VERDICTS)
+    compared = sources.rows("evaluate", COMPARISONS)
+    card = results.judge_card(sources)
+    verdict = results.verdict(rates)
+    summary: Json = finite(
+        {
+            "schema_version": SUMMARY_VERSION,
+            "title": config.title,
+            "verdict": verdict,
+            "win_rate": rates,
+            "rounds": rounds.rounds(context.inputs),
+            "world": results.world(sources, config.world),
+            "benchmarks": results.benchmarks(sources),
+            "judge": card,
+            "trained": _trained(sources),
+            "training": training.training(sources, "train"),
+            "guard": training.guard(sources),
+            "checkpoints": training.checkpoints(sources),
+            "generations": generations.generations(sources),
+            "other_training": {
+                name: found
+                for name in TRAINING_STAGES[:-1]
+                if (found := training.training(sources, name))
+            },
+            "data": data.ingested(sources),
+            "preference_data": distributions.preference_data(sources),
+            "outputs": distributions.outputs(_completions(sources)),
+            "scores": examples.score_distribution(verdicts),
+            "examples": examples.draw_examples(
+                compared,
+                verdicts,
+                verdict["judge"],
+                config.examples,
+                config.seed,
+            ),
+            "verdicts": verdict_list.verdict_list(
+                compared, verdicts, verdict["judge"], config.verdicts, config.seed
+            ),
+            "stages": stages.stages(sources),
+            "warnings": stages.warnings(sources),
+            "settings": stages.settings(sources),
+            "provenance": stages.provenance(sources),
+        }
+    )
+    return summary
+
+
+def _completions(sources: Sources) -> dict[str, list[Json]]:
+    models = ("baseline", "policy")
+    return {m: sources.rows("evaluate", COMPLETIONS, f"completions_{m}") for m in models}
+
+
+def _trained(sources: Sources) -> Json:
+    """What was trained on what: the settings that name it."""
+    loss = _config(sources, "train").get("loss") or {}
+    counts = sources.manifests["train"].counts if "train" in sources.manifests else {}
+    datasets = _config(sources, "ingest").get("datasets") or []
+    return {
+        "datasets": [str(d.get("kind", "data")) for d in datasets],
+        # After those too long for the model were rejected.
+        "pairs": counts.get("train"),
+        "loss": loss.get("kind"),
+        "beta": loss.get("beta"),
+        # Where the policy is its own reference and nothing is added to the loss.
+        "starts_at_ln2": loss.get("kind") == "sigmoid" and not loss.get("rpo_alpha"),
+        "lora": bool((_config(sources, "train").get("training") or {}).get("lora")),
+        "on_policy": {"sample", "label"} <= sources.manifests.keys(),
+        "start": _start(sources),
+        "baseline": _path(_config(sources, "evaluate").get("baseline")) or "start",
+    }
+
+
+def _config(sources: Sources, stage: str) -> Json:
+    manifest = sources.manifests.get(stage)
+    found = manifest.payload.get("config") if manifest else None
+    return found if isinstance(found, dict) else {}
+
+
+def _start(sources: Sources) -> str:
+    """Where the policy began: the model the recipe names, or the one that sft made."""
+    return _path(_config(sources, "train").get("model")) or "sft"
+
+
+def _path(model: Any) -> str | None:
+    return str(model["path"]) if isinstance(model, Mapping) and "path" in model else None
+
+
+def finite(value: Any) -> Any:
+    """The same value with NaN and infinities as None, as JSON has no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value

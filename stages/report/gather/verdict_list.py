@@ -1,0 +1,89 @@
+"""Every verdict to browse: what was compared, and what each judge said in both orders."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.ids import seed_from
+from stages.report.gather.sources import Json, Rows
+from stages.report.page.text import clip
+
+MAX_TEXT = 600
+MAX_REPLY = 400
+OUTCOMES = ("split", "unscored", "baseline", "tie", "policy")
+"""How both orders of a judge go together, the doubtful ones first."""
+
+_SIDES = {"A": "policy", "B": "baseline", "Tie": "tie"}
+
+
+def verdict_list(
+    comparisons: Rows, verdicts: Rows, judge: str | None, count: int, seed: int
+) -> Json:
+    """The comparisons with their verdicts, doubtful ones first; at most `count`, drawn by `seed`.
+
+    Args:
+        comparisons: A = policy, B = baseline.
+        verdicts: of any number of judges, in any number of orders.
+        judge: the judge by whom a comparison is sorted and found.
+        count: how many comparisons are listed; of more, these are a fair sample.
+        seed: of that sample.
+
+    Returns:
+        `{n_comparisons, outcomes: {outcome: n}, entries}`; an entry is `{comparison_id, category,
+        prompt, policy, baseline, outcome, verdicts: [...]}`, texts clipped.
+    """
+    said: dict[str, Rows] = defaultdict(list)
+    for row in verdicts:
+        said[row["comparison_id"]].append(row)
+    drawn = sorted(comparisons, key=lambda c: (seed_from(seed, c["comparison_id"]), str(c)))
+    entries = [_entry(c, said[c["comparison_id"]], judge) for c in drawn[:count]]
+    entries.sort(key=lambda entry: OUTCOMES.index(entry["outcome"]))
+    found = Counter(entry["outcome"] for entry in entries)
+    return {
+        "n_comparisons": len(comparisons),
+        "outcomes": {outcome: found[outcome] for outcome in OUTCOMES if found[outcome]},
+        "entries": entries,
+    }
+
+
+def _entry(comparison: Mapping[str, Any], rows: Rows, judge: str | None) -> Json:
+    ordered = sorted(rows, key=lambda row: (row["judge"], row["order"]))
+    mine = [row for row in ordered if row["judge"] == judge]
+    return {
+        "comparison_id": comparison["comparison_id"],
+        "category": comparison["category"],
+        "prompt": _last_turn(comparison["prompt"]),
+        "policy": _last_turn(comparison["completion_a"]),
+        "baseline": _last_turn(comparison["completion_b"]),
+        "outcome": outcome_of([_SIDES.get(row["verdict"]) for row in mine]),
+        "verdicts": [_verdict(row) for row in ordered],
+    }
+
+
+def outcome_of(sides: list[str | None]) -> str:
+    """policy, baseline or tie where all orders say so, split where they differ, or unscored."""
+    if None in sides or not sides:
+        return "unscored"
+    return str(sides[0]) if len(set(sides)) == 1 else "split"
+
+
+def _verdict(row: Mapping[str, Any]) -> Json:
+    reply, more = clip(row["raw"] or "", MAX_REPLY)
+    return {
+        "judge": row["judge"],
+        "shown_first": "policy" if row["order"] == "ab" else "baseline",
+        "verdict": _SIDES.get(row["verdict"]),
+        "p_policy": row["p_a"],
+        "p_tie": row["p_tie"],
+        "p_baseline": row["p_b"],
+        "label_mass": row["label_mass"],
+        "unscored_reason": row["unscored_reason"],
+        "unscored_detail": clip(row["unscored_detail"] or "", MAX_REPLY)[0],
+        "reply": reply,
+        "reply_more": more,
+    }
+
+
+def _last_turn(messages: Any) -> Json:
+    content, more = clip(messages[-1]["content"] if messages else "", MAX_TEXT)
+    return {"content": content, "more_characters": more}

@@ -1,0 +1,1 @@
+"""From the summary to one HTML file."""

@@ -1,0 +1,69 @@
+"""Values to markup: how the template shows what it is given.
+
+Every number is a `<data>` element whose value is the summary's own, so that the page can be checked
+against the summary.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from stages.report.page import text
+
+
+def finalize(value: Any) -> Any:
+    """Show deceptive characters of everything that is not markup of our own."""
+    return value if hasattr(value, "__html__") else text.visible(value)
+
+
+def _data(value: Any, shown: str) -> Markup:
+    if not text.is_number(value):
+        return Markup('<span class="nothing">{}</span>').format(shown)
+    return Markup('<data value="{}">{}</data>').format(repr(value), shown)
+
+
+_SHOW: Mapping[str, Callable[[Any], str]] = {
+    "rate": text.percent,
+    "points": text.points,
+    "number": text.number,
+}
+
+
+def _interval(found: Mapping[str, Any] | None, kind: str = "rate") -> Markup:
+    if not found or not text.is_number(found.get("ci_low")):
+        return _data(None, text.NOTHING)
+    show = _SHOW[kind]
+    low, high = found["ci_low"], found["ci_high"]
+    shown_low, shown_high = show(low), show(high)
+    return _data(low, shown_low.removesuffix("%")) + Markup(" to ") + _data(high, shown_high)
+
+
+def _setting(value: Any) -> Markup:
+    if isinstance(value, bool):
+        return escape(str(value).lower())
+    if value is None:
+        return Markup('<span class="nothing">none</span>')
+    if text.is_number(value):
+        return _data(value, repr(value))
+    if isinstance(value, list):
+        return Markup(", ").join(_setting(item) for item in value)
+    return text.visible(value)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "pct": lambda value: _data(value, text.percent(value)),
+    "num": lambda value: _data(value, text.number(value)),
+    "distance": lambda value: _data(value, text.points(value).removeprefix("+")),
+    "points": lambda value: _data(value, text.points(value)),
+    "score": lambda value: _data(value, f"{value:.3f}"),
+    "p_value": lambda value: _data(value, f"{value:.3f}" if value >= 0.001 else "<0.001"),
+    "shown": lambda found: _data(found["value"], _SHOW[found["kind"]](found["value"])),
+    "seconds": lambda value: _data(value, text.seconds(value)),
+    "bytes": lambda value: _data(value, text.size(value)),
+    "interval": _interval,
+    "setting": _setting,
+    "visible": text.visible,
+    "plain": text.plain,
+    "words": text.words,
+}

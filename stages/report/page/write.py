@@ -1,0 +1,82 @@
+"""The page: one HTML file that needs nothing else, made of the summary alone."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from schemas.stage import StageContext
+from stages.report.charts import lines
+from stages.report.config import ReportConfig
+from stages.report.gather.results import MIN_CATEGORY
+from stages.report.gather.rounds import rounds_figure
+from stages.report.gather.sources import STAGE_ORDER, Json
+from stages.report.gather.summary import summarize
+from stages.report.page import figures, text
+from stages.report.page.data_figures import data_figures
+from stages.report.page.markup import FILTERS, finalize
+from stages.report.page.wording import (
+    JUDGE_NAMES,
+    OUTCOME_WORDS,
+    STAGE_WORDS,
+    card_rows,
+    model_words,
+)
+
+_HERE = Path(__file__).parent
+PAGE_NAME = "index.html"
+SUMMARY_NAME = "summary.json"
+
+
+def write_report(config: ReportConfig, context: StageContext) -> Mapping[str, int]:
+    """Gather, render and write summary.json and index.html; returns counts for the manifest."""
+    summary = summarize(config, context)
+    # Lone surrogates become \udXXX, which is how JSON spells them anyway.
+    data = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
+    _write(context.output / SUMMARY_NAME, data, errors="backslashreplace")
+    page = render_page(summary)
+    _write(context.output / PAGE_NAME, page, errors="strict")
+    shown = summary["examples"]
+    return {
+        "examples": len(shown["random"]) + len(shown["doubtful"]),
+        "warnings": len(summary["warnings"]),
+        "page_bytes": len(page.encode()),
+    }
+
+
+def _write(path: Path, content: str, errors: str) -> None:
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_text(content, encoding="utf-8", errors=errors, newline="\n")
+    os.replace(temporary, path)
+
+
+def render_page(summary: Json) -> str:
+    """The page of a summary. Everything it is given is escaped, whoever wrote it."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
+    )
+    environment.filters.update(FILTERS)
+    environment.tests["measured"] = text.is_number
+    return environment.get_template("template.html.jinja").render(
+        summary,
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        order=STAGE_ORDER,
+        charts=lines,
+        figures=figures,
+        data_figures=data_figures,
+        rounds_figure=rounds_figure,
+        card_rows=card_rows(summary["judge"] or {}),
+        judge_names=JUDGE_NAMES,
+        outcome_words=OUTCOME_WORDS,
+        min_category=MIN_CATEGORY,
+        stage_words=STAGE_WORDS,
+        model_words=model_words,
+    )

@@ -1,0 +1,154 @@
+"""The steps of sft: a start model, demonstrations in tokens, supervised training."""
+
+from collections.abc import Iterator, Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.errors import DataError
+from schemas.labels import Messages
+from schemas.stage import StageContext
+from stages.sft.config import SftConfig
+from stages.training.from_scratch import VLLM_HEAD_SIZES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from stages.training.data.rejects import Rejects
+    from stages.training.data.token_store import TokenItem, TokenTable
+
+
+def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
+    """Train on demonstrations of the train split, measure on those of the test split.
+
+    Raises:
+        DataError: there are no demonstrations to train on.
+    """
+    from evals.models.checkpoints import save_checkpoint
+    from stages.training.checkpoints.adapters import add_lora, fold_adapter
+    from stages.training.checkpoints.resume import remove_checkpoints
+    from stages.training.data.rejects import Rejects
+    from stages.training.distributed.world import current_world
+    from stages.training.supervised import train_supervised, view_examples
+
+    path = _demonstrations(context)
+    model, tokenizer = _start(config, context, path)
+    rejects = Rejects("demonstrations")
+    table = _examples(config, context, model, tokenizer, path, rejects)
+    train, held_out = (view_examples(table, table.split(name)) for name in ("train", "test"))
+    table.refuse_foreign_tokens(model.config.get_text_config().vocab_size)
+    if rejects.rows:
+        context.progress.note(f"sft: rows that are not trained on: {rejects.describe()}")
+    if not train:
+        raise DataError(
+            f"sft: every demonstration of the train split was rejected ({rejects.describe()}); "
+            "raise training.max_length, or look into the rows that ingest kept"
+        )
+    if config.training.lora:
+        model = add_lora(model, config.training.lora, config.training.seed)
+    result = train_supervised(model, train, held_out, config.training, context, "sft")
+    if not current_world().is_main:
+        return {}
+    rejects.write(context.output)
+    save_checkpoint(fold_adapter(model), tokenizer, context.output / "model")
+    if not (context.runtime.keep_training_state and config.training.can_be_continued):
+        remove_checkpoints(context.output)
+    rows_in = len(table) + len(rejects.rows)
+    return {"rows_in": rows_in, **result.counts, **rejects.counts()}
+
+
+def _demonstrations(context: StageContext) -> Path:
+    """The table of demonstrations, some of which are of the train split."""
+    from schemas.tables import DEMONSTRATIONS
+    from stages.training.data.tokens import has_split
+
+    path = context.input("ingest", DEMONSTRATIONS.file_name)
+    if not has_split(path, DEMONSTRATIONS, "train"):
+        raise DataError(
+            f"{path}: no demonstrations in the train split; add a dataset that has some to "
+            "[ingest], or leave [sft] out and name a start model"
+        )
+    return path
+
+
+def _start(
+    config: SftConfig, context: StageContext, demonstrations: Path
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """The model to train, in float32 on its device, and its tokenizer."""
+    from evals.models.checkpoints import load_causal_lm, load_tokenizer
+    from stages.training.checkpoints.adapters import fold_adapter
+    from stages.training.distributed.world import loading_device
+    from stages.training.from_scratch import (
+        conversation_texts,
+        initial_model,
+        train_tokenizer,
+    )
+
+    device = loading_device(context.runtime)
+    if config.model:
+        model = fold_adapter(load_causal_lm(config.model, device))
+        return model, load_tokenizer(config.model)
+    shape = config.from_scratch
+    assert shape is not None
+    if shape.head_size not in VLLM_HEAD_SIZES:
+        context.progress.warn(
+            f"sft: heads of {shape.head_size} dimensions: vLLM takes "
+            f"{', '.join(map(str, sorted(VLLM_HEAD_SIZES)))}; sample with transformers"
+        )
+    texts = conversation_texts(shape, _conversations(context, demonstrations))
+    tokenizer = train_tokenizer(shape, texts)
+    return initial_model(shape, tokenizer, config.training.seed).to(device), tokenizer
+
+
+def _conversations(context: StageContext, demonstrations: Path) -> Iterator[Messages]:
+    """Every conversation of the train split as the policy and as a judge will see it."""
+    from evals.judges.layout import comparison_chat
+    from schemas.labels import Comparison, Preference
+    from schemas.parquet import iter_batches
+    from schemas.tables import COMPARISONS, DEMONSTRATIONS
+
+    for batch in iter_batches(demonstrations, DEMONSTRATIONS):
+        for row in batch.to_pylist():
+            if row["split"] == "train":
+                yield [*row["prompt"], *row["completion"]]
+    path = context.input("ingest", COMPARISONS.file_name)
+    labels = cycle(Preference)
+    fields = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
+    for batch in iter_batches(path, COMPARISONS):
+        for row in batch.to_pylist():
+            if row["split"] == "train":
+                chat = comparison_chat(Comparison(*(row[name] for name in fields)))
+                yield [*chat, {"role": "assistant", "content": next(labels).value}]
+
+
+def _examples(
+    config: SftConfig,
+    context: StageContext,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    path: Path,
+    rejects: "Rejects",
+) -> "TokenTable":
+    """All demonstrations that can be used, in tokens; the others go to `rejects`."""
+    from evals.models.rendering import ChatRenderer
+    from schemas.ids import file_sha256
+    from schemas.parquet import iter_batches
+    from schemas.tables import DEMONSTRATIONS
+    from stages.training.data.disk_cache import open_cache
+    from stages.training.data.rejects import length_limit
+    from stages.training.data.render_rows import Candidate, token_items
+    from stages.training.data.tokens import cached_tokens
+
+    renderer = ChatRenderer(tokenizer)
+    limit = length_limit(config.training.max_length, model.config)
+
+    def batches(aside: "Rejects") -> "Iterator[list[TokenItem]]":
+        for batch in iter_batches(path, DEMONSTRATIONS, batch_rows=1024):
+            candidates = [
+                Candidate(row["demonstration_id"], row, (row["completion"],))
+                for row in batch.to_pylist()
+            ]
+            yield list(token_items(renderer, candidates, limit, aside))
+
+    made_of = [renderer.fingerprint, str(limit), file_sha256(path)]
+    return cached_tokens(open_cache(context), made_of, batches, rejects, parts=2)

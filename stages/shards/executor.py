@@ -1,0 +1,48 @@
+"""Who does the shards: one engine in this process, or a pool of them on a Ray cluster."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from schemas.stage import Runtime
+
+Counts = Mapping[str, int]
+
+
+class Worker(Protocol):
+    """Has its engine loaded, and does one shard after another."""
+
+    def work(self, shard: int) -> Counts:
+        """Do a shard, keep what came of it, and return its counts."""
+
+    def close(self) -> None:
+        """Let go of the engine."""
+
+
+class Job(Protocol):
+    """What is to be done, without the engine: it can be sent to another machine."""
+
+    def open(self) -> Worker:
+        """Load the engine. Raises what loading it raises."""
+
+
+def work_off(
+    job: Job, shards: Sequence[int], runtime: Runtime, on_done: Callable[[Counts], None]
+) -> None:
+    """Do all shards in any order; `on_done` gets the counts of each as it is finished.
+
+    Raises:
+        PipelineError: what the job raises, the same from a cluster as from here; also where Ray is
+            not installed, or its cluster not to be reached.
+    """
+    if not shards:
+        return
+    if runtime.engine == "ray":
+        from stages.shards.ray_executor import work_off_on_ray
+
+        return work_off_on_ray(job, shards, runtime.ray, on_done)
+    worker = job.open()
+    try:
+        for shard in shards:
+            on_done(worker.work(shard))
+    finally:
+        worker.close()

@@ -1,0 +1,35 @@
+"""train: Direct Preference Optimization of a policy against its reference."""
+
+from pathlib import Path
+
+from schemas.stage import Stage, called_later
+from schemas.work import Known, Work
+from stages.train.config import TrainConfig
+from stages.training.config import continuation_of
+from stages.training.schedule import steps_of_work
+
+
+def _files(config: TrainConfig) -> list[Path]:
+    return [f for source in (config.model, config.reference) if source for f in source.files()]
+
+
+def _work(config: TrainConfig, known: Known) -> Work:
+    labelled = [counts for name, counts in known.items() if name.partition("@")[0] == "label"]
+    found = labelled or [known.get("ingest", {})]
+    pairs = [c.get("pairs_train", c.get("pairs", c.get("comparisons/train"))) for c in found]
+    known_pairs = [n for n in pairs if n is not None]
+    return steps_of_work(config.training, sum(known_pairs) if known_pairs else None)
+
+
+STAGE = Stage(
+    name="train",
+    summary="train the policy on preference pairs with DPO",
+    config=TrainConfig,
+    inputs=("ingest", "sft", "label"),
+    run=called_later("stages.train.run", "run"),
+    version=5,
+    files=_files,
+    work=_work,
+    trains=lambda config: True,
+    continuation=continuation_of,
+)

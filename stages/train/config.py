@@ -1,0 +1,42 @@
+"""Settings of train."""
+
+from pydantic import Field
+
+from evals.models.checkpoints import ModelSource
+from schemas.stage import Config
+from stages.training.checkpoints.selection import BestCheckpoint, Publish
+from stages.training.config import TrainingConfig
+from stages.training.data.pair_weights import EqualWeights, PairWeights
+from stages.training.losses import Loss, SigmoidLoss
+from stages.training.monitoring.config import GenerationSettings, GuardSettings
+
+
+class TrainConfig(Config):
+    """DPO on the pairs of label, or on people's comparisons where the recipe has no label."""
+
+    model: ModelSource | None = Field(
+        None, description="the policy to start from; null takes the model of [sft]"
+    )
+    reference: ModelSource | None = Field(
+        None, description="the reference policy; null takes the start of the policy"
+    )
+    loss: Loss = Field(
+        SigmoidLoss(), description="sigmoid (DPO), ipo, hinge, length_normalised, simpo or orpo"
+    )
+    weights: PairWeights = Field(
+        EqualWeights(), description="how much each pair counts: none, margin or strength"
+    )
+    training: TrainingConfig = Field(TrainingConfig(), description="how to train")
+    publish: Publish = Field(
+        BestCheckpoint(), description="which checkpoint is published: best by a measure, or last"
+    )
+    keep_checkpoints: int = Field(
+        1,
+        ge=1,
+        description="how many of the best checkpoints are kept, the published one among them; the "
+        "last one is kept besides",
+    )
+    generations: GenerationSettings = Field(
+        GenerationSettings(), description="what the policy is let write at every evaluation"
+    )
+    guard: GuardSettings = Field(GuardSettings(), description="when to warn")

@@ -1,0 +1,251 @@
+"""The steps of train: pairs, their reference, and the optimisation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.models.checkpoints import ModelSource
+from schemas.errors import ConfigError, DataError
+from schemas.stage import StageContext
+from stages.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from stages.training.checkpoints.retention import KeptCheckpoints
+    from stages.training.data.reference import ReferencePass
+    from stages.training.data.rejects import Rejects
+    from stages.training.dpo import PairExample
+    from stages.training.monitoring.generations import Generations
+    from stages.training.monitoring.guard import Guard
+    from stages.training.monitoring.metrics import Row
+    from stages.training.monitoring.observers import Observer
+
+
+def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
+    """Train the policy, measured on held-out pairs; publishes the checkpoint that `publish` asks.
+
+    Raises:
+        DataError: no pair is left to train on.
+        ConfigError: there is no model to start from, or the reference has another tokenizer.
+        StaleInputError: what an interrupted run left has another reference policy.
+    """
+    from evals.models.checkpoints import load_causal_lm, load_tokenizer
+    from stages.training.checkpoints.adapters import fold_adapter
+    from stages.training.checkpoints.resume import remove_checkpoints
+    from stages.training.data.rejects import Rejects
+    from stages.training.distributed.world import current_world, loading_device
+    from stages.training.monitoring.guard import Guard
+    from stages.training.monitoring.reporters import refuse_missing_reporters
+    from stages.training.monitoring.summary import write_summary
+
+    refuse_missing_reporters(context.runtime)
+    source = _start_model(config, context)
+    tokenizer = load_tokenizer(source)
+    model = fold_adapter(load_causal_lm(source, loading_device(context.runtime)))
+    rejects = Rejects("preference_pairs")
+    pairs = _pairs(config, context, model.config, tokenizer, rejects)
+    reference = _reference(config, context, source, model, tokenizer, pairs)
+    held_out = bool(pairs.held_out)
+    guard = Guard(config.guard, config.loss.beta, context.progress, held_out=held_out)
+    kept = _kept_checkpoints(config, context, tokenizer, guard)
+    observers = [*_generations(config, context, tokenizer), guard, kept]
+    model, rows = _optimise(config, context, model, pairs, reference, observers)
+    if not current_world().is_main:
+        return {}
+    published = kept.publish(model, int(rows[-1]["step"]))
+    context.progress.note(f"train: step {published.step} is published: {published.why}")
+    counts = {**pairs.counts, "steps": published.final_step, **rejects.counts()}
+    counts["published_step"] = published.step
+    said = {
+        "loss": config.loss.model_dump(),
+        "method": "lora" if config.training.lora else "full",
+        "reference": reference.fingerprint,
+        "counts": counts,
+    }
+    write_summary(context.output, said, rows, guard, published)
+    rejects.write(context.output)
+    if not (context.runtime.keep_training_state and config.training.can_be_continued):
+        remove_checkpoints(context.output)
+    return counts
+
+
+def _start_model(config: TrainConfig, context: StageContext) -> ModelSource:
+    if config.model is None and not context.has("sft"):
+        raise ConfigError("train: no model to start from: set train.model or add [sft]")
+    source = config.model or ModelSource(path=str(context.input("sft", "model")))
+    if config.training.lora and (Path(source.path) / "adapter_config.json").exists():
+        raise ConfigError(
+            f"{source.path}: is an adapter, and training.lora would put one on top of it; merge it "
+            "into its base model first, or train without lora"
+        )
+    return source
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs to train on and to measure on, both together, and counts for the manifest."""
+
+    train: "Sequence[PairExample]"
+    held_out: "Sequence[PairExample]"
+    both: "Sequence[PairExample]"
+    counts: Mapping[str, int]
+
+
+def _pairs(
+    config: TrainConfig,
+    context: StageContext,
+    model_config: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    rejects: "Rejects",
+) -> _Pairs:
+    """The pairs to train on and to measure on."""
+    import numpy as np
+
+    from evals.models.rendering import ChatRenderer
+    from stages.training.data.disk_cache import open_cache
+    from stages.training.data.pair_weights import effective_pairs
+    from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
+    from stages.training.data.rejects import length_limit
+
+    limit = length_limit(config.training.max_length, model_config)
+    sources, renderer = pair_sources(context), ChatRenderer(tokenizer)
+    by = config.weights.column
+    table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by)
+    table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
+    train, test = table.split("train"), table.split("test")
+    held_out = test[: config.training.max_held_out]
+    if not len(train):
+        raise DataError(
+            "train: no preference pair of the train split can be used "
+            f"({rejects.describe() or 'there are none'}); loosen what [label] demands, raise "
+            "training.max_length, or ingest more comparisons"
+        )
+    counts = {
+        "rows_in": len(table) + len(rejects.rows),
+        "train": len(train),
+        "held_out": len(held_out),
+        "held_out_unused": len(test) - len(held_out),
+    }
+    if rejects.rows:
+        context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
+    both = view_pairs(table, np.concatenate([train, held_out]))
+    weights = config.weights.weigh(table, train)
+    if weights is not None:
+        counts["effective_pairs"] = round(effective_pairs(weights[train]))
+    return _Pairs(view_pairs(table, train, weights), both[len(train) :], both, counts)
+
+
+def _reference(
+    config: TrainConfig,
+    context: StageContext,
+    source: ModelSource,
+    start: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    pairs: _Pairs,
+) -> "ReferencePass":
+    """The reference's log-probabilities of all pairs, from disk or from one pass."""
+    from stages.training.data.disk_cache import open_cache
+    from stages.training.data.reference import (
+        PairScorer,
+        ReferencePass,
+        open_reference,
+        reference_fingerprint,
+    )
+    from stages.training.data.reference_cache import ReferenceCache
+    from stages.training.distributed.world import computing_device
+
+    training, device = config.training, start.device
+    other = config.reference or _reference_of_rounds(context)
+    fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
+    how = (training.matmul_precision, computing_device(start).type, str(training.packing))
+    cache = ReferenceCache(open_cache(context), fingerprint, *how)
+    reference = ReferencePass(context.output, fingerprint, pairs.both, cache)
+    if not reference.is_finished:
+
+        def model() -> "PreTrainedModel":
+            return open_reference(other, tokenizer, device) if other else start
+
+        reference.compute(PairScorer(model, training, context.progress), context.progress)
+    return reference
+
+
+def _reference_of_rounds(context: StageContext) -> ModelSource | None:
+    """The start of all rounds, in a later round that is held to it."""
+    if not context.has("reference"):
+        return None
+    return ModelSource(path=str(context.input("reference", "model")))
+
+
+def _optimise(
+    config: TrainConfig,
+    context: StageContext,
+    model: "PreTrainedModel",
+    pairs: _Pairs,
+    reference: "ReferencePass",
+    observers: "Sequence[Observer]",
+) -> "tuple[PreTrainedModel, list[Row]]":
+    from stages.training.checkpoints.adapters import add_lora
+    from stages.training.distributed.sharding import collected, sharded
+    from stages.training.dpo import PreferenceObjective
+    from stages.training.engines.choose import open_engine
+    from stages.training.loop import TrainingRun, train
+
+    if config.training.lora:
+        model = add_lora(model, config.training.lora, config.training.seed)
+    trained = sharded(model)
+    engine = open_engine(trained, config.training, context.progress)
+    rows = train(
+        TrainingRun(
+            trained,
+            PreferenceObjective(config.loss, engine),
+            reference.attach(pairs.train),
+            reference.attach(pairs.held_out),
+            config.training,
+            context,
+            title="train",
+            identity={"reference": reference.fingerprint},
+            observers=observers,
+        )
+    )
+    return collected(trained), rows
+
+
+def _kept_checkpoints(
+    config: TrainConfig,
+    context: StageContext,
+    tokenizer: "PreTrainedTokenizerBase",
+    guard: "Guard",
+) -> "KeptCheckpoints":
+    from stages.training.checkpoints.retention import KeptCheckpoints
+    from stages.training.distributed.sharding import save_collected
+
+    def save(model: "PreTrainedModel", folder: Path) -> None:
+        save_collected(model, tokenizer, folder)
+
+    return KeptCheckpoints(
+        context.output,
+        config.publish,
+        config.keep_checkpoints,
+        save,
+        context.progress,
+        guard.is_sound,
+    )
+
+
+def _generations(
+    config: TrainConfig, context: StageContext, tokenizer: "PreTrainedTokenizerBase"
+) -> "list[Generations]":
+    """The observer that lets the policy write; none where no prompts are asked for."""
+    from evals.models.rendering import ChatRenderer
+    from schemas.tables import PROMPTS
+    from stages.training.monitoring.generations import Generations, fixed_prompts
+
+    settings = config.generations
+    if not settings.prompts:
+        return []
+    prompts = fixed_prompts(context.input("ingest", PROMPTS.file_name), settings.prompts)
+    renderer = ChatRenderer(tokenizer)
+    training, progress = config.training, context.progress
+    return [Generations(context.output, prompts, renderer, settings, training, progress)]

@@ -1,0 +1,1 @@
+"""Attention over packed trees, by kernels that each device is good at."""

@@ -1,0 +1,1 @@
+"""Checkpoints: to resume from, to keep, to publish, and the adapters on them."""

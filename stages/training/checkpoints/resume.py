@@ -1,0 +1,172 @@
+"""Checkpoints to resume from: whole or not there, only the newest kept, no pickled code loaded."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.errors import BackendError, StaleInputError
+from schemas.stage import RESUME_FOLDER
+from stages.training.distributed.sharding import (
+    fill,
+    fill_optimizer,
+    gathered,
+    gathered_optimizer,
+    trainable_parameters,
+)
+from stages.training.distributed.world import current_world
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+CHECKPOINTS = RESUME_FOLDER
+
+Identity = Mapping[str, str]
+_Saved = tuple[int, "dict[str, Tensor]", dict[str, Any]]
+
+
+def save_training_state(
+    output: Path,
+    step: int,
+    model: "PreTrainedModel",
+    optimizer: "torch.optim.Optimizer",
+    identity: Identity,
+) -> None:
+    """Write `resume/step-N` atomically, then remove older ones. All ranks call it, rank 0 writes.
+
+    Holds the trainable weights (safetensors), the optimizer's state, the random state, the step
+    and `identity`: what the training is defined by beside its config, as the reference policy.
+    The tensors are whole, however many ranks trained them.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    weights = gathered(trainable_parameters(model))
+    moments = gathered_optimizer(optimizer)
+    if not current_world().is_main:
+        return
+    folder = output / CHECKPOINTS / f"step-{step}"
+    writing = folder.with_name(f"{folder.name}.writing")
+    shutil.rmtree(writing, ignore_errors=True)
+    writing.mkdir(parents=True)
+    save_file({n: w.contiguous() for n, w in weights.items()}, writing / "trainable.safetensors")
+    torch.save(
+        {"optimizer": moments, "random": _random_state(model.device)},
+        writing / "optimizer.pt",
+    )
+    (writing / "state.json").write_text(json.dumps({"step": step, "identity": dict(identity)}))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(writing, folder)
+    for other in (output / CHECKPOINTS).iterdir():
+        if other != folder:
+            shutil.rmtree(other)
+
+
+def restore_training_state(
+    output: Path,
+    model: "PreTrainedModel",
+    optimizer: "torch.optim.Optimizer",
+    identity: Identity,
+) -> int | None:
+    """Load the newest checkpoint into model and optimizer; returns its step, None without one.
+
+    All ranks call it; rank 0 reads, whose directory it is.
+
+    Raises:
+        StaleInputError: the checkpoint belongs to a training with another identity.
+        BackendError: the checkpoint does not fit the model.
+    """
+    world = current_world()
+    folder = world.agree(_newest(output))
+    if folder is None:
+        return None
+    parameters = trainable_parameters(model)
+    nothing: _Saved = (0, {}, {})
+    step, weights, saved = _read(folder, parameters, identity) if world.is_main else nothing
+    for name, parameter in parameters.items():
+        fill(parameter, weights.get(name))
+    fill_optimizer(optimizer, saved.get("optimizer"))
+    if world.size == 1:
+        _set_random_state(saved["random"])
+    return world.agree(step)
+
+
+def _read(folder: Path, parameters: "Mapping[str, Tensor]", identity: Identity) -> _Saved:
+    """Step, weights and the rest of a checkpoint, checked; raises what the restoring raises."""
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        weights = load_file(folder / "trainable.safetensors")
+        # Tensors and numbers only: nothing that a pickle could run.
+        saved = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    except (
+        *(OSError, EOFError, ValueError, RuntimeError),
+        *(SafetensorError, pickle.UnpicklingError),
+    ) as error:
+        raise BackendError(
+            f"{folder}: is not a checkpoint that can be read ({_first_line(error)}); delete "
+            f"{folder.parent} to start over"
+        ) from error
+    _refuse_other_identity(folder, state["identity"], identity)
+    if {n: w.shape for n, w in weights.items()} != {n: p.shape for n, p in parameters.items()}:
+        raise BackendError(f"{folder}: weights of another model; delete {folder.parent}")
+    return int(state["step"]), weights, saved
+
+
+def remove_checkpoints(output: Path) -> None:
+    """Drop what only a resume needs; called once the trained model is published."""
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+
+
+def drop_checkpoints_after(output: Path, last_step: int) -> None:
+    """Drop what lies beyond the last step: a shorter training cannot be reached from there."""
+    newest = _newest(output)
+    if newest is not None and int(newest.name.removeprefix("step-")) > last_step:
+        remove_checkpoints(output)
+
+
+def _newest(output: Path) -> Path | None:
+    folders = [
+        f for f in (output / CHECKPOINTS).glob("step-*") if f.name.removeprefix("step-").isdigit()
+    ]
+    return max(folders, key=lambda f: int(f.name.removeprefix("step-")), default=None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _refuse_other_identity(folder: Path, saved: Identity, now: Identity) -> None:
+    changed = sorted(k for k in {*saved, *now} if saved.get(k) != now.get(k))
+    if changed:
+        name = changed[0]
+        raise StaleInputError(
+            f"{folder}: training began with another {name} ({saved.get(name)}, now "
+            f"{now.get(name)}) and cannot continue with it; delete {folder.parent} to start over"
+        )
+
+
+def _random_state(device: "torch.device") -> "dict[str, torch.Tensor]":
+    import torch
+
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: "Mapping[str, torch.Tensor]") -> None:
+    import torch
+
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

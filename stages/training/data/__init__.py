@@ -1,0 +1,1 @@
+"""What is trained on: rows to tokens, packs, pairs, their reference and their caches."""

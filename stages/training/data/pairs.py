@@ -1,0 +1,137 @@
+"""Preference pairs to train on: from the label stage, or straight from people's comparisons."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.ids import file_sha256, pair_id
+from schemas.labels import Preference
+from schemas.parquet import iter_batches
+from schemas.stage import StageContext
+from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, Table
+from stages.training.data.disk_cache import DiskCache
+from stages.training.data.rejects import Rejects
+from stages.training.data.render_rows import Candidate, token_items
+from stages.training.data.token_store import StoredItem, TokenItem, TokenTable, TokenView
+from stages.training.data.tokens import cached_tokens, has_split
+from stages.training.dpo import PairExample
+
+if TYPE_CHECKING:
+    from evals.models.rendering import ChatRenderer
+    from stages.training.data.pair_weights import Floats
+    from stages.training.data.token_store import Rows
+
+Row = Mapping[str, Any]
+
+_BATCH_ROWS = 1024
+_NUMBERS = ("margin", "strength")
+_HUMAN = ("prompt", "label", "strength", "comparison_id", "split", "file", "row")
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """A table with pairs in it; where `split` is given, only its rows of that split."""
+
+    path: Path
+    table: Table
+    split: str | None = None
+
+    def batches(self) -> Iterator[list[Row]]:
+        """Rows with `pair_id`, `chosen` and `rejected`, which are None where nobody has chosen."""
+        as_pair = _as_pair if self.table is COMPARISONS else dict
+        for batch in iter_batches(self.path, self.table, _BATCH_ROWS):
+            rows = batch.to_pylist()
+            yield [as_pair(row) for row in rows if self.split in (None, row["split"])]
+
+    @property
+    def content(self) -> str:
+        """What the rows are made of."""
+        return f"{self.table.name}:{self.split}:{file_sha256(self.path)}"
+
+
+def pair_sources(context: StageContext) -> list[PairSource]:
+    """Where the pairs are: label's tables (of all rounds mixed in), else people's comparisons.
+
+    Where label has written no held-out pairs, people's comparisons of the test split serve.
+    """
+    if not context.has("label"):
+        return [_people(context)]
+    names = ["label", *(name for name in context.inputs if name.startswith("label@"))]
+    paths = [context.input(name, PREFERENCE_PAIRS.file_name) for name in names]
+    sources = [PairSource(path, PREFERENCE_PAIRS) for path in paths]
+    held_out = any(has_split(path, PREFERENCE_PAIRS, "test") for path in paths)
+    if not held_out and context.has("ingest"):
+        sources.append(_people(context, "test"))
+    return sources
+
+
+def open_pairs(
+    sources: Sequence[PairSource],
+    renderer: "ChatRenderer",
+    limit: int | None,
+    cache: DiskCache,
+    rejects: Rejects,
+    weighed_by: str | None = None,
+) -> TokenTable:
+    """All pairs that can be used, in tokens; the numbers `margin` and `strength` beside them.
+
+    Where `weighed_by` names one of the two, a training pair must have it, above zero. Reasons for
+    the rows in `rejects`: tie, unlabelled, duplicate_pair, no_<number>, zero_<number>, and those
+    of `token_items`.
+    """
+
+    def batches(aside: Rejects) -> Iterator[list[TokenItem]]:
+        seen: set[str] = set()
+        for source in sources:
+            for rows in source.batches():
+                candidates = [c for row in rows for c in _candidates(row, weighed_by, seen, aside)]
+                yield list(token_items(renderer, candidates, limit, aside))
+
+    made_of = [renderer.fingerprint, str(limit), str(weighed_by), *(s.content for s in sources)]
+    return cached_tokens(cache, made_of, batches, rejects, parts=3, numbers=_NUMBERS)
+
+
+def view_pairs(
+    table: TokenTable,
+    rows: "Rows",
+    weights: "Floats | None" = None,
+) -> TokenView[PairExample]:
+    """Rows of the table as pairs; `weights` of all rows of the table, if they are weighed."""
+
+    def make(stored: StoredItem) -> PairExample:
+        prompt, chosen, rejected = stored.parts
+        weight = None if weights is None else float(weights[stored.row])
+        return PairExample(stored.key, prompt, chosen, rejected, weight=weight)
+
+    return TokenView(table, rows, make)
+
+
+def _people(context: StageContext, split: str | None = None) -> PairSource:
+    return PairSource(context.input("ingest", COMPARISONS.file_name), COMPARISONS, split)
+
+
+def _as_pair(row: Row) -> Row:
+    a, b = row["completion_a"], row["completion_b"]
+    sides = {Preference.A: (a, b), Preference.B: (b, a)}
+    chosen, rejected = sides.get(row["label"], (None, None))
+    id_ = None if chosen is None else pair_id(row["prompt"], chosen, rejected)
+    shared = {name: row[name] for name in _HUMAN}
+    return {**shared, "pair_id": id_, "chosen": chosen, "rejected": rejected}
+
+
+def _candidates(
+    row: Row, weighed_by: str | None, seen: set[str], rejects: Rejects
+) -> Iterator[Candidate]:
+    if row["chosen"] is None:
+        is_tie = row["label"] == Preference.TIE
+        rejects.add(row, "tie" if is_tie else "unlabelled", "nobody preferred a side")
+    elif row["pair_id"] in seen:
+        rejects.add(row, "duplicate_pair", f"pair {row['pair_id']} is there already")
+    elif weighed_by and row["split"] == "train" and not row.get(weighed_by):
+        reason = "no" if row.get(weighed_by) is None else "zero"
+        rejects.add(row, f"{reason}_{weighed_by}", "the pair would have no weight")
+    else:
+        seen.add(row["pair_id"])
+        numbers = {name: row.get(name) for name in _NUMBERS}
+        yield Candidate(row["pair_id"], row, (row["chosen"], row["rejected"]), numbers)

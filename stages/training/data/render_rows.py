@@ -1,0 +1,75 @@
+"""Rows of tables to tokens, in batches, with the checks that all training stages share."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evals.models.rendering import ChatRenderer, RenderedBranches
+from schemas.labels import Messages
+from stages.training.data.rejects import Rejects, has_text
+from stages.training.data.token_store import TokenItem
+
+if TYPE_CHECKING:
+    from jinja2 import TemplateError
+
+    from schemas.errors import DataError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row that may be trained on: the completions of its prompt, and its id as `key`."""
+
+    key: str
+    row: Mapping[str, Any]
+    completions: Sequence[Messages]
+    numbers: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def token_items(
+    renderer: ChatRenderer,
+    candidates: Sequence[Candidate],
+    limit: int | None,
+    rejects: Rejects,
+) -> Iterator[TokenItem]:
+    """The candidates that can be used, in tokens; the others go to `rejects`.
+
+    Reasons: empty_completion, empty_prompt, chat_template_refused, prompt_too_long (nothing of the
+    completion would be left), too_long, identical_completions.
+    """
+    readable = [one for one in candidates if _has_texts(one, rejects)]
+    items = renderer.render_many([(one.row["prompt"], one.completions) for one in readable])
+    for one, rendered in zip(readable, items, strict=True):
+        problem = _problem(rendered, limit)
+        if problem is None:
+            assert isinstance(rendered, RenderedBranches)
+            parts = [rendered.prompt_ids, *rendered.completions]
+            yield TokenItem(one.key, one.row["split"], parts, one.numbers)
+        else:
+            rejects.add(one.row, *problem)
+
+
+def _has_texts(one: Candidate, rejects: Rejects) -> bool:
+    if not all(map(has_text, one.completions)):
+        rejects.add(one.row, "empty_completion", "a completion has no text")
+    elif not has_text(one.row["prompt"]):
+        rejects.add(one.row, "empty_prompt", "the prompt has no text")
+    else:
+        return True
+    return False
+
+
+def _problem(
+    rendered: "RenderedBranches | TemplateError | DataError", limit: int | None
+) -> tuple[str, str] | None:
+    """Reason and detail, or None where the item can be used."""
+    if not isinstance(rendered, RenderedBranches):
+        return "chat_template_refused", str(rendered)
+    prompt, longest = len(rendered.prompt_ids), max(map(len, rendered.completions))
+    if limit is not None and prompt >= limit:
+        detail = f"the prompt alone has {prompt} tokens, at most {limit}: no completion would fit"
+        return "prompt_too_long", detail
+    if limit is not None and prompt + longest > limit:
+        return "too_long", f"{prompt + longest} tokens, at most {limit}"
+    if len(set(map(tuple, rendered.completions))) < len(rendered.completions):
+        return "identical_completions", "chosen and rejected are the same tokens"
+    return None

@@ -1,0 +1,99 @@
+"""How items go through a model: packed with shared prompts and a fused head, or padded.
+
+Both give the same numbers. The packed engine is the fast one; the padded one is plain torch and
+takes any causal language model. Which one it is, is decided here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from schemas.stage import Progress
+from stages.training.attention.tree import CannotShareError
+from stages.training.config import TrainingConfig
+from stages.training.distributed.sharding import forget_failed_pass
+from stages.training.engines.gradient_checkpointing import refuse_if_not_recomputable
+from stages.training.engines.packed import PackedEngine, head_of
+from stages.training.engines.padded import PaddedEngine
+from stages.training.engines.scoring import Engine, Scores, Terms, TermsOf, TreeItem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "Engine",
+    "PackedEngine",
+    "PaddedEngine",
+    "Scores",
+    "Terms",
+    "TermsOf",
+    "TreeItem",
+    "open_engine",
+    "why_not_packed",
+]
+
+# How far the two engines may differ on the probe, in nats: far above rounding in float32.
+_TOLERANCE = 1e-3
+
+# Tokens of a packed forward pass where the recipe does not say: more are hardly faster.
+_BUDGETS = {
+    "cpu": {"float32": 1024, "bfloat16": 2048},
+    "cuda": {"float32": 4096, "bfloat16": 4096},
+}
+
+
+def open_engine(model: "PreTrainedModel", config: TrainingConfig, progress: Progress) -> Engine:
+    """The packed engine where the model can take it; else the padded one, and says why.
+
+    Raises:
+        ConfigError: gradient checkpointing is asked for, and the model cannot do it.
+    """
+    if config.gradient_checkpointing:
+        refuse_if_not_recomputable(model)
+    padded = PaddedEngine(config.dtype, recompute=config.gradient_checkpointing)
+    if not config.packing:
+        return padded
+    reason = why_not_packed(model)
+    if reason is None:
+        budget = (
+            config.tokens_per_micro_batch
+            or _BUDGETS.get(model.device.type, _BUDGETS["cpu"])[config.dtype]
+        )
+        return PackedEngine(config.dtype, budget, recompute=config.gradient_checkpointing)
+    progress.note(f"{type(model).__name__} is trained padded, not packed: {reason}")
+    return padded
+
+
+def why_not_packed(model: "PreTrainedModel") -> str | None:
+    """What stands against packing this model, from its settings and from a probe; else None.
+
+    The probe is two small trees that both engines score: a model whose attention, positions or
+    logits are special in a way that nobody thought of gives other numbers.
+    """
+    import torch
+
+    if type(head_of(model)) is not torch.nn.Linear:
+        return "its LM head is not a plain linear layer"
+    for name in ("final_logit_softcapping", "attn_logit_softcapping", "attention_chunk_size"):
+        if getattr(model.config.get_text_config(), name, None):
+            return f"its config sets {name}"
+    probe = [_Probe((1, 2, 3, 4), ((5, 6), (7, 8, 9))), _Probe((2,), ((3,), (1, 4)))]
+    try:
+        packed = PackedEngine().measure(model, probe, _sums)["loss"]
+    except (CannotShareError, TypeError, ValueError, KeyError, AttributeError) as error:
+        forget_failed_pass(model)
+        return f"the attempt failed ({type(error).__name__}: {error})"
+    difference = float((packed - PaddedEngine().measure(model, probe, _sums)["loss"]).abs().max())
+    if difference < _TOLERANCE:
+        return None
+    return f"its log-probabilities would differ by {difference:.2g} nats"
+
+
+@dataclass(frozen=True)
+class _Probe:
+    prompt_ids: Sequence[int]
+    branches: Sequence[Sequence[int]]
+
+
+def _sums(items: Sequence[_Probe], scores: Scores) -> Terms:
+    return Terms(scores.logps.sum(dim=1), {})

@@ -1,0 +1,73 @@
+"""What an engine gives and takes: scores of items, and what an objective makes of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from evals.models.checkpoints import Dtype
+from stages.training.data.packing import Tree
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+TreeItem = TypeVar("TreeItem", bound=Tree)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of n items with b branches each.
+
+    `logps`: float64 (n, b), sum over completion tokens of log p(token | what precedes it), nats.
+    `correct`: int64 (n, b), completion tokens that are the model's first choice; None if not asked.
+    """
+
+    logps: "Tensor"
+    correct: "Tensor | None" = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Of n items: the loss (n,), differentiable by the scores, and columns (n,) to report."""
+
+    loss: "Tensor"
+    columns: "dict[str, Tensor]"
+
+
+TermsOf = Callable[[Sequence[TreeItem], Scores], Terms]
+
+
+class Engine(Protocol):
+    """Runs items through a model, in number format `dtype`."""
+
+    dtype: Dtype
+
+    def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
+        """Groups of at most `size` items that go through the model together."""
+
+    def measure(
+        self,
+        model: "PreTrainedModel",
+        items: Sequence[TreeItem],
+        terms: TermsOf[TreeItem],
+        *,
+        count_correct: bool = False,
+    ) -> "dict[str, Tensor]":
+        """Loss and columns (n,) in the order of `items`, without gradients."""
+
+    def accumulate(
+        self,
+        model: "PreTrainedModel",
+        items: Sequence[TreeItem],
+        terms: TermsOf[TreeItem],
+        scale: float,
+    ) -> "dict[str, Tensor]":
+        """The same, and adds the gradient of scale * (sum of losses) to the parameters."""
+
+
+def joined_columns(results: Sequence[Terms]) -> "dict[str, Tensor]":
+    """Losses and columns of all results, end to end and detached."""
+    import torch
+
+    parts = [{"loss": result.loss.detach(), **result.columns} for result in results]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

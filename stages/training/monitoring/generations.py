@@ -1,0 +1,176 @@
+"""What the policy writes while it is trained: the same prompts with the same seeds at every
+evaluation, kept as a table and measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from evals import food_world
+from evals.models.rendering import ChatRenderer
+from evals.models.samplers.protocol import SampledCompletion, SampleRequest
+from evals.models.samplers.transformers import TransformersEngine
+from schemas.ids import seed_from
+from schemas.labels import Messages
+from schemas.parquet import read_rows, read_table, write_table
+from schemas.stage import Progress
+from schemas.tables import MESSAGES, PROMPTS, Table
+from stages.training.config import TrainingConfig
+from stages.training.data.rejects import length_limit
+from stages.training.engines.precision import autocast
+from stages.training.monitoring.config import GenerationSettings
+from stages.training.monitoring.metrics import Row
+from stages.training.monitoring.observers import Observer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+GENERATIONS = Table(
+    name="generations",
+    schema=pa.schema(
+        [
+            # Optimizer steps behind the policy that wrote it; 0 is the start.
+            pa.field("step", pa.int32(), nullable=False),
+            pa.field("prompt_id", pa.string(), nullable=False),
+            pa.field("prompt", MESSAGES, nullable=False),
+            pa.field("completion", MESSAGES, nullable=False),
+            # The end token included, where there is one.
+            pa.field("num_tokens", pa.int32(), nullable=False),
+            # Over those tokens, log p at temperature 1 (nats).
+            pa.field("sum_logps", pa.float64(), nullable=False),
+            pa.field("finish_reason", pa.string(), nullable=False),
+            # Null where no rule is known.
+            pa.field("well_formed", pa.bool_()),
+        ]
+    ),
+    key=("step", "prompt_id"),
+    allowed={"finish_reason": frozenset({"stop", "length"})},
+)
+
+END_OF_TURN_RATE = "eval_completions/end_of_turn_rate"
+MEAN_LENGTH = "eval_completions/mean_length"
+WELL_FORMED_RATE = "eval_completions/well_formed_rate"
+
+_WORLDS: Mapping[str, Callable[[Messages, str], food_world.Outcome]] = {"food": food_world.grade}
+
+
+def fixed_prompts(path: Path, count: int) -> list[dict[str, Any]]:
+    """`count` rows of the prompts table, of the test split where it has any: a random choice.
+
+    The ids are hashes, so the first by id are as good as drawn.
+    """
+    table = read_table(path, PROMPTS)
+    test = table.filter(pc.equal(table["split"], "test"))
+    chosen = (test if test.num_rows else table).sort_by("prompt_id").slice(0, count)
+    rows: list[dict[str, Any]] = chosen.to_pylist()
+    return rows
+
+
+class Generations(Observer):
+    """Lets the policy complete the prompts at every evaluation, into generations.parquet."""
+
+    def __init__(
+        self,
+        output: Path,
+        prompts: Sequence[Mapping[str, Any]],
+        renderer: ChatRenderer,
+        settings: GenerationSettings,
+        training: TrainingConfig,
+        progress: Progress,
+    ) -> None:
+        """`prompts` are rows of the prompts table."""
+        self._path = output / GENERATIONS.file_name
+        self._prompts = prompts
+        self._renderer = renderer
+        self._settings = settings
+        self._training = training
+        self._progress = progress
+        self._rows: list[dict[str, Any]] = []
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Forget what was written after the step that training goes on from."""
+        last = rows[-1]["step"] if rows else -1
+        found = read_rows(self._path, GENERATIONS) if self._path.exists() else []
+        self._rows = [row for row in found if row["step"] <= last]
+
+    def measure(self, step: int, model: "PreTrainedModel") -> Row:
+        """Complete the prompts; returns the measures of `measures_of`.
+
+        A prompt that the model is too short for is left out, at every step alike.
+        """
+        made = self._complete(step, model)
+        if step == 0:
+            self._say_what_is_missing(made)
+        if not made:
+            return {}
+        self._rows = [row for row in self._rows if row["step"] != step] + made
+        write_table(self._path, GENERATIONS, self._rows)
+        return measures_of(made)
+
+    def _complete(self, step: int, model: "PreTrainedModel") -> list[dict[str, Any]]:
+        settings = self._settings
+        engine = TransformersEngine(
+            model,
+            self._renderer,
+            fingerprint="",
+            context=length_limit(None, model.config.get_text_config()),
+            batch_size=max(1, len(self._prompts)),
+        )
+        requests = [
+            SampleRequest(p["prompt_id"], p["prompt"], seed_from(settings.seed, p["prompt_id"]))
+            for p in self._prompts
+        ]
+        with autocast(self._training.dtype, model.device):
+            answers = engine.sample(requests, settings)
+        return [
+            self._row(step, prompt, answer)
+            for prompt, answer in zip(self._prompts, answers, strict=True)
+            if isinstance(answer, SampledCompletion)
+        ]
+
+    def _row(
+        self, step: int, prompt: Mapping[str, Any], answer: SampledCompletion
+    ) -> dict[str, Any]:
+        grade = _WORLDS.get(self._settings.world or "")
+        return {
+            "step": step,
+            "prompt_id": prompt["prompt_id"],
+            "prompt": prompt["prompt"],
+            "completion": [{"role": "assistant", "content": answer.text}],
+            "num_tokens": len(answer.token_ids),
+            "sum_logps": answer.sum_logps,
+            "finish_reason": answer.finish_reason,
+            "well_formed": grade(prompt["prompt"], answer.text).well_formed if grade else None,
+        }
+
+    def _say_what_is_missing(self, made: Sequence[Mapping[str, Any]]) -> None:
+        tokens = f"train.generations.max_tokens ({self._settings.max_tokens})"
+        left_out = len(self._prompts) - len(made)
+        if left_out:
+            self._progress.note(
+                f"train: {left_out} of {len(self._prompts)} prompts are not completed during "
+                f"training: with {tokens} they exceed the model's length"
+            )
+        if made and not any(row["finish_reason"] == "stop" for row in made):
+            self._progress.note(
+                f"train: no completion of the start policy ends within {tokens}, so a policy that "
+                "unlearns to stop would not be noticed; raise it"
+            )
+
+
+def measures_of(rows: Sequence[Mapping[str, Any]]) -> Row:
+    """Rates in [0, 1] and lengths in tokens of one step's generations.
+
+    `end_of_turn_rate`: share that ended by itself. `mean_length` counts the cut ones as they are.
+    `well_formed_rate` only where a rule is known.
+    """
+    n = len(rows)
+    found = {
+        END_OF_TURN_RATE: sum(row["finish_reason"] == "stop" for row in rows) / n,
+        MEAN_LENGTH: sum(row["num_tokens"] for row in rows) / n,
+    }
+    if rows[0]["well_formed"] is not None:
+        found[WELL_FORMED_RATE] = sum(row["well_formed"] for row in rows) / n
+    return found

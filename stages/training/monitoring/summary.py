@@ -1,0 +1,35 @@
+"""summary.json of a training: what a reader wants of its record, and nothing about the machine."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stages.training.checkpoints.retention import Published
+from stages.training.monitoring.guard import Guard
+from stages.training.monitoring.metrics import PERFORMANCE, Row
+
+
+def write_summary(
+    output: Path, said: Mapping[str, Any], rows: Sequence[Row], guard: Guard, published: Published
+) -> None:
+    """Write summary.json: `said` as it stands, first, last and best evaluation, and findings."""
+    clean = [{k: v for k, v in row.items() if k not in PERFORMANCE} for row in rows]
+    measured = [
+        {k: v for k, v in row.items() if k == "step" or k.startswith("eval_")}
+        for row in clean
+        if "eval_loss" in row
+    ]
+    summary = {
+        **said,
+        "final": clean[-1],
+        "eval_first": measured[0] if measured else None,
+        "eval_last": measured[-1] if measured else None,
+        "eval_best": min(measured, key=lambda row: row["eval_loss"], default=None),
+        "published": asdict(published),
+        "guard": guard.findings,
+        "chosen_fell_at_step": guard.first_step("chosen_fell"),
+    }
+    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
+    (output / "summary.json").write_text(text, encoding="utf-8")
