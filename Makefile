@@ -81,8 +81,8 @@ types: $(VENV)/dev.stamp       ## mypy --strict
 layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > schemas
 	$(VENV)/bin/lint-imports
 
-docs: $(VENV)/dev.stamp        ## write the parts of the README that follow from the code
-	$(PYTHON) -m tests.fixtures.readme_blocks
+docs: $(VENV)/dev.stamp        ## write the parts of README and docs/ that follow from the code
+	$(PYTHON) -m tests.fixtures.generated_docs
 
 # The benchmark of a GPU goes along where there is one.
 GPU_BENCHES := $(filter %_gpu,$(BENCHES))
