@@ -1,20 +1,43 @@
 """Content hashes: the same content has the same id on every machine and in every run.
 
 An id is the first 32 hex digits of SHA-256 over a canonical byte string in which each turn is
-`role:length in bytes:content`, so that no content can imitate a boundary. What is made of a prompt
+`role:length in bytes:content`, so that no content can imitate a boundary; reasoning, tool calls and
+whatever else a turn has stand behind it in the same way. What is made of a prompt
 and completions has an id made of their ids: each text is hashed once.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 from schemas.errors import MissingInputError
-from schemas.labels import Messages
+from schemas.labels import Message, Messages
+
+# Behind the content, where a turn has them. No role begins with the bar before each.
+_BESIDE_CONTENT = ("reasoning", "tool_calls", "tool_call_id", "name", "extra")
 
 
 def canonical_messages(messages: Messages) -> str:
     """One string for a conversation; two conversations share it only if they are equal."""
-    return "".join(f"{m['role']}:{len(m['content'].encode())}:{m['content']}" for m in messages)
+    return "".join(map(_canonical_turn, messages))
+
+
+def _canonical_turn(turn: Message) -> str:
+    text = f"{turn['role']}:{len(turn['content'].encode())}:{turn['content']}"
+    if len(turn) == 2:  # role and content, as nearly all are
+        return text
+    found = ((name, turn.get(name)) for name in _BESIDE_CONTENT)
+    for name, value in found:
+        if value:
+            said = value if isinstance(value, str) else json.dumps(_calls(value))
+            text += f"|{name}:{len(said.encode())}:{said}"
+    return text
+
+
+def _calls(calls: object) -> list[tuple[str, str, str]]:
+    """Name, arguments and id of each tool call, whatever keys without a value stand beside them."""
+    assert isinstance(calls, list)
+    return [(c["function"]["name"], c["function"]["arguments"], c.get("id") or "") for c in calls]
 
 
 def content_id(kind: str, *parts: str) -> str:

@@ -3,14 +3,38 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypedDict
+from typing import NotRequired, TypedDict
+
+
+class ToolFunction(TypedDict):
+    """The function of a tool call; `arguments` is the JSON text of an object."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A call that an assistant makes beside or instead of an answer."""
+
+    function: ToolFunction
+    id: NotRequired[str | None]
 
 
 class Message(TypedDict):
-    """One turn of a conversation."""
+    """One turn of a conversation; a field that is None is as good as absent.
+
+    `content` is the empty text where a turn has none beside its tool calls. `reasoning` is what an
+    assistant thought before it. `name` and `tool_call_id` say whose result a tool's turn is.
+    `extra` is the JSON text of an object with the keys that nothing here reads.
+    """
 
     role: str
     content: str
+    reasoning: NotRequired[str | None]
+    tool_calls: NotRequired[list[ToolCall] | None]
+    tool_call_id: NotRequired[str | None]
+    name: NotRequired[str | None]
+    extra: NotRequired[str | None]
 
 
 Messages = Sequence[Message]
