@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.judge_card.card import build_card
 from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
 from evals.judges import PreferenceModelJudge, save_judge
 from evals.judges.orders import judge_to_table
@@ -16,6 +17,7 @@ from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, REJECTS
 from stages.judge.config import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
+from stages.judge.training import PreferenceModelTraining
 from stages.training.distributed.world import current_world
 
 
@@ -46,8 +48,6 @@ def _train(
             "judge: no labelled comparisons in ingest's train split, so there is nothing to train "
             "on; ingest data with preferences, or use a judge of kind rule or length"
         )
-    from stages.judge.training import PreferenceModelTraining
-
     training = PreferenceModelTraining(config.judge, config.training, context)
     learned = training.tokenise(train.comparisons)
     if not learned.examples:
@@ -72,8 +72,6 @@ def _measure(
     config: JudgeConfig, units: Sequence[LabeledComparison], context: StageContext
 ) -> dict[str, int]:
     """Save the judge, its verdicts on held-out comparisons in both orders, and its card."""
-    from evals.judge_card.card import build_card
-
     judge = save_judge(context.output, config.judge, context.runtime)
     verdicts = judge_to_table(
         judge, [u.comparison for u in units], context.output, context.progress, "measure the judge"

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
 
 from evals.judges.kinds.preference_model import MODEL_FOLDER, PreferenceModelJudge
 from evals.judges.scoring.label_tokens import LabelTokens
@@ -27,10 +28,7 @@ from stages.training.config import TrainingConfig
 from stages.training.data.disk_cache import DiskCache, open_cache
 from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 from stages.training.distributed.world import current_world, loading_device
-from stages.training.supervised import TokenExample, train_supervised, view_examples
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from stages.training.objectives.supervised import TokenExample, train_supervised, view_examples
 
 _BATCH = 512
 _TOO_LONG = "too_long.json"
@@ -166,7 +164,7 @@ class PreferenceModelTraining:
         self._model = fold_adapter(model)
 
 
-def _trainable(model: "PreTrainedModel") -> "PreTrainedModel":
+def _trainable(model: PreTrainedModel) -> PreTrainedModel:
     """Plain weights that learn: an adapter, which comes frozen, is folded in."""
     plain: PreTrainedModel = fold_adapter(model)
     plain.requires_grad_(True)

@@ -3,19 +3,34 @@
 from collections.abc import Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.judges.layout import comparison_chat
+from evals.models.checkpoints import load_causal_lm, load_tokenizer, save_checkpoint
+from evals.models.rendering import ChatRenderer
 from schemas.errors import DataError
-from schemas.labels import Messages
+from schemas.ids import file_sha256
+from schemas.labels import Comparison, Messages, Preference
+from schemas.parquet import iter_batches
 from schemas.stage import StageContext
+from schemas.tables import COMPARISONS, DEMONSTRATIONS
 from stages.sft.config import SftConfig
-from stages.training.from_scratch import VLLM_HEAD_SIZES
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from stages.training.data.rejects import Rejects
-    from stages.training.data.token_store import TokenItem, TokenTable
+from stages.sft.from_scratch import (
+    VLLM_HEAD_SIZES,
+    conversation_texts,
+    initial_model,
+    train_tokenizer,
+)
+from stages.training.checkpoints.adapters import add_lora, fold_adapter
+from stages.training.checkpoints.resume import remove_checkpoints
+from stages.training.data.disk_cache import open_cache
+from stages.training.data.rejects import Rejects, length_limit
+from stages.training.data.render_rows import Candidate, token_items
+from stages.training.data.token_store import TokenItem, TokenTable
+from stages.training.data.tokens import cached_tokens, has_split
+from stages.training.distributed.world import current_world, loading_device
+from stages.training.objectives.supervised import train_supervised, view_examples
 
 
 def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
@@ -24,13 +39,6 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     Raises:
         DataError: there are no demonstrations to train on.
     """
-    from evals.models.checkpoints import save_checkpoint
-    from stages.training.checkpoints.adapters import add_lora, fold_adapter
-    from stages.training.checkpoints.resume import remove_checkpoints
-    from stages.training.data.rejects import Rejects
-    from stages.training.distributed.world import current_world
-    from stages.training.supervised import train_supervised, view_examples
-
     path = _demonstrations(context)
     model, tokenizer = _start(config, context, path)
     rejects = Rejects("demonstrations")
@@ -59,9 +67,6 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
 
 def _demonstrations(context: StageContext) -> Path:
     """The table of demonstrations, some of which are of the train split."""
-    from schemas.tables import DEMONSTRATIONS
-    from stages.training.data.tokens import has_split
-
     path = context.input("ingest", DEMONSTRATIONS.file_name)
     if not has_split(path, DEMONSTRATIONS, "train"):
         raise DataError(
@@ -73,17 +78,8 @@ def _demonstrations(context: StageContext) -> Path:
 
 def _start(
     config: SftConfig, context: StageContext, demonstrations: Path
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model to train, in float32 on its device, and its tokenizer."""
-    from evals.models.checkpoints import load_causal_lm, load_tokenizer
-    from stages.training.checkpoints.adapters import fold_adapter
-    from stages.training.distributed.world import loading_device
-    from stages.training.from_scratch import (
-        conversation_texts,
-        initial_model,
-        train_tokenizer,
-    )
-
     device = loading_device(context.runtime)
     if config.model:
         model = fold_adapter(load_causal_lm(config.model, device))
@@ -102,11 +98,6 @@ def _start(
 
 def _conversations(context: StageContext, demonstrations: Path) -> Iterator[Messages]:
     """Every conversation of the train split as the policy and as a judge will see it."""
-    from evals.judges.layout import comparison_chat
-    from schemas.labels import Comparison, Preference
-    from schemas.parquet import iter_batches
-    from schemas.tables import COMPARISONS, DEMONSTRATIONS
-
     for batch in iter_batches(demonstrations, DEMONSTRATIONS):
         for row in batch.to_pylist():
             if row["split"] == "train":
@@ -124,25 +115,16 @@ def _conversations(context: StageContext, demonstrations: Path) -> Iterator[Mess
 def _examples(
     config: SftConfig,
     context: StageContext,
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     path: Path,
-    rejects: "Rejects",
-) -> "TokenTable":
+    rejects: Rejects,
+) -> TokenTable:
     """All demonstrations that can be used, in tokens; the others go to `rejects`."""
-    from evals.models.rendering import ChatRenderer
-    from schemas.ids import file_sha256
-    from schemas.parquet import iter_batches
-    from schemas.tables import DEMONSTRATIONS
-    from stages.training.data.disk_cache import open_cache
-    from stages.training.data.rejects import length_limit
-    from stages.training.data.render_rows import Candidate, token_items
-    from stages.training.data.tokens import cached_tokens
-
     renderer = ChatRenderer(tokenizer)
     limit = length_limit(config.training.max_length, model.config)
 
-    def batches(aside: "Rejects") -> "Iterator[list[TokenItem]]":
+    def batches(aside: Rejects) -> Iterator[list[TokenItem]]:
         for batch in iter_batches(path, DEMONSTRATIONS, batch_rows=1024):
             candidates = [
                 Candidate(row["demonstration_id"], row, (row["completion"],))

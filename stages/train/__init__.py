@@ -5,8 +5,7 @@ from pathlib import Path
 from schemas.stage import Stage, called_later
 from schemas.work import Known, Work
 from stages.train.config import TrainConfig
-from stages.training.config import continuation_of
-from stages.training.schedule import steps_of_work
+from stages.training.config import continuation_of, steps_of_work
 
 
 def _files(config: TrainConfig) -> list[Path]:

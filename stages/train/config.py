@@ -4,10 +4,10 @@ from pydantic import Field
 
 from evals.models.checkpoints import ModelSource
 from schemas.stage import Config
-from stages.training.checkpoints.selection import BestCheckpoint, Publish
+from stages.training.checkpoints.config import BestCheckpoint, Publish
 from stages.training.config import TrainingConfig
-from stages.training.data.pair_weights import EqualWeights, PairWeights
-from stages.training.losses import Loss, SigmoidLoss
+from stages.training.data.config import EqualWeights, PairWeights
+from stages.training.losses.config import Loss, SigmoidLoss
 from stages.training.monitoring.config import GenerationSettings, GuardSettings
 
 

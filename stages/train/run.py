@@ -3,24 +3,42 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evals.models.checkpoints import ModelSource
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from evals.models.checkpoints import ModelSource, load_causal_lm, load_tokenizer
+from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError, DataError
 from schemas.stage import StageContext
+from schemas.tables import PROMPTS
 from stages.train.config import TrainConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from stages.training.checkpoints.retention import KeptCheckpoints
-    from stages.training.data.reference import ReferencePass
-    from stages.training.data.rejects import Rejects
-    from stages.training.dpo import PairExample
-    from stages.training.monitoring.generations import Generations
-    from stages.training.monitoring.guard import Guard
-    from stages.training.monitoring.metrics import Row
-    from stages.training.monitoring.observers import Observer
+from stages.training.checkpoints.adapters import add_lora, fold_adapter
+from stages.training.checkpoints.resume import remove_checkpoints
+from stages.training.checkpoints.retention import KeptCheckpoints
+from stages.training.data.disk_cache import open_cache
+from stages.training.data.pair_weights import effective_pairs, weigh_pairs
+from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
+from stages.training.data.reference import (
+    PairScorer,
+    ReferencePass,
+    open_reference,
+    reference_fingerprint,
+)
+from stages.training.data.reference_cache import ReferenceCache
+from stages.training.data.rejects import Rejects, length_limit
+from stages.training.distributed.sharding import collected, save_collected, sharded
+from stages.training.distributed.world import computing_device, current_world, loading_device
+from stages.training.engines.choose import open_engine
+from stages.training.loop import TrainingRun, train
+from stages.training.monitoring.generations import Generations, fixed_prompts
+from stages.training.monitoring.guard import Guard
+from stages.training.monitoring.metrics import Row
+from stages.training.monitoring.observers import Observer
+from stages.training.monitoring.reporters import refuse_missing_reporters
+from stages.training.monitoring.summary import write_summary
+from stages.training.objectives.preference import PairExample, PreferenceObjective
 
 
 def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
@@ -31,15 +49,6 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
         ConfigError: there is no model to start from, or the reference has another tokenizer.
         StaleInputError: what an interrupted run left has another reference policy.
     """
-    from evals.models.checkpoints import load_causal_lm, load_tokenizer
-    from stages.training.checkpoints.adapters import fold_adapter
-    from stages.training.checkpoints.resume import remove_checkpoints
-    from stages.training.data.rejects import Rejects
-    from stages.training.distributed.world import current_world, loading_device
-    from stages.training.monitoring.guard import Guard
-    from stages.training.monitoring.reporters import refuse_missing_reporters
-    from stages.training.monitoring.summary import write_summary
-
     refuse_missing_reporters(context.runtime)
     source = _start_model(config, context)
     tokenizer = load_tokenizer(source)
@@ -87,9 +96,9 @@ def _start_model(config: TrainConfig, context: StageContext) -> ModelSource:
 class _Pairs:
     """Pairs to train on and to measure on, both together, and counts for the manifest."""
 
-    train: "Sequence[PairExample]"
-    held_out: "Sequence[PairExample]"
-    both: "Sequence[PairExample]"
+    train: Sequence[PairExample]
+    held_out: Sequence[PairExample]
+    both: Sequence[PairExample]
     counts: Mapping[str, int]
 
 
@@ -97,18 +106,10 @@ def _pairs(
     config: TrainConfig,
     context: StageContext,
     model_config: Any,
-    tokenizer: "PreTrainedTokenizerBase",
-    rejects: "Rejects",
+    tokenizer: PreTrainedTokenizerBase,
+    rejects: Rejects,
 ) -> _Pairs:
     """The pairs to train on and to measure on."""
-    import numpy as np
-
-    from evals.models.rendering import ChatRenderer
-    from stages.training.data.disk_cache import open_cache
-    from stages.training.data.pair_weights import effective_pairs
-    from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
-    from stages.training.data.rejects import length_limit
-
     limit = length_limit(config.training.max_length, model_config)
     sources, renderer = pair_sources(context), ChatRenderer(tokenizer)
     by = config.weights.column
@@ -131,7 +132,7 @@ def _pairs(
     if rejects.rows:
         context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
     both = view_pairs(table, np.concatenate([train, held_out]))
-    weights = config.weights.weigh(table, train)
+    weights = weigh_pairs(config.weights, table, train)
     if weights is not None:
         counts["effective_pairs"] = round(effective_pairs(weights[train]))
     return _Pairs(view_pairs(table, train, weights), both[len(train) :], both, counts)
@@ -141,21 +142,11 @@ def _reference(
     config: TrainConfig,
     context: StageContext,
     source: ModelSource,
-    start: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    start: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     pairs: _Pairs,
-) -> "ReferencePass":
+) -> ReferencePass:
     """The reference's log-probabilities of all pairs, from disk or from one pass."""
-    from stages.training.data.disk_cache import open_cache
-    from stages.training.data.reference import (
-        PairScorer,
-        ReferencePass,
-        open_reference,
-        reference_fingerprint,
-    )
-    from stages.training.data.reference_cache import ReferenceCache
-    from stages.training.distributed.world import computing_device
-
     training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
@@ -164,7 +155,7 @@ def _reference(
     reference = ReferencePass(context.output, fingerprint, pairs.both, cache)
     if not reference.is_finished:
 
-        def model() -> "PreTrainedModel":
+        def model() -> PreTrainedModel:
             return open_reference(other, tokenizer, device) if other else start
 
         reference.compute(PairScorer(model, training, context.progress), context.progress)
@@ -181,17 +172,11 @@ def _reference_of_rounds(context: StageContext) -> ModelSource | None:
 def _optimise(
     config: TrainConfig,
     context: StageContext,
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     pairs: _Pairs,
-    reference: "ReferencePass",
-    observers: "Sequence[Observer]",
-) -> "tuple[PreTrainedModel, list[Row]]":
-    from stages.training.checkpoints.adapters import add_lora
-    from stages.training.distributed.sharding import collected, sharded
-    from stages.training.dpo import PreferenceObjective
-    from stages.training.engines.choose import open_engine
-    from stages.training.loop import TrainingRun, train
-
+    reference: ReferencePass,
+    observers: Sequence[Observer],
+) -> tuple[PreTrainedModel, list[Row]]:
     if config.training.lora:
         model = add_lora(model, config.training.lora, config.training.seed)
     trained = sharded(model)
@@ -215,13 +200,10 @@ def _optimise(
 def _kept_checkpoints(
     config: TrainConfig,
     context: StageContext,
-    tokenizer: "PreTrainedTokenizerBase",
-    guard: "Guard",
-) -> "KeptCheckpoints":
-    from stages.training.checkpoints.retention import KeptCheckpoints
-    from stages.training.distributed.sharding import save_collected
-
-    def save(model: "PreTrainedModel", folder: Path) -> None:
+    tokenizer: PreTrainedTokenizerBase,
+    guard: Guard,
+) -> KeptCheckpoints:
+    def save(model: PreTrainedModel, folder: Path) -> None:
         save_collected(model, tokenizer, folder)
 
     return KeptCheckpoints(
@@ -235,13 +217,9 @@ def _kept_checkpoints(
 
 
 def _generations(
-    config: TrainConfig, context: StageContext, tokenizer: "PreTrainedTokenizerBase"
-) -> "list[Generations]":
+    config: TrainConfig, context: StageContext, tokenizer: PreTrainedTokenizerBase
+) -> list[Generations]:
     """The observer that lets the policy write; none where no prompts are asked for."""
-    from evals.models.rendering import ChatRenderer
-    from schemas.tables import PROMPTS
-    from stages.training.monitoring.generations import Generations, fixed_prompts
-
     settings = config.generations
     if not settings.prompts:
         return []

@@ -1,10 +1,12 @@
 """Settings of every training stage."""
 
+import math
 from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from schemas.stage import Config
+from schemas.work import Work
 
 
 class LoraConfig(Config):
@@ -109,3 +111,20 @@ def continuation_of(config: HasTraining) -> dict[str, Any] | None:
         return None
     length = {"max_steps", "num_epochs", "save_every"}
     return config.model_dump(mode="json", exclude={"training": length})
+
+
+def steps_per_epoch(config: TrainingConfig, num_items: int) -> int:
+    """Optimizer steps that see every item once."""
+    return math.ceil(num_items / config.batch_size)
+
+
+def total_steps(config: TrainingConfig, num_items: int) -> int:
+    """Optimizer steps of the whole training."""
+    return config.max_steps or config.num_epochs * steps_per_epoch(config, num_items)
+
+
+def steps_of_work(config: TrainingConfig, items: int | None) -> Work:
+    """The optimizer steps that training on so many items takes, at most; for a dry run."""
+    if items is None:
+        return Work("steps", config.max_steps)
+    return Work("steps", total_steps(config, items) if items else 0)

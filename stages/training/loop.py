@@ -5,7 +5,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from schemas.errors import BackendError, DataError
 from schemas.stage import StageContext, Task
@@ -22,13 +26,8 @@ from stages.training.engines.precision import matmul_precision
 from stages.training.monitoring.metrics import METRICS_JSONL, MetricsLog, Row
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters import open_reporters
-from stages.training.objective import Objective
+from stages.training.objectives.base import Objective
 from stages.training.schedule import StepPlan
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from transformers import PreTrainedModel
 
 Item = TypeVar("Item")
 
@@ -43,7 +42,7 @@ class TrainingRun(Generic[Item]):
     with another identity is refused. `observers` look on, and the reporters of the runtime.
     """
 
-    model: "PreTrainedModel"
+    model: PreTrainedModel
     objective: Objective[Item]
     items: Sequence[Item]
     held_out: Sequence[Item]
@@ -66,8 +65,6 @@ def train(run: TrainingRun[Item]) -> list[Row]:
         BackendError: loss or gradient is not finite, or memory ran out.
         StaleInputError: the checkpoint belongs to another training.
     """
-    import torch
-
     if not run.items:
         raise DataError(f"{run.title}: nothing to train on: no item is left in the train split")
     devices = [run.model.device] if run.model.device.type == "cuda" else []
@@ -170,8 +167,6 @@ class _Trainer(Generic[Item]):
 
     def _clip(self) -> float:
         """Clip the gradients; their norm before that."""
-        import torch
-
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.run.config.max_grad_norm)
         return float(whole(norm))
 
@@ -203,10 +198,8 @@ def _reporters(run: TrainingRun[Any]) -> list[Observer]:
     return open_reporters(run.context, run.config.model_dump(mode="json"))
 
 
-def _adamw(parameters: "list[torch.nn.Parameter]", config: TrainingConfig) -> "torch.optim.AdamW":
+def _adamw(parameters: list[torch.nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW that decays matrices only: norms and biases have no scale to keep small."""
-    import torch
-
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2]},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -221,7 +214,7 @@ def _adamw(parameters: "list[torch.nn.Parameter]", config: TrainingConfig) -> "t
     )
 
 
-def _training_mode(model: "PreTrainedModel") -> None:
+def _training_mode(model: PreTrainedModel) -> None:
     """Train without dropout, which would blur log-probabilities; only LoRA's own stays in force."""
     model.eval()
     for name, module in model.named_modules():
@@ -229,7 +222,7 @@ def _training_mode(model: "PreTrainedModel") -> None:
             module.train()
 
 
-def _refuse_not_finite(step: int, norm: float, losses: "Tensor", keys: Sequence[str]) -> None:
+def _refuse_not_finite(step: int, norm: float, losses: Tensor, keys: Sequence[str]) -> None:
     if losses.isfinite().all() and norm == norm and abs(norm) != float("inf"):
         return
     bad = [key for key, good in zip(keys, losses.isfinite().tolist(), strict=True) if not good]
@@ -243,8 +236,6 @@ def _refuse_not_finite(step: int, norm: float, losses: "Tensor", keys: Sequence[
 
 @contextmanager
 def _memory_errors(step: int) -> Iterator[None]:
-    import torch
-
     try:
         yield
     except RuntimeError as error:
@@ -256,10 +247,8 @@ def _memory_errors(step: int) -> Iterator[None]:
         raise
 
 
-def _peak_memory(device: "torch.device") -> int:
+def _peak_memory(device: torch.device) -> int:
     """Peak bytes: of the GPU where the model is on one, else of this process."""
-    import torch
-
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from schemas.ids import seed_from
-from schemas.work import Work
-from stages.training.config import TrainingConfig
+from stages.training.config import TrainingConfig, steps_per_epoch, total_steps
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class StepPlan:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps that see every item once."""
-        return math.ceil(self.num_items / self.config.batch_size)
+        return steps_per_epoch(self.config, self.num_items)
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole training."""
-        return self.config.max_steps or self.config.num_epochs * self.steps_per_epoch
+        return total_steps(self.config, self.num_items)
 
     def items_at(self, step: int) -> list[int]:
         """Indices of the items that step `step` trains on."""
@@ -74,13 +75,4 @@ class StepPlan:
 
 @lru_cache(maxsize=2)
 def _shuffle(count: int, seed: int) -> tuple[int, ...]:
-    import numpy as np
-
     return tuple(np.random.default_rng(seed).permutation(count).tolist())
-
-
-def steps_of_work(config: TrainingConfig, items: int | None) -> Work:
-    """The optimizer steps that training on so many items takes, at most; for a dry run."""
-    if items is None:
-        return Work("steps", config.max_steps)
-    return Work("steps", StepPlan(items, config).total_steps if items else 0)

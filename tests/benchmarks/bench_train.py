@@ -91,10 +91,10 @@ def train_ours(
     """CPU and wall seconds of one epoch of prefline's training loop."""
     from schemas.stage import SilentProgress, StageContext
     from stages.training.config import TrainingConfig
-    from stages.training.dpo import PairExample, PreferenceObjective
     from stages.training.engines.choose import PackedEngine, open_engine
     from stages.training.loop import TrainingRun, train
-    from stages.training.losses import SigmoidLoss
+    from stages.training.losses.config import SigmoidLoss
+    from stages.training.objectives.preference import PairExample, PreferenceObjective
 
     items = [
         PairExample(str(i), pair["prompt"], pair["chosen"], pair["rejected"])

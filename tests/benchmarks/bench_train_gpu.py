@@ -106,10 +106,10 @@ def train_ours(
     """Wall seconds of the steps of one epoch of prefline's loop, but for the first `untimed`."""
     from schemas.stage import SilentProgress, StageContext
     from stages.training.config import TrainingConfig
-    from stages.training.dpo import PairExample, PreferenceObjective
     from stages.training.engines.choose import PackedEngine, open_engine
     from stages.training.loop import TrainingRun, train
-    from stages.training.losses import SigmoidLoss
+    from stages.training.losses.config import SigmoidLoss
+    from stages.training.objectives.preference import PairExample, PreferenceObjective
 
     config = TrainingConfig(
         batch_size=PAIRS_PER_STEP,

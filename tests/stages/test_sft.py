@@ -17,8 +17,8 @@ from schemas.parquet import read_rows
 from schemas.stage import SilentProgress, StageContext
 from schemas.tables import REJECTS
 from stages.sft import STAGE
-from stages.sft.config import SftConfig
-from stages.training.from_scratch import FromScratch, train_tokenizer
+from stages.sft.config import FromScratch, SftConfig
+from stages.sft.from_scratch import train_tokenizer
 from tests.fixtures.preferences import (
     NAMES,
     assistant,

@@ -25,8 +25,8 @@ from schemas.tables import REJECTS
 from stages.train import STAGE
 from stages.train.config import TrainConfig
 from stages.training.data.reference import REFERENCE_LOGPS, ReferencePass
-from stages.training.monitoring.generations import GENERATIONS
 from stages.training.monitoring.metrics import PERFORMANCE
+from stages.training.monitoring.written import GENERATIONS
 from tests.fixtures.preferences import (
     NAMES,
     TEST_NAMES,

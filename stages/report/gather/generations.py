@@ -5,7 +5,7 @@ from typing import Any
 
 from stages.report.gather.sources import Json, Rows, Sources
 from stages.report.page.text import clip
-from stages.training.monitoring.generations import GENERATIONS
+from stages.training.monitoring.written import GENERATIONS
 
 MAX_TEXT = 400
 SHOWN_PROMPTS = 4

@@ -7,18 +7,14 @@ small and in float32. Nothing is merged: a row of scores has all keys that its q
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stages.training.attention.flash_kernels import every_head
-from stages.training.data.packing import ROUND_TOKENS, Places
+import torch
+from torch import Tensor
+
+from stages.training.attention.flash_kernels import States, every_head
+from stages.training.attention.places import ROUND_TOKENS, Places
 from stages.training.engines.precision import matmul_precision
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from stages.training.attention.flash_kernels import States
 
 _BLOCK_QUERIES = 128
 
@@ -37,10 +33,8 @@ class Block:
     stop: int
     hidden: Sequence[tuple[slice, slice]]
 
-    def weights(self, query: "Tensor", key: "Tensor") -> "Tensor":
+    def weights(self, query: Tensor, key: Tensor) -> Tensor:
         """Softmax of scores, (heads, stop - start, stop), of scaled queries (heads, tokens, d)."""
-        import torch
-
         scores = self.of(query) @ self.seen(key).transpose(1, 2)
         later = torch.full([self.stop - self.start] * 2, _UNSEEN).triu_(1)
         scores[:, :, self.start :].add_(later)
@@ -48,11 +42,11 @@ class Block:
             scores[:, queries, keys] = _UNSEEN
         return scores.softmax(dim=2)
 
-    def of(self, states: "Tensor") -> "Tensor":
+    def of(self, states: Tensor) -> Tensor:
         """The block's own part of (heads, tokens, d)."""
         return states[:, self.start : self.stop]
 
-    def seen(self, states: "Tensor") -> "Tensor":
+    def seen(self, states: Tensor) -> Tensor:
         """The part of (heads, tokens, d) that reaches to the block's end."""
         return states[:, : self.stop]
 
@@ -73,7 +67,7 @@ class TreeBlocks:
         edges = range(0, size, _BLOCK_QUERIES)
         return cls(slice(start, end), size, [_block(place, edge, size) for edge in edges])
 
-    def read(self, states: "Tensor", dtype: "torch.dtype") -> "Tensor":
+    def read(self, states: Tensor, dtype: torch.dtype) -> Tensor:
         """(tokens, heads, d) of the pack to (heads, size, d) of the tree, zeros at its end."""
         _, heads, width = states.shape
         read = states.new_empty((heads, self.size, width), dtype=dtype)
@@ -82,7 +76,7 @@ class TreeBlocks:
         read[:, length:] = 0
         return read
 
-    def write(self, pack: "Tensor", states: "Tensor") -> None:
+    def write(self, pack: Tensor, states: Tensor) -> None:
         """The way back."""
         pack[self.row] = states[:, : self.row.stop - self.row.start].transpose(0, 1)
 
@@ -102,49 +96,40 @@ def _hidden(place: Places, start: int, stop: int) -> Iterator[tuple[slice, slice
             yield slice(first - start, last - start), keys
 
 
-def attention_in_blocks(states: "States", trees: Sequence[TreeBlocks], scale: float) -> "Tensor":
+def attention_in_blocks(states: States, trees: Sequence[TreeBlocks], scale: float) -> Tensor:
     """Query, key and value (tokens, heads or kv heads, d) to (tokens, heads, d of value).
 
     Tokens of no tree get zeros. Scores and their gradients are float32, as in FlashAttention-2
     (Dao 2023, arXiv:2307.08691); what they are multiplied with is in the format of the value.
     """
-    result: Tensor = _function().apply(*every_head(states), trees, scale)
+    result: Tensor = _InBlocks.apply(*every_head(states), trees, scale)  # type: ignore[no-untyped-call]
     return result
 
 
-@cache
-def _function() -> Any:
-    """The autograd function, made on first use: importing this module does not import torch."""
-    import torch
+class _InBlocks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        query, key, value, ctx.trees, ctx.scale = arguments
+        ctx.save_for_backward(query, key, value)
+        output: Tensor = value.new_zeros(query.shape[:2] + value.shape[2:])
+        with matmul_precision("medium"):
+            for tree in ctx.trees:
+                tree.write(output, _attended(tree, (query, key, value), ctx.scale))
+        return output
 
-    class InBlocks(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *arguments: Any) -> "Tensor":
-            query, key, value, ctx.trees, ctx.scale = arguments
-            ctx.save_for_backward(query, key, value)
-            output: Tensor = value.new_zeros(query.shape[:2] + value.shape[2:])
-            with matmul_precision("medium"):
-                for tree in ctx.trees:
-                    tree.write(output, _attended(tree, (query, key, value), ctx.scale))
-            return output
-
-        @staticmethod
-        def backward(ctx: Any, *gradients: Any) -> Any:
-            states = ctx.saved_tensors
-            totals = [torch.zeros_like(t) for t in states]
-            with matmul_precision("medium"):
-                for tree in ctx.trees:
-                    found = _differentiated(tree, gradients[0], states, ctx.scale)
-                    for total, part in zip(totals, found, strict=True):
-                        tree.write(total, part)
-            return (*totals, None, None)
-
-    return InBlocks
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        states = ctx.saved_tensors
+        totals = [torch.zeros_like(t) for t in states]
+        with matmul_precision("medium"):
+            for tree in ctx.trees:
+                found = _differentiated(tree, gradients[0], states, ctx.scale)
+                for total, part in zip(totals, found, strict=True):
+                    tree.write(total, part)
+        return (*totals, None, None)
 
 
-def _attended(tree: TreeBlocks, states: "States", scale: float) -> "Tensor":
-    import torch
-
+def _attended(tree: TreeBlocks, states: States, scale: float) -> Tensor:
     query, key = (tree.read(t, torch.float32) for t in states[:2])
     value = tree.read(states[2], states[2].dtype)
     query *= scale
@@ -153,14 +138,12 @@ def _attended(tree: TreeBlocks, states: "States", scale: float) -> "Tensor":
 
 
 def _differentiated(
-    tree: TreeBlocks, gradient: "Tensor", states: "States", scale: float
-) -> "tuple[Tensor, Tensor, Tensor]":
+    tree: TreeBlocks, gradient: Tensor, states: States, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the tree's query, key and value; the weights are computed again.
 
     With weights p = softmax(s): d s = p * (d p - sum(p * d p)).
     """
-    import torch
-
     low = states[2].dtype
     query, key, value, back = (tree.read(t, torch.float32) for t in (*states, gradient))
     query *= scale

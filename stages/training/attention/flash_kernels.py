@@ -7,29 +7,25 @@ sees run i of the keys: whole, or where `causal` every query what is not after i
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+import torch
+from torch import Tensor
 
-    # Query (tokens, heads, d), key and value (tokens, kv heads, d).
-    States = tuple[Tensor, Tensor, Tensor]
+States = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Segments:
     """Runs of tokens end to end. `starts` int32 (n + 1,) on the device, `ends` the same here."""
 
-    starts: "Tensor"
+    starts: Tensor
     ends: Sequence[int]
     longest: int
 
     @classmethod
-    def ending_at(cls, ends: Sequence[int], device: "torch.device") -> "Segments":
+    def ending_at(cls, ends: Sequence[int], device: torch.device) -> "Segments":
         """Runs from 0 to the first end, from there to the second, and so on."""
-        import torch
-
         bounds = [0, *ends]
         longest = max(b - a for a, b in pairwise(bounds))
         return cls(torch.tensor(bounds, dtype=torch.int32, device=device), bounds, longest)
@@ -45,7 +41,7 @@ class Runs:
     causal: bool
 
 
-def every_head(states: "States") -> "States":
+def every_head(states: States) -> States:
     """Key and value repeated for every query head that shares them."""
     query, key, value = states
     shared = query.shape[1] // key.shape[1]
@@ -58,13 +54,13 @@ class FlashKernel(Protocol):
     """Attention over runs on one kind of device."""
 
     @staticmethod
-    def forward(states: "States", runs: Runs) -> "tuple[Tensor, Tensor]":
+    def forward(states: States, runs: Runs) -> tuple[Tensor, Tensor]:
         """Output and log-sum-exp of (query, key, value); key and value may have fewer heads."""
 
     @staticmethod
     def backward(
-        gradient: "Tensor", states: "States", output: "Tensor", lse: "Tensor", runs: Runs
-    ) -> "list[Tensor]":
+        gradient: Tensor, states: States, output: Tensor, lse: Tensor, runs: Runs
+    ) -> list[Tensor]:
         """Gradients of query, key and value, given that of the output."""
 
 
@@ -76,10 +72,8 @@ class RunByRun:
     """
 
     @staticmethod
-    def forward(states: "States", runs: Runs) -> "tuple[Tensor, Tensor]":
+    def forward(states: States, runs: Runs) -> tuple[Tensor, Tensor]:
         """See `FlashKernel`."""
-        import torch
-
         attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         query, key, value = states
         output = torch.empty(query.shape, dtype=query.dtype)
@@ -93,11 +87,9 @@ class RunByRun:
 
     @staticmethod
     def backward(
-        gradient: "Tensor", states: "States", output: "Tensor", lse: "Tensor", runs: Runs
-    ) -> "list[Tensor]":
+        gradient: Tensor, states: States, output: Tensor, lse: Tensor, runs: Runs
+    ) -> list[Tensor]:
         """See `FlashKernel`."""
-        import torch
-
         differentiate = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         query, key, value = states
         found = [torch.empty(t.shape, dtype=t.dtype) for t in states]
@@ -110,12 +102,12 @@ class RunByRun:
         return found
 
 
-def _slices(runs: Runs) -> "list[tuple[slice, slice]]":
+def _slices(runs: Runs) -> list[tuple[slice, slice]]:
     queries, keys = ([slice(a, b) for a, b in pairwise(s.ends)] for s in (runs.queries, runs.keys))
     return list(zip(queries, keys, strict=True))
 
 
-def _heads_first(states: "Tensor") -> "Tensor":
+def _heads_first(states: Tensor) -> Tensor:
     return states.transpose(0, 1).unsqueeze(0).float()
 
 
@@ -123,10 +115,8 @@ class AllRuns:
     """FlashAttention-2 for runs of any length (Dao 2023, arXiv:2307.08691), one call for all."""
 
     @staticmethod
-    def forward(states: "States", runs: Runs) -> "tuple[Tensor, Tensor]":
+    def forward(states: States, runs: Runs) -> tuple[Tensor, Tensor]:
         """See `FlashKernel`."""
-        import torch
-
         output, lse, *_ = torch.ops.aten._flash_attention_forward(
             *(t.contiguous() for t in states), *_bounds(runs), 0.0, runs.causal, False,
             scale=runs.scale,
@@ -135,11 +125,9 @@ class AllRuns:
 
     @staticmethod
     def backward(
-        gradient: "Tensor", states: "States", output: "Tensor", lse: "Tensor", runs: Runs
-    ) -> "list[Tensor]":
+        gradient: Tensor, states: States, output: Tensor, lse: Tensor, runs: Runs
+    ) -> list[Tensor]:
         """See `FlashKernel`."""
-        import torch
-
         read = (t.contiguous() for t in (gradient, *states, output, lse))
         unused = torch.zeros(2, dtype=torch.uint64, device=gradient.device)  # dropout's state
         return list(
@@ -149,7 +137,7 @@ class AllRuns:
         )
 
 
-def _bounds(runs: Runs) -> "tuple[Tensor, Tensor, int, int]":
+def _bounds(runs: Runs) -> tuple[Tensor, Tensor, int, int]:
     return runs.queries.starts, runs.keys.starts, runs.queries.longest, runs.keys.longest
 
 

@@ -6,13 +6,12 @@ per branch; `split_attention` does not, where it can run.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-    from stages.training.attention.flash_kernels import States
+from stages.training.attention.flash_kernels import States
 
 
 @dataclass(frozen=True)
@@ -25,17 +24,15 @@ class Sequences:
     length of each group.
     """
 
-    gather: "Tensor"
-    scatter: "Tensor"
+    gather: Tensor
+    scatter: Tensor
     shapes: Sequence[tuple[int, int]]
 
     @classmethod
     def over(
-        cls, sequences: Sequence[Sequence[int]], num_tokens: int, device: "torch.device"
+        cls, sequences: Sequence[Sequence[int]], num_tokens: int, device: torch.device
     ) -> "Sequences":
         """`sequences` hold places of tokens in the pack, each prompt followed by one branch."""
-        import torch
-
         gather: list[int] = []
         scatter = [0] * num_tokens
         shapes = []
@@ -64,15 +61,12 @@ def _alike(ordered: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
 
 
 def attention_by_sequence(
-    states: "States", sequences: Sequences, scale: float, window: int | None
-) -> "Tensor":
+    states: States, sequences: Sequences, scale: float, window: int | None
+) -> Tensor:
     """Query, key and value (tokens, heads or kv heads, d) to (tokens, heads, d).
 
     On a CPU in float32 whatever comes in: its kernels are no faster in bfloat16.
     """
-    import torch
-    import torch.nn.functional as F
-
     heads, dtype = states[0].shape[1], states[0].dtype
     on_cpu = states[0].device.type == "cpu"
     results = []
@@ -93,14 +87,11 @@ def attention_by_sequence(
     return merged.view(len(sequences.scatter), heads, -1)
 
 
-def _gathered(states: "Tensor", sequences: Sequences) -> "list[Tensor]":
+def _gathered(states: Tensor, sequences: Sequences) -> list[Tensor]:
     """(tokens, heads, d) as (rows, heads, length, d) of each group.
 
     An embedding look-up is an index whose backward is one pass over the tokens.
     """
-    import torch
-    import torch.nn.functional as F
-
     tokens, heads, size = states.shape
     flat = F.embedding(sequences.gather, states.reshape(tokens, heads * size))
     parts = torch.split(flat, [rows * length for rows, length in sequences.shapes])
@@ -110,10 +101,8 @@ def _gathered(states: "Tensor", sequences: Sequences) -> "list[Tensor]":
     ]
 
 
-def _window(length: int, size: int | None, device: "torch.device") -> "Tensor | None":
+def _window(length: int, size: int | None, device: torch.device) -> Tensor | None:
     """Which keys a query sees, bool (length, length); None where that is all before it."""
-    import torch
-
     if size is None or length <= size:
         return None
     places = torch.arange(length, device=device)

@@ -11,34 +11,29 @@ The same code runs everywhere; devices differ in one kernel (`flash_kernels`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stages.training.attention.flash_kernels import KERNELS, Runs, Segments, every_head
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from stages.training.attention.flash_kernels import States
+from stages.training.attention.flash_kernels import KERNELS, Runs, Segments, States, every_head
 
 
 @dataclass(frozen=True)
 class Crossing:
     """Runs of queries that see runs of keys, whole: int64 places of both in the row."""
 
-    query_places: "Tensor"
-    key_places: "Tensor"
+    query_places: Tensor
+    key_places: Tensor
     queries: Segments
     keys: Segments
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[range, range]], device: "torch.device") -> "Crossing":
+    def of(cls, pairs: Sequence[tuple[range, range]], device: torch.device) -> "Crossing":
         """From (places of the queries, places of the keys that all of them see)."""
-        import torch
 
-        def laid_out(runs: Sequence[range]) -> "tuple[Tensor, Segments]":
+        def laid_out(runs: Sequence[range]) -> tuple[Tensor, Segments]:
             places = torch.tensor([place for run in runs for place in run], device=device)
             return places, Segments.ending_at(list(accumulate(map(len, runs))), device)
 
@@ -47,10 +42,8 @@ class Crossing:
         return cls(query_places, key_places, queries, keys)
 
 
-def has_kernel(query: "Tensor", value: "Tensor") -> bool:
+def has_kernel(query: Tensor, value: Tensor) -> bool:
     """Whether attention in parts runs on this device, in this number format and head size."""
-    import torch
-
     if query.shape[-1] != value.shape[-1]:
         return False
     if query.device.type == "cuda":
@@ -59,40 +52,33 @@ def has_kernel(query: "Tensor", value: "Tensor") -> bool:
 
 
 def attention_in_parts(
-    states: "States", own: Segments, crossing: Crossing | None, scale: float
-) -> "Tensor":
+    states: States, own: Segments, crossing: Crossing | None, scale: float
+) -> Tensor:
     """Query, key and value (tokens, heads or kv heads, d) to (tokens, heads, d)."""
     if states[0].device.type == "cpu":
         states = every_head(states)
-    result: Tensor = _function().apply(*states, own, crossing, scale)
+    result: Tensor = _InParts.apply(*states, own, crossing, scale)  # type: ignore[no-untyped-call]
     return result
 
 
-@cache
-def _function() -> Any:
-    """The autograd function, made on first use: importing this module does not import torch."""
-    import torch
+class _InParts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        *states, own, ctx.crossing, ctx.scale = arguments
+        ctx.own = Runs(own, own, ctx.scale, causal=True)
+        output, lse = _forward((states[0], states[1], states[2]), ctx.own, ctx.crossing)
+        ctx.save_for_backward(*states, output, lse)
+        return output
 
-    class InParts(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *arguments: Any) -> "Tensor":
-            *states, own, ctx.crossing, ctx.scale = arguments
-            ctx.own = Runs(own, own, ctx.scale, causal=True)
-            output, lse = _forward((states[0], states[1], states[2]), ctx.own, ctx.crossing)
-            ctx.save_for_backward(*states, output, lse)
-            return output
-
-        @staticmethod
-        def backward(ctx: Any, *gradients: Any) -> Any:
-            query, key, value, output, lse = ctx.saved_tensors
-            states = (query, key, value)
-            found = _backward(gradients[0], states, output, lse, ctx.own, ctx.crossing)
-            return (*found, None, None, None)
-
-    return InParts
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        query, key, value, output, lse = ctx.saved_tensors
+        states = (query, key, value)
+        found = _backward(gradients[0], states, output, lse, ctx.own, ctx.crossing)
+        return (*found, None, None, None)
 
 
-def _forward(states: "States", own: Runs, crossing: Crossing | None) -> "tuple[Tensor, Tensor]":
+def _forward(states: States, own: Runs, crossing: Crossing | None) -> tuple[Tensor, Tensor]:
     """Merged output and log-sum-exp."""
     kernel = KERNELS[states[0].device.type]
     output, lse = kernel.forward(states, own)
@@ -103,12 +89,8 @@ def _forward(states: "States", own: Runs, crossing: Crossing | None) -> "tuple[T
     return output, lse
 
 
-def _merge(
-    output: "Tensor", lse: "Tensor", places: "Tensor", more: "Tensor", more_lse: "Tensor"
-) -> None:
+def _merge(output: Tensor, lse: Tensor, places: Tensor, more: Tensor, more_lse: Tensor) -> None:
     """Fold the output of further keys into that of the queries at `places`, in place."""
-    import torch
-
     before = lse[:, places]
     merged = torch.logaddexp(before, more_lse)
     weights = [(part - merged).exp_().T.unsqueeze(2) for part in (before, more_lse)]
@@ -117,13 +99,13 @@ def _merge(
 
 
 def _backward(
-    gradient: "Tensor",
-    states: "States",
-    output: "Tensor",
-    lse: "Tensor",
+    gradient: Tensor,
+    states: States,
+    output: Tensor,
+    lse: Tensor,
     own: Runs,
     crossing: Crossing | None,
-) -> "list[Tensor]":
+) -> list[Tensor]:
     """Gradients of query, key and value."""
     kernel = KERNELS[gradient.device.type]
     found = kernel.backward(gradient, states, output, lse, own)
@@ -137,7 +119,7 @@ def _backward(
     return found
 
 
-def _crossing_states(states: "States", crossing: Crossing) -> "States":
+def _crossing_states(states: States, crossing: Crossing) -> States:
     query, key, value = states
     places = crossing.key_places
     return query[crossing.query_places], key[places], value[places]

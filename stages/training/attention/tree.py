@@ -12,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
 
 from stages.training.attention.blocks import TreeBlocks, attention_in_blocks
 from stages.training.attention.flash_kernels import Segments
+from stages.training.attention.places import Places
 from stages.training.attention.sequences import Sequences, attention_by_sequence
 from stages.training.attention.split import Crossing, attention_in_parts, has_kernel
-from stages.training.data.packing import Places
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 NAME = "prefline_tree"
 
@@ -43,7 +43,7 @@ class TreeAttention:
 
     places: Sequence[Places]
     filler: range
-    device: "torch.device"
+    device: torch.device
 
     @cached_property
     def own(self) -> Segments:
@@ -94,24 +94,22 @@ def shared_prompts(model: Any) -> Iterator[None]:
 
 @cache
 def _register() -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface
-
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, lambda *args, **kwargs: None)
 
 
 def _attention(
     module: Any,
-    query: "Tensor",
-    key: "Tensor",
-    value: "Tensor",
-    attention_mask: "Tensor | None",
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     tree: TreeAttention | None = None,
     **kwargs: Any,
-) -> "tuple[Tensor, None]":
+) -> tuple[Tensor, None]:
     """query (1, heads, tokens, d), key and value (1, kv heads, tokens, d) to (1, tokens, heads, d).
 
     Raises:
@@ -135,7 +133,5 @@ def _attention(
     return merged.unsqueeze(0), None
 
 
-def _low_on_cpu(value: "Tensor") -> bool:
-    import torch
-
+def _low_on_cpu(value: Tensor) -> bool:
     return value.device.type == "cpu" and value.dtype == torch.bfloat16

@@ -1,22 +1,21 @@
 """LoRA through peft: put on before training, folded in where plain weights are wanted."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
 
 from schemas.errors import ConfigError
 from stages.training.config import LoraConfig
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
-
-def add_lora(model: "PreTrainedModel", config: LoraConfig, seed: int) -> Any:
+def add_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
     """A PEFT model whose adapter alone is trainable; with it switched off it is `model`.
 
     Raises:
         ConfigError: the model has none of the target modules.
     """
     import peft
-    import torch
 
     modules = config.target_modules
     settings = peft.LoraConfig(

@@ -2,10 +2,17 @@
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from schemas.errors import BackendError, StaleInputError
 from schemas.stage import RESUME_FOLDER
@@ -18,22 +25,17 @@ from stages.training.distributed.sharding import (
 )
 from stages.training.distributed.world import current_world
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
 CHECKPOINTS = RESUME_FOLDER
 
 Identity = Mapping[str, str]
-_Saved = tuple[int, "dict[str, Tensor]", dict[str, Any]]
+_Saved = tuple[int, dict[str, Tensor], dict[str, Any]]
 
 
 def save_training_state(
     output: Path,
     step: int,
-    model: "PreTrainedModel",
-    optimizer: "torch.optim.Optimizer",
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
     identity: Identity,
 ) -> None:
     """Write `resume/step-N` atomically, then remove older ones. All ranks call it, rank 0 writes.
@@ -42,9 +44,6 @@ def save_training_state(
     and `identity`: what the training is defined by beside its config, as the reference policy.
     The tensors are whole, however many ranks trained them.
     """
-    import torch
-    from safetensors.torch import save_file
-
     weights = gathered(trainable_parameters(model))
     moments = gathered_optimizer(optimizer)
     if not current_world().is_main:
@@ -68,8 +67,8 @@ def save_training_state(
 
 def restore_training_state(
     output: Path,
-    model: "PreTrainedModel",
-    optimizer: "torch.optim.Optimizer",
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
     identity: Identity,
 ) -> int | None:
     """Load the newest checkpoint into model and optimizer; returns its step, None without one.
@@ -95,14 +94,8 @@ def restore_training_state(
     return world.agree(step)
 
 
-def _read(folder: Path, parameters: "Mapping[str, Tensor]", identity: Identity) -> _Saved:
+def _read(folder: Path, parameters: Mapping[str, Tensor], identity: Identity) -> _Saved:
     """Step, weights and the rest of a checkpoint, checked; raises what the restoring raises."""
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         state = json.loads((folder / "state.json").read_text())
         weights = load_file(folder / "trainable.safetensors")
@@ -155,18 +148,14 @@ def _refuse_other_identity(folder: Path, saved: Identity, now: Identity) -> None
         )
 
 
-def _random_state(device: "torch.device") -> "dict[str, torch.Tensor]":
-    import torch
-
+def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def _set_random_state(state: "Mapping[str, torch.Tensor]") -> None:
-    import torch
-
+def _set_random_state(state: Mapping[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])

@@ -10,22 +10,16 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from schemas.errors import ConfigError
 from schemas.stage import Progress
-from stages.training.checkpoints.selection import (
-    BestCheckpoint,
-    IsSound,
-    LastCheckpoint,
-    best_steps,
-    is_candidate,
-)
+from stages.training.checkpoints.config import BestCheckpoint, LastCheckpoint
+from stages.training.checkpoints.selection import IsSound, best_steps, is_candidate
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 KEPT = "checkpoints"
 PUBLISHED = "model"
@@ -53,7 +47,7 @@ class KeptCheckpoints(Observer):
         output: Path,
         publish: BestCheckpoint | LastCheckpoint,
         count: int,
-        save: Callable[["PreTrainedModel", Path], None],
+        save: Callable[[PreTrainedModel, Path], None],
         progress: Progress,
         is_sound: IsSound = lambda row: True,
     ) -> None:
@@ -76,7 +70,7 @@ class KeptCheckpoints(Observer):
         self._resumable = tuple(self._measured)
         self._prune()
 
-    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+    def observe(self, row: Row, model: PreTrainedModel) -> None:
         """Keep the weights of a measured step that is among the best so far.
 
         Raises:
@@ -95,7 +89,7 @@ class KeptCheckpoints(Observer):
         self._resumable = tuple(self._measured)
         self._prune()
 
-    def publish(self, model: "PreTrainedModel", final_step: int) -> Published:
+    def publish(self, model: PreTrainedModel, final_step: int) -> Published:
         """Make the best checkpoint `model/`, keep the last one too, and write checkpoints.json.
 
         Args:
@@ -176,7 +170,7 @@ class KeptCheckpoints(Observer):
         record.unlink(missing_ok=True)
         shutil.rmtree(model, ignore_errors=True)
 
-    def _write(self, step: int, model: "PreTrainedModel") -> None:
+    def _write(self, step: int, model: PreTrainedModel) -> None:
         folder = self._folder(step)
         writing = folder.with_name(f"{folder.name}.writing")
         shutil.rmtree(writing, ignore_errors=True)

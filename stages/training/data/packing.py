@@ -8,16 +8,14 @@ the prompt. A few tokens that nobody reads fill the row up to a round length.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor
 
-    from stages.training.attention.tree import TreeAttention
-
-# Rows have a multiple of this many tokens: kernels are made, and memory is taken, per length.
-ROUND_TOKENS = 64
+from stages.training.attention.places import ROUND_TOKENS, Places
+from stages.training.attention.tree import TreeAttention
 
 
 class Tree(Protocol):
@@ -59,14 +57,6 @@ def first_fit_decreasing(sizes: Sequence[int], budget: int, most: int) -> list[l
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where in the row a tree's prompt stands, and each of its branches."""
-
-    prompt: range
-    branches: Sequence[range]
-
-
-@dataclass(frozen=True)
 class Tile:
     """Some whole trees of a pack and their k completion tokens, one after another.
 
@@ -76,9 +66,9 @@ class Tile:
     """
 
     trees: range
-    predictors: "Tensor"
-    targets: "Tensor"
-    branches: "Tensor"
+    predictors: Tensor
+    targets: Tensor
+    branches: Tensor
     num_branches: int
 
 
@@ -88,22 +78,17 @@ class Pack:
 
     trees: Sequence[Tree]
     places: Sequence[Places]
-    input_ids: "Tensor"
-    position_ids: "Tensor"
-    attention: "TreeAttention"
+    input_ids: Tensor
+    position_ids: Tensor
+    attention: TreeAttention
 
     @classmethod
-    def of(cls, trees: Sequence[Tree], device: "torch.device") -> "Pack":
+    def of(cls, trees: Sequence[Tree], device: torch.device) -> "Pack":
         """Lay trees out one after another.
 
         Raises:
             ValueError: a prompt or a completion is empty.
         """
-        import numpy as np
-        import torch
-
-        from stages.training.attention.tree import TreeAttention
-
         places = list(_places(trees))
         filler = range(places[-1].branches[-1].stop, _rounded(places[-1].branches[-1].stop))
         row = np.zeros((2, filler.stop), dtype=np.int64)
@@ -130,9 +115,6 @@ class Pack:
         yield self._tile(range(start, len(self.trees)))
 
     def _tile(self, trees: range) -> Tile:
-        import numpy as np
-        import torch
-
         runs = []
         for place in self.places[trees.start : trees.stop]:
             for branch in place.branches:

@@ -1,79 +1,30 @@
 """How much each pair counts: all the same, or by how clearly one side is better."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
+import numpy as np
 
-from schemas.stage import Config
+from stages.training.data.config import EqualWeights, MarginWeights, StrengthWeights
+from stages.training.data.token_store import Rows, TokenTable
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from stages.training.data.token_store import Rows, TokenTable
-
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class EqualWeights(Config):
-    """Every pair counts the same."""
+def weigh_pairs(
+    settings: EqualWeights | MarginWeights | StrengthWeights, table: TokenTable, rows: Rows
+) -> Floats | None:
+    """Weights of `rows`, their mean 1, by row of the whole table: float64 (len(table),).
 
-    kind: Literal["none"] = "none"
-
-    @property
-    def column(self) -> str | None:
-        """The column that weights are made of."""
+    None where no pair has a weight.
+    """
+    if isinstance(settings, EqualWeights):
         return None
-
-    def weigh(self, table: "TokenTable", rows: "Rows") -> "Floats | None":
-        """No pair has a weight."""
-        return None
-
-
-class _PowerWeights(Config):
-    power: float = Field(
-        1.0, gt=0, le=8, description="a pair counts value ** power, over the mean of all pairs"
-    )
-
-    @property
-    def column(self) -> str:
-        """The column that weights are made of."""
-        raise NotImplementedError
-
-    def weigh(self, table: "TokenTable", rows: "Rows") -> "Floats | None":
-        """Weights of `rows`, their mean 1, by row of the whole table: float64 (len(table),)."""
-        import numpy as np
-
-        weights = np.full(len(table), np.nan)
-        weights[rows] = normalised(table.numbers(self.column)[rows], self.power)
-        return weights
+    weights = np.full(len(table), np.nan)
+    weights[rows] = normalised(table.numbers(settings.column)[rows], settings.power)
+    return weights
 
 
-class MarginWeights(_PowerWeights):
-    """By the judge's margin: how far apart its scores of both sides are, in [0, 1]."""
-
-    kind: Literal["margin"] = "margin"
-
-    @property
-    def column(self) -> str:
-        """See `EqualWeights.column`."""
-        return "margin"
-
-
-class StrengthWeights(_PowerWeights):
-    """By how strongly people preferred the chosen side, in the units of the data set."""
-
-    kind: Literal["strength"] = "strength"
-
-    @property
-    def column(self) -> str:
-        """See `EqualWeights.column`."""
-        return "strength"
-
-
-PairWeights = Annotated[EqualWeights | MarginWeights | StrengthWeights, Field(discriminator="kind")]
-
-
-def normalised(values: "Floats", power: float) -> "Floats":
+def normalised(values: Floats, power: float) -> Floats:
     """w_i = v_i^power / mean_j(v_j^power): float64 (n,), mean 1, for n values above zero.
 
     The mean over pairs of w_i * loss_i is then the weighted mean of the losses, and equal values
@@ -84,7 +35,7 @@ def normalised(values: "Floats", power: float) -> "Floats":
     return weights
 
 
-def effective_pairs(weights: "Floats") -> float:
+def effective_pairs(weights: Floats) -> float:
     """(sum w)^2 / sum w^2: as many pairs without weights would average out noise as well.
 
     Kish 1965, Survey Sampling, section 8.2.

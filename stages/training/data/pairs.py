@@ -3,24 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from evals.models.rendering import ChatRenderer
 from schemas.ids import file_sha256, pair_id
 from schemas.labels import Preference
 from schemas.parquet import iter_batches
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, Table
 from stages.training.data.disk_cache import DiskCache
+from stages.training.data.pair_weights import Floats
 from stages.training.data.rejects import Rejects
 from stages.training.data.render_rows import Candidate, token_items
-from stages.training.data.token_store import StoredItem, TokenItem, TokenTable, TokenView
+from stages.training.data.token_store import Rows, StoredItem, TokenItem, TokenTable, TokenView
 from stages.training.data.tokens import cached_tokens, has_split
-from stages.training.dpo import PairExample
-
-if TYPE_CHECKING:
-    from evals.models.rendering import ChatRenderer
-    from stages.training.data.pair_weights import Floats
-    from stages.training.data.token_store import Rows
+from stages.training.objectives.preference import PairExample
 
 Row = Mapping[str, Any]
 
@@ -68,7 +65,7 @@ def pair_sources(context: StageContext) -> list[PairSource]:
 
 def open_pairs(
     sources: Sequence[PairSource],
-    renderer: "ChatRenderer",
+    renderer: ChatRenderer,
     limit: int | None,
     cache: DiskCache,
     rejects: Rejects,
@@ -94,8 +91,8 @@ def open_pairs(
 
 def view_pairs(
     table: TokenTable,
-    rows: "Rows",
-    weights: "Floats | None" = None,
+    rows: Rows,
+    weights: Floats | None = None,
 ) -> TokenView[PairExample]:
     """Rows of the table as pairs; `weights` of all rows of the table, if they are weighed."""
 

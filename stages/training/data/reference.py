@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
+import numpy as np
 import pyarrow as pa
+import torch
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.checkpoints import (
     Dtype,
@@ -23,20 +27,13 @@ from schemas.tables import Table
 from stages.training.checkpoints.adapters import fold_adapter
 from stages.training.config import TrainingConfig
 from stages.training.data.packing import tree_size
-from stages.training.data.reference_cache import ReferenceCache, tokens_digest
+from stages.training.data.reference_cache import Logps, ReferenceCache, tokens_digest
 from stages.training.distributed.rank_partition import Dealt
 from stages.training.distributed.sharding import sharded
 from stages.training.distributed.world import current_world, share_file
-from stages.training.dpo import PairExample, pair_logps
 from stages.training.engines.choose import Engine, open_engine
 from stages.training.engines.precision import matmul_precision
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from stages.training.data.reference_cache import Logps
+from stages.training.objectives.preference import PairExample, pair_logps
 
 REFERENCE_LOGPS = Table(
     name="reference_logps",
@@ -60,7 +57,7 @@ _SHARD_PAIRS = 512
 
 
 def reference_fingerprint(
-    source: ModelSource, tokenizer: "PreTrainedTokenizerBase", dtype: Dtype
+    source: ModelSource, tokenizer: PreTrainedTokenizerBase, dtype: Dtype
 ) -> str:
     """What reference log-probabilities depend on: weights, layout of the text, and precision."""
     weights = model_fingerprint(source)
@@ -76,8 +73,6 @@ def _hub_commit(source: ModelSource) -> str:
     """
     if source.files():
         return ""
-    from transformers import AutoConfig
-
     try:
         config = AutoConfig.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
@@ -88,8 +83,8 @@ def _hub_commit(source: ModelSource) -> str:
 
 
 def open_reference(
-    source: ModelSource, tokenizer: "PreTrainedTokenizerBase", device: "torch.device"
-) -> "PreTrainedModel":
+    source: ModelSource, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> PreTrainedModel:
     """Load an explicit reference policy.
 
     Raises:
@@ -113,17 +108,15 @@ class PairScorer:
     """
 
     def __init__(
-        self, model: "Callable[[], PreTrainedModel]", config: TrainingConfig, progress: Progress
+        self, model: Callable[[], PreTrainedModel], config: TrainingConfig, progress: Progress
     ) -> None:
         """`config` says in which precision, and how large a pack may be."""
         self._open = model
         self._config = config
         self._progress = progress
 
-    def __call__(self, pairs: Sequence[PairExample]) -> "Logps":
+    def __call__(self, pairs: Sequence[PairExample]) -> Logps:
         """Summed log-probabilities of chosen and rejected: float64 (n, 2)."""
-        import numpy as np
-
         with matmul_precision(self._config.matmul_precision):
             dealt = Dealt(pairs, tree_size, self._batches)
             columns = dealt.columns([self._score(batch) for batch, _ in dealt.passes()])
@@ -131,12 +124,12 @@ class PairScorer:
         found = dict(zip([pair.key for pair in dealt.items], both, strict=True))
         return np.array([found[pair.key] for pair in pairs])
 
-    def _score(self, batch: Sequence[PairExample]) -> "dict[str, Tensor]":
+    def _score(self, batch: Sequence[PairExample]) -> dict[str, Tensor]:
         chosen, rejected = pair_logps(self._model, self._engine, batch)
         return {"chosen": chosen, "rejected": rejected}
 
     @cached_property
-    def _model(self) -> "PreTrainedModel":
+    def _model(self) -> PreTrainedModel:
         return sharded(self._open(), keep=True)  # the policy starts from it
 
     @cached_property
@@ -213,12 +206,8 @@ class ReferencePass:
         self._refuse_other(set(table["reference"].unique().to_pylist()))
         return set(table["pair_id"].to_pylist()) == set(self._keys)
 
-    def compute(
-        self, score: "Callable[[Sequence[PairExample]], Logps]", progress: Progress
-    ) -> None:
+    def compute(self, score: Callable[[Sequence[PairExample]], Logps], progress: Progress) -> None:
         """Write the table; `score` (see `PairScorer`) is only asked for what is not known yet."""
-        import numpy as np
-
         world = current_world()
         logps = world.agree(self._cache.look_up(self._digests))
         missing = np.flatnonzero(np.isnan(logps).any(axis=1))
@@ -240,7 +229,7 @@ class ReferencePass:
         known = dict(zip(table["pair_id"].to_pylist(), zip(*columns, strict=True), strict=True))
         return _Attached(pairs, known)
 
-    def _write(self, logps: "Logps") -> None:
+    def _write(self, logps: Logps) -> None:
         lengths = [[len(ids) for ids in pair.branches] for pair in self._pairs]
         table = pa.table(
             [

@@ -7,8 +7,9 @@ and the pair's tokens. Learning rate, epochs, output directory and other pairs d
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,12 +17,10 @@ from schemas.ids import content_id
 from schemas.parquet import read_table, write_table
 from schemas.tables import Table
 from stages.training.data.disk_cache import DiskCache
-from stages.training.dpo import PairExample
+from stages.training.objectives.preference import PairExample
 
-if TYPE_CHECKING:
-    import numpy as np
+Logps = np.ndarray[Any, np.dtype[np.float64]]
 
-    Logps = np.ndarray[Any, np.dtype[np.float64]]
 
 PAIR_LOGPS = Table(
     name="pair_logps",
@@ -39,8 +38,6 @@ PAIR_LOGPS = Table(
 
 def tokens_digest(pair: PairExample) -> bytes:
     """SHA-256 of a pair's tokens, 32 bytes."""
-    import numpy as np
-
     parts = [np.asarray(p, dtype="<i4") for p in (pair.prompt_ids, *pair.branches)]
     digest = hashlib.sha256(np.array([len(part) for part in parts], dtype="<i8").tobytes())
     for part in parts:
@@ -56,10 +53,8 @@ class ReferenceCache:
         self._cache = cache
         self._folder = f"reference/{content_id('reference-logps', *reference)}"
 
-    def look_up(self, digests: Sequence[bytes]) -> "Logps":
+    def look_up(self, digests: Sequence[bytes]) -> Logps:
         """Log-probabilities of chosen and rejected (n, 2), NaN where they are not known yet."""
-        import numpy as np
-
         found = np.full((len(digests), 2), np.nan)
         wanted = pa.array(digests, pa.binary(32))
         for folder in self._cache.entries(self._folder):
@@ -71,7 +66,7 @@ class ReferenceCache:
                 found[here, column] = shard[name].to_numpy()[rows]
         return found
 
-    def add(self, digests: Sequence[bytes], logps: "Logps") -> None:
+    def add(self, digests: Sequence[bytes], logps: Logps) -> None:
         """Keep log-probabilities (n, 2); they are on disk when this returns."""
         unique = dict(zip(digests, logps.tolist(), strict=True))
         rows = [

@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import TemplateError
 
 from evals.models.rendering import ChatRenderer, RenderedBranches
+from schemas.errors import DataError
 from schemas.labels import Messages
 from stages.training.data.rejects import Rejects, has_text
 from stages.training.data.token_store import TokenItem
-
-if TYPE_CHECKING:
-    from jinja2 import TemplateError
-
-    from schemas.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def _has_texts(one: Candidate, rejects: Rejects) -> bool:
 
 
 def _problem(
-    rendered: "RenderedBranches | TemplateError | DataError", limit: int | None
+    rendered: RenderedBranches | TemplateError | DataError, limit: int | None
 ) -> tuple[str, str] | None:
     """Reason and detail, or None where the item can be used."""
     if not isinstance(rendered, RenderedBranches):

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.errors import ConfigError
 
-if TYPE_CHECKING:
-    import numpy as np
+Rows = np.ndarray[Any, np.dtype[np.int64]]
 
-    Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 TOKENS_FILE = "tokens.arrow"
 
@@ -67,8 +67,6 @@ def write_tokens(
 def _record_batch(
     items: Sequence[TokenItem], schema: pa.Schema, parts: int, numbers: Sequence[str]
 ) -> pa.RecordBatch:
-    import numpy as np
-
     lengths = np.array([len(part) for item in items for part in item.parts], dtype=np.int32)
     sizes = lengths.reshape(-1, parts).sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
@@ -104,24 +102,19 @@ class TokenTable:
             end += length
         return StoredItem(row, str(self._keys[row].as_py()), parts)
 
-    def split(self, name: str) -> "Rows":
+    def split(self, name: str) -> Rows:
         """Rows of one split, in the order of their keys: int64 (n,)."""
-        import numpy as np
-        import pyarrow.compute as pc
-
         rows = np.flatnonzero(pc.equal(self._table["split"], name).to_numpy(zero_copy_only=False))
         order = pc.array_sort_indices(self._table["key"].take(pa.array(rows)).combine_chunks())
         ordered: Rows = rows[order.to_numpy()]
         return ordered
 
-    def numbers(self, name: str) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    def numbers(self, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         """One of the further columns, NaN where an item has no value: float64 (len,)."""
         return self._table[name].to_numpy()  # type: ignore[no-any-return]
 
     def refuse_foreign_tokens(self, vocabulary: int) -> None:
         """Raises ConfigError where an item has a token that a model of so many does not know."""
-        import pyarrow.compute as pc
-
         highest = pc.max(pc.list_flatten(self._table["tokens"])).as_py()
         if highest is not None and highest >= vocabulary:
             raise ConfigError(
@@ -131,7 +124,7 @@ class TokenTable:
             )
 
     @cached_property
-    def lengths(self) -> "np.ndarray[Any, np.dtype[np.int32]]":
+    def lengths(self) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Tokens of prompt and completions of every item: int32 (len, parts)."""
         column = self._table["lengths"]
         flat = column.combine_chunks().flatten().to_numpy()
@@ -148,7 +141,7 @@ class TokenTable:
         return list(accumulate(sizes, initial=0))[:-1]
 
     @cached_property
-    def _chunks(self) -> "list[tuple[memoryview, np.ndarray[Any, np.dtype[np.int32]]]]":
+    def _chunks(self) -> list[tuple[memoryview, np.ndarray[Any, np.dtype[np.int32]]]]:
         """Of every chunk all tokens, and where each row begins among them."""
         return [
             (memoryview(chunk.values.to_numpy()), chunk.offsets.to_numpy())
@@ -159,7 +152,7 @@ class TokenTable:
 class TokenView(Sequence[Item], Generic[Item]):
     """Some rows of a table as items, each made when it is asked for and kept nowhere."""
 
-    def __init__(self, table: TokenTable, rows: "Rows", make: Callable[[StoredItem], Item]) -> None:
+    def __init__(self, table: TokenTable, rows: Rows, make: Callable[[StoredItem], Item]) -> None:
         self._table = table
         self._rows = rows
         self._make = make

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+
+import torch
+from torch._C._distributed_c10d import Store
 
 from schemas.errors import BackendError
 from stages.training.distributed.world import World
-
-if TYPE_CHECKING:
-    from torch._C._distributed_c10d import Store
 
 _LIFE, _BLAME = "prefline/life", "prefline/blame"
 _POLL_SECONDS = 0.2
@@ -38,7 +37,7 @@ def leading(world: World) -> Iterator[None]:
         thread.join()
 
 
-def _live(store: "Store", done: threading.Event) -> None:
+def _live(store: Store, done: threading.Event) -> None:
     beats = 0
     while not done.wait(1.0 if beats else 0.0):
         beats += 1
@@ -109,8 +108,6 @@ def last_words(world: World) -> Callable[[], str | None]:
 
 def is_lost_contact(error: BaseException) -> bool:
     """Whether a collective failed because another rank is gone or does not answer."""
-    import torch
-
     if isinstance(error, torch.distributed.DistError):
         return True
     return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _WORDS)

@@ -4,13 +4,13 @@ Every rank knows all items, so nothing is exchanged to agree on who does what.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
 
 from stages.training.distributed.world import current_world
-from stages.training.objective import Columns
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from stages.training.objectives.base import Columns
 
 Item = TypeVar("Item")
 
@@ -63,10 +63,8 @@ class Dealt(Generic[Item]):
         for micro in self._idle:
             yield micro, 0.0
 
-    def columns(self, parts: Sequence[Columns]) -> "dict[str, Tensor]":
+    def columns(self, parts: Sequence[Columns]) -> dict[str, Tensor]:
         """Columns (n,) of all items from those of this rank's passes, float64 on the CPU."""
-        import torch
-
         real = len(self._mine)
         kept = [*parts[:real], *({n: c[:0] for n, c in part.items()} for part in parts[real:])]
         names = list(kept[0])

@@ -7,17 +7,19 @@ loading. Files hold whole tensors, so that any number of ranks continues what an
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.checkpoints import save_checkpoint
 from schemas.errors import BackendError
 from stages.training.distributed.world import current_world
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from torch.nn import Parameter
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Model = TypeVar("Model", bound="PreTrainedModel")
 
@@ -38,9 +40,6 @@ def sharded(model: Model, *, keep: bool = False) -> Model:
     world = current_world()
     if world.size == 1:
         return model
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
     assert world.device is not None
     _refuse_other_weights(model)
     mesh = init_device_mesh(world.device.type, (world.size,))
@@ -62,8 +61,6 @@ def collected(model: Model) -> Model:
 
     All ranks must call it. A plain model is returned as it is.
     """
-    import torch
-
     plain: Model | None = model.__dict__.get(_PLAIN)
     if plain is None:
         return model
@@ -75,7 +72,7 @@ def collected(model: Model) -> Model:
 
 
 def save_collected(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
     """Write a Hugging Face folder. All ranks must call it; only rank 0's gets files."""
     plain = collected(model)
@@ -84,34 +81,28 @@ def save_collected(
         save_checkpoint(plain, tokenizer, folder)
 
 
-def forget_failed_pass(model: "PreTrainedModel") -> None:
+def forget_failed_pass(model: PreTrainedModel) -> None:
     """Make a sharded model usable again after its forward pass has raised.
 
     Layers that were in the middle of it would take part in no backward pass, without a word.
     """
-    from torch.distributed.fsdp import FSDPModule
-
     if isinstance(model, FSDPModule):
         model.reset_iter_state()
 
 
-def trainable_parameters(model: "PreTrainedModel") -> "dict[str, Parameter]":
+def trainable_parameters(model: PreTrainedModel) -> dict[str, Parameter]:
     """Parameters by name; of a sharded model the shards, also where its root was left whole."""
-    from torch.distributed.fsdp import FSDPModule
-
     if isinstance(model, FSDPModule):
         model.reshard()
     return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
 
-def whole(tensor: "Tensor") -> "Tensor":
+def whole(tensor: Tensor) -> Tensor:
     """A sharded tensor put together, on every rank; all must call it. Others as they are."""
-    from torch.distributed.tensor import DTensor
-
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def gathered(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Whole tensors, detached; of sharded ones on the CPU of rank 0, and none on other ranks."""
     world = current_world()
     found = {}
@@ -124,21 +115,19 @@ def gathered(tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
     return found
 
 
-def gathered_optimizer(optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
+def gathered_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """`optimizer.state_dict()` with whole tensors; on other ranks than 0 it has none."""
     state = optimizer.state_dict()
     return {**state, "state": {i: gathered(s) for i, s in state["state"].items()}}
 
 
-def fill(parameter: "Tensor", value: "Tensor | None") -> None:
+def fill(parameter: Tensor, value: Tensor | None) -> None:
     """Give a parameter rank 0's whole `value`; other ranks need not know it."""
-    import torch
-
     with torch.no_grad():
         parameter.copy_(_laid_out_like(parameter, value))
 
 
-def fill_optimizer(optimizer: "torch.optim.Optimizer", state: Mapping[str, Any] | None) -> None:
+def fill_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any] | None) -> None:
     """Load rank 0's whole `state`, as `gathered_optimizer` gave it, into a fresh optimizer."""
     world = current_world()
     if world.size == 1:
@@ -170,11 +159,8 @@ def _outline(state: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**state, "state": small}
 
 
-def _laid_out_like(parameter: "Tensor", value: "Tensor | None") -> "Tensor":
+def _laid_out_like(parameter: Tensor, value: Tensor | None) -> Tensor:
     """Rank 0's whole tensor in the layout of a parameter of the same shape."""
-    import torch
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
     if not isinstance(parameter, DTensor):
         assert value is not None
         return value
@@ -186,8 +172,6 @@ def _laid_out_like(parameter: "Tensor", value: "Tensor | None") -> "Tensor":
 
 def _sharing_memory(model: Model) -> Model:
     """A copy whose parameters are the same memory: sharding copies the rank's part out of it."""
-    import torch
-
     parameters: dict[int, Any] = {
         id(p): torch.nn.Parameter(p.detach(), requires_grad=p.requires_grad)
         for p in model.parameters()
@@ -195,7 +179,7 @@ def _sharing_memory(model: Model) -> Model:
     return copy.deepcopy(model, parameters)
 
 
-def _refuse_other_weights(model: "PreTrainedModel") -> None:
+def _refuse_other_weights(model: PreTrainedModel) -> None:
     world = current_world()
     sums = {name: float(p.detach().double().sum()) for name, p in model.named_parameters()}
     if sums != world.agree(sums):

@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch._C._distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
+from transformers import PreTrainedModel
 
 from evals.models.checkpoints import torch_device
 from schemas.errors import BackendError
 from schemas.ids import seed_from
 from schemas.stage import Runtime
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from torch._C._distributed_c10d import Store
-    from transformers import PreTrainedModel
 
 T = TypeVar("T")
 
@@ -32,8 +32,8 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: "torch.device | None" = None
-    store: "Store | None" = None
+    device: torch.device | None = None
+    store: Store | None = None
 
     @property
     def is_main(self) -> bool:
@@ -44,18 +44,14 @@ class World:
         """Rank 0's `value`, on every rank. All ranks must call it; alone it is `value` itself."""
         if self.size == 1:
             return value
-        import torch
-
         box = [value]
         torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
-    def join(self, table: "Tensor", counts: Sequence[int]) -> "Tensor":
+    def join(self, table: Tensor, counts: Sequence[int]) -> Tensor:
         """The tables (k, counts[rank]) of all ranks side by side, on every rank, in rank order."""
         if self.size == 1:
             return table
-        import torch
-
         padded = table.new_zeros(len(table), max(counts))
         padded[:, : table.shape[1]] = table
         parts = [torch.empty_like(padded) for _ in counts]
@@ -83,8 +79,6 @@ def joined_world(runtime: Runtime) -> Iterator[World]:
         ConfigError: the runtime asks for a GPU and there is none.
         BackendError: the ranks do not find each other.
     """
-    import torch
-
     _worlds.append(_join(runtime))
     try:
         yield current_world()
@@ -95,9 +89,6 @@ def joined_world(runtime: Runtime) -> Iterator[World]:
 
 
 def _join(runtime: Runtime) -> World:
-    import torch
-    from torch.distributed.rendezvous import rendezvous
-
     patience = timedelta(seconds=runtime.rank_timeout_seconds)
     device = _own_device(runtime)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo"
@@ -116,10 +107,8 @@ def _join(runtime: Runtime) -> World:
     return World(rank, size, device, store)
 
 
-def _own_device(runtime: Runtime) -> "torch.device":
+def _own_device(runtime: Runtime) -> torch.device:
     """This rank's device: on a machine with several GPUs, the one of its number there."""
-    import torch
-
     device = torch_device(runtime)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -127,14 +116,12 @@ def _own_device(runtime: Runtime) -> "torch.device":
     return device
 
 
-def loading_device(runtime: Runtime) -> "torch.device":
+def loading_device(runtime: Runtime) -> torch.device:
     """Where a model is loaded to: its device, but the CPU where ranks will share its weights."""
-    import torch
-
     return torch_device(runtime) if current_world().size == 1 else torch.device("cpu")
 
 
-def computing_device(model: "PreTrainedModel") -> "torch.device":
+def computing_device(model: PreTrainedModel) -> torch.device:
     """Where a model runs: on several ranks not where it was loaded to."""
     return current_world().device or model.device
 
@@ -159,6 +146,4 @@ def seed_rank(seed: int, step: int) -> None:
     """
     world = current_world()
     if world.size > 1:
-        import torch
-
         torch.manual_seed(seed_from(seed, "rank", world.rank, "step", step))

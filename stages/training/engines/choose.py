@@ -6,7 +6,9 @@ takes any causal language model. Which one it is, is decided here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedModel
 
 from schemas.stage import Progress
 from stages.training.attention.tree import CannotShareError
@@ -16,9 +18,6 @@ from stages.training.engines.gradient_checkpointing import refuse_if_not_recompu
 from stages.training.engines.packed import PackedEngine, head_of
 from stages.training.engines.padded import PaddedEngine
 from stages.training.engines.scoring import Engine, Scores, Terms, TermsOf, TreeItem
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = [
     "Engine",
@@ -42,7 +41,7 @@ _BUDGETS = {
 }
 
 
-def open_engine(model: "PreTrainedModel", config: TrainingConfig, progress: Progress) -> Engine:
+def open_engine(model: PreTrainedModel, config: TrainingConfig, progress: Progress) -> Engine:
     """The packed engine where the model can take it; else the padded one, and says why.
 
     Raises:
@@ -64,14 +63,12 @@ def open_engine(model: "PreTrainedModel", config: TrainingConfig, progress: Prog
     return padded
 
 
-def why_not_packed(model: "PreTrainedModel") -> str | None:
+def why_not_packed(model: PreTrainedModel) -> str | None:
     """What stands against packing this model, from its settings and from a probe; else None.
 
     The probe is two small trees that both engines score: a model whose attention, positions or
     logits are special in a way that nobody thought of gives other numbers.
     """
-    import torch
-
     if type(head_of(model)) is not torch.nn.Linear:
         return "its LM head is not a plain linear layer"
     for name in ("final_logit_softcapping", "attn_logit_softcapping", "attention_chunk_size"):

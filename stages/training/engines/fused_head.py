@@ -7,13 +7,12 @@ gradients of the hidden states and of the head's weight. The next tile takes the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from evals.models.checkpoints import Dtype
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 # Logits of a tile. Larger tiles make matrix products a little faster and the peak higher.
 _TILE_BYTES = {"cpu": 2**25, "cuda": 2**30}
@@ -33,9 +32,9 @@ class Logits:
     `lse` float32 (k, 1) is the log-sum-exp of each row.
     """
 
-    table: "Tensor"
-    lse: "Tensor"
-    target_logps: "Tensor"
+    table: Tensor
+    lse: Tensor
+    target_logps: Tensor
 
 
 class Workspace:
@@ -47,10 +46,8 @@ class Workspace:
     def __init__(self) -> None:
         self._held: dict[str, Tensor] = {}
 
-    def lend(self, name: str, shape: tuple[int, int], like: "Tensor", dtype: Any) -> "Tensor":
+    def lend(self, name: str, shape: tuple[int, int], like: Tensor, dtype: Any) -> Tensor:
         """Uninitialised, on `like`'s device; what was lent under this name is overwritten."""
-        import torch
-
         held, size = self._held.pop(name, None), shape[0] * shape[1]
         kind = (dtype, like.device)
         if held is None or held.numel() < size or (held.dtype, held.device) != kind:
@@ -63,10 +60,8 @@ class Workspace:
 class FusedHead:
     """A linear LM head as torch's autocast would run it, in `dtype`."""
 
-    def __init__(self, head: "torch.nn.Linear", dtype: Dtype, workspace: Workspace) -> None:
+    def __init__(self, head: torch.nn.Linear, dtype: Dtype, workspace: Workspace) -> None:
         """The head's weight is (words, hidden); it is cast once for all tiles."""
-        import torch
-
         self._head = head
         self._dtype = getattr(torch, dtype)
         self._weight = self._cast(head.weight.detach(), workspace)
@@ -74,7 +69,7 @@ class FusedHead:
         self._workspace = workspace
         self._device = self._weight.device.type
 
-    def _cast(self, weight: "Tensor", workspace: Workspace) -> "Tensor":
+    def _cast(self, weight: Tensor, workspace: Workspace) -> Tensor:
         if weight.dtype == self._dtype:
             return weight
         shape = (weight.shape[0], weight.shape[1])
@@ -86,10 +81,8 @@ class FusedHead:
         row_bytes = len(self._weight) * self._weight.element_size()
         return max(_LEAST_TILE_TOKENS, _by_device(_TILE_BYTES, self._device) // row_bytes)
 
-    def logits(self, hidden: "Tensor", targets: "Tensor") -> Logits:
+    def logits(self, hidden: Tensor, targets: Tensor) -> Logits:
         """Logits after hidden states (k, hidden); they live until the next call."""
-        import torch
-
         shape = (len(hidden), len(self._weight))
         table = self._workspace.lend("logits", shape, self._weight, self._dtype)
         torch.mm(hidden.to(self._dtype), self._weight.T, out=table)
@@ -99,9 +92,7 @@ class FusedHead:
         lse = torch.cat(blocks)
         return Logits(table, lse, (table.gather(1, targets.unsqueeze(1)).float() - lse).squeeze(1))
 
-    def backward(
-        self, hidden: "Tensor", logits: Logits, targets: "Tensor", slopes: "Tensor"
-    ) -> "Tensor":
+    def backward(self, hidden: Tensor, logits: Logits, targets: Tensor, slopes: Tensor) -> Tensor:
         """Gradient of the hidden states (k, hidden); adds those of the head where it is trained.
 
         Overwrites the logits. `slopes` (k,) are the derivatives of the loss by the log-probability
@@ -117,15 +108,11 @@ class FusedHead:
         self._add_to_head(table, hidden.to(self._dtype))
         return (table @ self._weight).to(hidden.dtype)
 
-    def _blocks(self, table: "Tensor") -> "Iterator[Tensor]":
-        import torch
-
+    def _blocks(self, table: Tensor) -> Iterator[Tensor]:
         rows = _by_device(_BLOCK_BYTES, self._device) // (4 * table.shape[1])
         yield from torch.split(table, max(1, rows))
 
-    def _add_to_head(self, table: "Tensor", hidden: "Tensor") -> None:
-        import torch
-
+    def _add_to_head(self, table: Tensor, hidden: Tensor) -> None:
         weight, bias = self._head.weight, self._head.bias
         if weight.requires_grad:
             size = _by_device(_WORDS_TOGETHER, self._device)
@@ -139,10 +126,8 @@ class FusedHead:
             gradient_of(bias).add_(table.sum(dim=0, dtype=bias.dtype))
 
 
-def gradient_of(parameter: "Tensor") -> "Tensor":
+def gradient_of(parameter: Tensor) -> Tensor:
     """The parameter's gradient, to be added to; zeros at first."""
-    import torch
-
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad

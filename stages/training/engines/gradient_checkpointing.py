@@ -6,15 +6,13 @@ step takes about a third more computation.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
 
 from schemas.errors import ConfigError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
-
-def refuse_if_not_recomputable(model: "PreTrainedModel") -> None:
+def refuse_if_not_recomputable(model: PreTrainedModel) -> None:
     """Raises ConfigError where the model's layers cannot be run again."""
     if not getattr(model, "supports_gradient_checkpointing", False):
         raise ConfigError(
@@ -24,7 +22,7 @@ def refuse_if_not_recomputable(model: "PreTrainedModel") -> None:
 
 
 @contextmanager
-def recomputed(model: "PreTrainedModel", enabled: bool) -> Iterator[None]:
+def recomputed(model: PreTrainedModel, enabled: bool) -> Iterator[None]:
     """Around a forward pass: its layers keep their inputs only.
 
     transformers does so only where a layer is in training mode. The layer's flag alone is set, not

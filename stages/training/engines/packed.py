@@ -1,7 +1,11 @@
 """Items packed with shared prompts, and a head that is fused with the loss: the fast engine."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from evals.models.checkpoints import Dtype
 from stages.training.attention.tree import shared_prompts
@@ -11,10 +15,6 @@ from stages.training.engines.gradient_checkpointing import recomputed
 from stages.training.engines.precision import autocast
 from stages.training.engines.row_gradients import row_gradients
 from stages.training.engines.scoring import Scores, TermsOf, TreeItem, joined_columns
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
 
 
 class PackedEngine:
@@ -40,15 +40,13 @@ class PackedEngine:
 
     def measure(
         self,
-        model: "PreTrainedModel",
+        model: PreTrainedModel,
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         *,
         count_correct: bool = False,
-    ) -> "dict[str, Tensor]":
+    ) -> dict[str, Tensor]:
         """See `Engine`."""
-        import torch
-
         results = []
         with torch.no_grad():
             pack = Pack.of(items, model.device)
@@ -62,14 +60,12 @@ class PackedEngine:
 
     def accumulate(
         self,
-        model: "PreTrainedModel",
+        model: PreTrainedModel,
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         scale: float,
-    ) -> "dict[str, Tensor]":
+    ) -> dict[str, Tensor]:
         """See `Engine`."""
-        import torch
-
         pack = Pack.of(items, model.device)
         results = []
         with shared_prompts(model), row_gradients(model):
@@ -93,12 +89,12 @@ class PackedEngine:
             hidden.backward(gradient)  # type: ignore[no-untyped-call]
         return joined_columns(results)
 
-    def _states_before_head(self, model: Any, pack: Pack) -> "Tensor":
+    def _states_before_head(self, model: Any, pack: Pack) -> Tensor:
         """What the LM head would read at every token of the pack: (tokens, hidden)."""
         seen: list[Tensor] = []
         head = head_of(model)
 
-        def look(states: "Tensor") -> "Tensor":
+        def look(states: Tensor) -> Tensor:
             seen.append(states[0])
             return states[:, :1].detach()
 
@@ -121,9 +117,7 @@ def _items(items: Sequence[TreeItem], tile: Tile) -> Sequence[TreeItem]:
 
 
 def _tile_scores(tile: Tile, logits: Logits, count_correct: bool) -> Scores:
-    import torch
-
-    def by_branch(values: "Tensor") -> "Tensor":
+    def by_branch(values: Tensor) -> Tensor:
         sums = values.new_zeros(tile.num_branches).index_add_(0, tile.branches, values)
         return sums.view(len(tile.trees), -1)
 
@@ -133,6 +127,6 @@ def _tile_scores(tile: Tile, logits: Logits, count_correct: bool) -> Scores:
     return Scores(logps, by_branch((logits.table.argmax(dim=-1) == tile.targets).to(torch.int64)))
 
 
-def head_of(model: "PreTrainedModel") -> Any:
+def head_of(model: PreTrainedModel) -> Any:
     """The model's LM head."""
     return model.get_output_embeddings()

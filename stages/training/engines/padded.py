@@ -1,7 +1,10 @@
 """Items as padded batches: plain torch, for any causal language model."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from evals.models.checkpoints import Dtype
 from evals.models.logps import completion_scores
@@ -10,10 +13,6 @@ from stages.training.data.packing import Tree, tree_size
 from stages.training.engines.gradient_checkpointing import recomputed
 from stages.training.engines.precision import autocast
 from stages.training.engines.scoring import Scores, TermsOf, TreeItem, joined_columns
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
 
 
 class PaddedEngine:
@@ -31,25 +30,23 @@ class PaddedEngine:
 
     def measure(
         self,
-        model: "PreTrainedModel",
+        model: PreTrainedModel,
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         *,
         count_correct: bool = False,
-    ) -> "dict[str, Tensor]":
+    ) -> dict[str, Tensor]:
         """See `Engine`."""
-        import torch
-
         with torch.no_grad():
             return joined_columns([terms(items, self._scores(model, items, count_correct))])
 
     def accumulate(
         self,
-        model: "PreTrainedModel",
+        model: PreTrainedModel,
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         scale: float,
-    ) -> "dict[str, Tensor]":
+    ) -> dict[str, Tensor]:
         """See `Engine`."""
         with recomputed(model, self._recompute):
             scores = self._scores(model, items, count_correct=False)
@@ -57,9 +54,7 @@ class PaddedEngine:
         (result.loss.sum() * scale).backward()  # type: ignore[no-untyped-call]
         return joined_columns([result])
 
-    def _scores(
-        self, model: "PreTrainedModel", items: Sequence[Tree], count_correct: bool
-    ) -> Scores:
+    def _scores(self, model: PreTrainedModel, items: Sequence[Tree], count_correct: bool) -> Scores:
         sequences = [
             RenderedCompletion(list(item.prompt_ids), list(ids))
             for item in items

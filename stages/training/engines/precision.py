@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 
-def autocast(dtype: str, device: "torch.device") -> AbstractContextManager[None]:
+def autocast(dtype: str, device: torch.device) -> AbstractContextManager[None]:
     """Mixed precision around a forward pass; does nothing for float32."""
-    import torch
-
     context: AbstractContextManager[None] = torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"
     )
@@ -21,8 +17,6 @@ def autocast(dtype: str, device: "torch.device") -> AbstractContextManager[None]
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
     """`torch.set_float32_matmul_precision` within the block."""
-    import torch
-
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from evals.models.checkpoints import Dtype
 from stages.training.data.packing import Tree
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
 
 TreeItem = TypeVar("TreeItem", bound=Tree)
 
@@ -22,16 +22,16 @@ class Scores:
     `correct`: int64 (n, b), completion tokens that are the model's first choice; None if not asked.
     """
 
-    logps: "Tensor"
-    correct: "Tensor | None" = None
+    logps: Tensor
+    correct: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Terms:
     """Of n items: the loss (n,), differentiable by the scores, and columns (n,) to report."""
 
-    loss: "Tensor"
-    columns: "dict[str, Tensor]"
+    loss: Tensor
+    columns: dict[str, Tensor]
 
 
 TermsOf = Callable[[Sequence[TreeItem], Scores], Terms]
@@ -47,27 +47,25 @@ class Engine(Protocol):
 
     def measure(
         self,
-        model: "PreTrainedModel",
+        model: PreTrainedModel,
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         *,
         count_correct: bool = False,
-    ) -> "dict[str, Tensor]":
+    ) -> dict[str, Tensor]:
         """Loss and columns (n,) in the order of `items`, without gradients."""
 
     def accumulate(
         self,
-        model: "PreTrainedModel",
+        model: PreTrainedModel,
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         scale: float,
-    ) -> "dict[str, Tensor]":
+    ) -> dict[str, Tensor]:
         """The same, and adds the gradient of scale * (sum of losses) to the parameters."""
 
 
-def joined_columns(results: Sequence[Terms]) -> "dict[str, Tensor]":
+def joined_columns(results: Sequence[Terms]) -> dict[str, Tensor]:
     """Losses and columns of all results, end to end and detached."""
-    import torch
-
     parts = [{"loss": result.loss.detach(), **result.columns} for result in results]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -3,10 +3,10 @@ evaluation, kept as a table and measured."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
+from transformers import PreTrainedModel
 
 from evals import food_world
 from evals.models.rendering import ChatRenderer
@@ -16,42 +16,19 @@ from schemas.ids import seed_from
 from schemas.labels import Messages
 from schemas.parquet import read_rows, read_table, write_table
 from schemas.stage import Progress
-from schemas.tables import MESSAGES, PROMPTS, Table
+from schemas.tables import PROMPTS
 from stages.training.config import TrainingConfig
 from stages.training.data.rejects import length_limit
 from stages.training.engines.precision import autocast
 from stages.training.monitoring.config import GenerationSettings
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-GENERATIONS = Table(
-    name="generations",
-    schema=pa.schema(
-        [
-            # Optimizer steps behind the policy that wrote it; 0 is the start.
-            pa.field("step", pa.int32(), nullable=False),
-            pa.field("prompt_id", pa.string(), nullable=False),
-            pa.field("prompt", MESSAGES, nullable=False),
-            pa.field("completion", MESSAGES, nullable=False),
-            # The end token included, where there is one.
-            pa.field("num_tokens", pa.int32(), nullable=False),
-            # Over those tokens, log p at temperature 1 (nats).
-            pa.field("sum_logps", pa.float64(), nullable=False),
-            pa.field("finish_reason", pa.string(), nullable=False),
-            # Null where no rule is known.
-            pa.field("well_formed", pa.bool_()),
-        ]
-    ),
-    key=("step", "prompt_id"),
-    allowed={"finish_reason": frozenset({"stop", "length"})},
+from stages.training.monitoring.written import (
+    END_OF_TURN_RATE,
+    GENERATIONS,
+    MEAN_LENGTH,
+    WELL_FORMED_RATE,
 )
-
-END_OF_TURN_RATE = "eval_completions/end_of_turn_rate"
-MEAN_LENGTH = "eval_completions/mean_length"
-WELL_FORMED_RATE = "eval_completions/well_formed_rate"
 
 _WORLDS: Mapping[str, Callable[[Messages, str], food_world.Outcome]] = {"food": food_world.grade}
 
@@ -95,7 +72,7 @@ class Generations(Observer):
         found = read_rows(self._path, GENERATIONS) if self._path.exists() else []
         self._rows = [row for row in found if row["step"] <= last]
 
-    def measure(self, step: int, model: "PreTrainedModel") -> Row:
+    def measure(self, step: int, model: PreTrainedModel) -> Row:
         """Complete the prompts; returns the measures of `measures_of`.
 
         A prompt that the model is too short for is left out, at every step alike.
@@ -109,7 +86,7 @@ class Generations(Observer):
         write_table(self._path, GENERATIONS, self._rows)
         return measures_of(made)
 
-    def _complete(self, step: int, model: "PreTrainedModel") -> list[dict[str, Any]]:
+    def _complete(self, step: int, model: PreTrainedModel) -> list[dict[str, Any]]:
         settings = self._settings
         engine = TransformersEngine(
             model,

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from schemas.stage import Progress
 from stages.training.monitoring.config import GuardSettings
-from stages.training.monitoring.generations import END_OF_TURN_RATE, MEAN_LENGTH, WELL_FORMED_RATE
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from stages.training.monitoring.written import END_OF_TURN_RATE, MEAN_LENGTH, WELL_FORMED_RATE
 
 _MIN_NATS = 1.0
 _MIN_TOKENS = 8
@@ -58,7 +57,7 @@ class Guard(Observer):
         for row in rows:
             self._look(row)
 
-    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+    def observe(self, row: Row, model: PreTrainedModel) -> None:
         """Look at the row of a step."""
         self._look(row)
 

@@ -1,12 +1,10 @@
 """Who looks on while a model is trained, and when."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
 
 from stages.training.monitoring.metrics import Row
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class Observer:
@@ -23,11 +21,11 @@ class Observer:
         What an observer recorded of later steps has to go: these are trained once more.
         """
 
-    def measure(self, step: int, model: "PreTrainedModel") -> Row:
+    def measure(self, step: int, model: PreTrainedModel) -> Row:
         """More columns for the row of step `step`; the model is in evaluation mode."""
         return {}
 
-    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+    def observe(self, row: Row, model: PreTrainedModel) -> None:
         """The finished row of a step, and the model as that step has left it."""
 
     def saved(self, step: int) -> None:

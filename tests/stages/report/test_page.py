@@ -10,7 +10,7 @@ from schemas.parquet import write_table
 from stages.report import STAGE
 from stages.report.config import ReportConfig
 from stages.report.page.text import percent
-from stages.training.monitoring.generations import GENERATIONS
+from stages.training.monitoring.written import GENERATIONS
 from tests.fixtures.finished_runs import FakeRun, generations, win_rate, write_evaluation
 from tests.fixtures.html_page import Page
 

@@ -12,8 +12,8 @@ import torch
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
-from stages.training.dpo import PairExample
-from stages.training.supervised import TokenExample
+from stages.training.objectives.preference import PairExample
+from stages.training.objectives.supervised import TokenExample
 from tests.fixtures.tiny_models import tiny_llama
 
 

@@ -12,12 +12,12 @@ import torch
 from schemas.stage import SilentProgress, StageContext
 from stages.training.checkpoints.adapters import add_lora, fold_adapter
 from stages.training.config import LoraConfig, TrainingConfig
-from stages.training.dpo import PairExample, PreferenceObjective, pair_logps
 from stages.training.engines.choose import PaddedEngine
 from stages.training.loop import TrainingRun, train
-from stages.training.losses import SigmoidLoss
+from stages.training.losses.config import SigmoidLoss
 from stages.training.monitoring.config import GuardSettings
 from stages.training.monitoring.guard import Guard
+from stages.training.objectives.preference import PairExample, PreferenceObjective, pair_logps
 
 NewModel = Callable[[], Any]
 

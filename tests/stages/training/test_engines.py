@@ -12,10 +12,10 @@ import transformers
 from schemas.stage import SilentProgress
 from stages.training.checkpoints.adapters import add_lora
 from stages.training.config import LoraConfig, TrainingConfig
-from stages.training.dpo import PairExample, PreferenceObjective, pair_logps
 from stages.training.engines.choose import PackedEngine, PaddedEngine, open_engine, why_not_packed
 from stages.training.engines.fused_head import FusedHead
-from stages.training.losses import SigmoidLoss
+from stages.training.losses.config import SigmoidLoss
+from stages.training.objectives.preference import PairExample, PreferenceObjective, pair_logps
 
 SIZES: dict[str, Any] = {
     "vocab_size": 61,

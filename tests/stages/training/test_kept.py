@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from schemas.stage import SilentProgress, StageContext
+from stages.training.checkpoints.config import BestCheckpoint, LastCheckpoint
 from stages.training.checkpoints.retention import KeptCheckpoints
-from stages.training.checkpoints.selection import BestCheckpoint, LastCheckpoint
 from stages.training.checkpoints.selection import best_steps as ranked_steps
 from stages.training.config import TrainingConfig
 from stages.training.loop import TrainingRun, train
@@ -23,7 +23,7 @@ from stages.training.monitoring.config import GuardSettings
 from stages.training.monitoring.guard import Guard
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
-from stages.training.supervised import CompletionLikelihood, TokenExample
+from stages.training.objectives.supervised import CompletionLikelihood, TokenExample
 
 NewModel = Callable[[], Any]
 ACCURACY = BestCheckpoint(measure="eval_accuracy")

@@ -17,8 +17,12 @@ from stages.training.config import TrainingConfig
 from stages.training.engines.choose import PaddedEngine
 from stages.training.loop import TrainingRun, train
 from stages.training.monitoring.metrics import PERFORMANCE, Row
+from stages.training.objectives.supervised import (
+    CompletionLikelihood,
+    TokenExample,
+    train_supervised,
+)
 from stages.training.schedule import StepPlan
-from stages.training.supervised import CompletionLikelihood, TokenExample, train_supervised
 
 NewModel = Callable[[], Any]
 

@@ -6,17 +6,20 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from stages.training.losses import (
+from stages.training.losses.config import (
     HingeLoss,
     IpoLoss,
     LengthNormalisedLoss,
     Loss,
     OrpoLoss,
-    PairLogps,
     PairLoss,
     SigmoidLoss,
     SimpoLoss,
+)
+from stages.training.losses.pairwise import (
+    PairLogps,
     conservative_sigmoid_loss,
+    pair_loss,
     robust_sigmoid_loss,
     sigmoid_loss,
 )
@@ -56,7 +59,7 @@ def pairs(*columns: list[float]) -> PairLogps:
 def test_sigmoid_values_to_hold(
     columns: tuple[list[float], ...], beta: float, expected: float
 ) -> None:
-    loss = SigmoidLoss(beta=beta)(pairs(*columns))
+    loss = pair_loss(SigmoidLoss(beta=beta), pairs(*columns))
     assert float(loss.mean()) == pytest.approx(expected, abs=5e-7)
 
 
@@ -64,17 +67,19 @@ def test_sigmoid_values_to_hold(
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_sigmoid_is_ln_2_where_policy_and_reference_agree(beta: float, smoothing: float) -> None:
     same = pairs([-2, -90.0], [-3, -7.0], [-2, -90.0], [-3, -7.0])
-    loss = SigmoidLoss(beta=beta, label_smoothing=smoothing)(same)
+    loss = pair_loss(SigmoidLoss(beta=beta, label_smoothing=smoothing), same)
     assert loss.tolist() == pytest.approx([math.log(2)] * 2, abs=1e-12)
 
 
 def test_hand_arithmetic_of_the_other_losses() -> None:
     one = pairs([-1.0], [-5.0], [-2.0], [-3.0])  # gap = 1 - (-2) = 3
-    assert IpoLoss(beta=0.25)(one).item() == pytest.approx((3 - 2) ** 2)
+    assert pair_loss(IpoLoss(beta=0.25), one).item() == pytest.approx((3 - 2) ** 2)
     # Per token (4 chosen, 2 rejected): 1 / 4 - (-2 / 2) = 1.25.
-    assert IpoLoss(beta=0.25, per_token=True)(one).item() == pytest.approx((1.25 - 2) ** 2)
-    assert HingeLoss(beta=0.1)(one).item() == pytest.approx(0.7)
-    assert HingeLoss(beta=0.5)(one).item() == 0
+    assert pair_loss(IpoLoss(beta=0.25, per_token=True), one).item() == pytest.approx(
+        (1.25 - 2) ** 2
+    )
+    assert pair_loss(HingeLoss(beta=0.1), one).item() == pytest.approx(0.7)
+    assert pair_loss(HingeLoss(beta=0.5), one).item() == 0
     wins, loses = math.log(1 + math.exp(-0.3)), math.log(1 + math.exp(0.3))
     gap = one.gap
     assert sigmoid_loss(gap, 0.1).item() == pytest.approx(wins)
@@ -89,7 +94,8 @@ def test_hand_arithmetic_of_the_other_losses() -> None:
 @pytest.mark.parametrize("loss", ALL_LOSSES, ids=repr)
 def test_rpo_term_adds_the_chosen_nll_per_token(loss: PairLoss) -> None:
     logps = pairs(*TWO)
-    added = loss.model_copy(update={"rpo_alpha": 0.5})(logps) - loss(logps)
+    more = loss.model_copy(update={"rpo_alpha": 0.5})
+    added = pair_loss(more, logps) - pair_loss(loss, logps)
     assert added.tolist() == pytest.approx([0.5 * 2 / 4, 0.5 * 1.5 / 4])
 
 
@@ -97,7 +103,8 @@ def test_rpo_term_adds_the_chosen_nll_per_token(loss: PairLoss) -> None:
 def test_a_step_down_the_gradient_prefers_chosen(loss: PairLoss) -> None:
     chosen, rejected = (torch.tensor([-4.0], requires_grad=True) for _ in range(2))
     reference, count = torch.tensor([-4.0]), torch.tensor([3.0])
-    loss(PairLogps(chosen, rejected, reference, reference, count, count)).sum().backward()  # type: ignore[no-untyped-call]
+    logps = PairLogps(chosen, rejected, reference, reference, count, count)
+    pair_loss(loss, logps).sum().backward()  # type: ignore[no-untyped-call]
     assert chosen.grad is not None
     assert rejected.grad is not None
     assert chosen.grad.item() < 0 < rejected.grad.item()
@@ -105,7 +112,7 @@ def test_a_step_down_the_gradient_prefers_chosen(loss: PairLoss) -> None:
 
 def test_extreme_gaps_stay_finite() -> None:
     far = pairs([-1e4, -1.0], [-1.0, -1e4], [-1.0, -1.0], [-1.0, -1.0])
-    assert SigmoidLoss(beta=1.0)(far).isfinite().all()
+    assert pair_loss(SigmoidLoss(beta=1.0), far).isfinite().all()
 
 
 def test_kind_picks_the_loss_and_a_wrong_one_names_the_legal_ones() -> None:
@@ -117,7 +124,7 @@ def test_kind_picks_the_loss_and_a_wrong_one_names_the_legal_ones() -> None:
 
 def test_simpo_by_hand() -> None:
     # Per token: chosen -2 / 4 = -0.5, rejected -3 / 2 = -1.5; 2 * 1 - 1 = 1.
-    loss = SimpoLoss(beta=2.0, margin=1.0)(pairs([-2.0], [-3.0], [0.0], [0.0]))
+    loss = pair_loss(SimpoLoss(beta=2.0, margin=1.0), pairs([-2.0], [-3.0], [0.0], [0.0]))
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-1)))
 
 
@@ -125,12 +132,12 @@ def test_orpo_by_hand() -> None:
     # Per token: p(chosen) = 1/2, odds 1; p(rejected) = 1/5, odds 1/4; sigmoid(log 4) = 4/5.
     logps = pairs([4 * math.log(1 / 2)], [2 * math.log(1 / 5)], [0.0], [0.0])
     expected = math.log(2) + 0.3 * math.log(5 / 4)
-    assert float(OrpoLoss(beta=0.3)(logps)) == pytest.approx(expected)
+    assert float(pair_loss(OrpoLoss(beta=0.3), logps)) == pytest.approx(expected)
     certain = pairs([0.0], [-2.0], [0.0], [0.0])
-    assert math.isfinite(float(OrpoLoss()(certain)))
+    assert math.isfinite(float(pair_loss(OrpoLoss(), certain)))
 
 
 def test_length_normalised_by_hand() -> None:
     # Log-ratios per token: chosen 2 / 4, rejected -1 / 2; gap 1.
-    loss = LengthNormalisedLoss(beta=3.0)(pairs([-2.0], [-3.0], [-4.0], [-2.0]))
+    loss = pair_loss(LengthNormalisedLoss(beta=3.0), pairs([-2.0], [-3.0], [-4.0], [-2.0]))
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-3)))

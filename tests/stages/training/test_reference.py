@@ -23,8 +23,8 @@ from stages.training.data.reference import (
     reference_fingerprint,
 )
 from stages.training.data.reference_cache import ReferenceCache, tokens_digest
-from stages.training.dpo import PairExample, pair_logps
 from stages.training.engines.choose import PaddedEngine
+from stages.training.objectives.preference import PairExample, pair_logps
 from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
 
 NAME = REFERENCE_LOGPS.file_name

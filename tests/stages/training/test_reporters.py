@@ -17,7 +17,7 @@ from stages.training.monitoring import reporters
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters import REPORTERS, refuse_missing_reporters
 from stages.training.monitoring.reporters.protocol import scalars
-from stages.training.supervised import CompletionLikelihood, TokenExample
+from stages.training.objectives.supervised import CompletionLikelihood, TokenExample
 
 NewModel = Callable[[], Any]
 

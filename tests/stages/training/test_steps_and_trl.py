@@ -13,10 +13,10 @@ import torch
 
 from schemas.stage import SilentProgress, StageContext
 from stages.training.config import TrainingConfig
-from stages.training.dpo import PairExample, PreferenceObjective, pair_logps
 from stages.training.engines.choose import PackedEngine, PaddedEngine, open_engine
 from stages.training.loop import TrainingRun, train
-from stages.training.losses import SigmoidLoss
+from stages.training.losses.config import SigmoidLoss
+from stages.training.objectives.preference import PairExample, PreferenceObjective, pair_logps
 from stages.training.schedule import StepPlan
 from tests.fixtures.tiny_models import tiny_llama
 

@@ -14,16 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
-from stages.training.data.pair_weights import (
-    MarginWeights,
-    PairWeights,
-    StrengthWeights,
-    effective_pairs,
-    normalised,
-)
-from stages.training.dpo import PairExample, PreferenceObjective
+from stages.training.data.config import MarginWeights, PairWeights, StrengthWeights
+from stages.training.data.pair_weights import effective_pairs, normalised
 from stages.training.loop import TrainingRun, train
-from stages.training.losses import SigmoidLoss
+from stages.training.losses.config import SigmoidLoss
+from stages.training.objectives.preference import PairExample, PreferenceObjective
 
 
 def test_weights_by_hand() -> None:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters.protocol import ReportedRun, scalars
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class TensorBoardReporter(Observer):
@@ -25,7 +24,7 @@ class TensorBoardReporter(Observer):
         after = int(rows[-1]["step"]) + 1 if rows else 0
         self._writer = writers.SummaryWriter(str(self._folder), purge_step=after)
 
-    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+    def observe(self, row: Row, model: PreTrainedModel) -> None:
         """Write the row's numbers at its step."""
         for name, value in scalars(row).items():
             self._writer.add_scalar(name, value, int(row["step"]))

@@ -5,14 +5,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters.protocol import PROJECT, ReportedRun, scalars
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class TrackioReporter(Observer):
@@ -33,7 +32,7 @@ class TrackioReporter(Observer):
                 config=dict(self._run.settings),
             )
 
-    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+    def observe(self, row: Row, model: PreTrainedModel) -> None:
         """Store the row's numbers at its step."""
         self._session.log(scalars(row), step=int(row["step"]))
 

@@ -1,14 +1,12 @@
 """A reporter that cannot stop a training."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
 
 from schemas.stage import Progress
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class Unfailing(Observer):
@@ -24,7 +22,7 @@ class Unfailing(Observer):
         """Open the reporter."""
         self._try(lambda: self._reporter.begin(rows))
 
-    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+    def observe(self, row: Row, model: PreTrainedModel) -> None:
         """Report a row."""
         self._try(lambda: self._reporter.observe(row, model))
 

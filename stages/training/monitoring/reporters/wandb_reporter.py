@@ -3,14 +3,13 @@
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from transformers import PreTrainedModel
 
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters.protocol import PROJECT, ReportedRun, scalars
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 class WandbReporter(Observer):
@@ -36,7 +35,7 @@ class WandbReporter(Observer):
         self._session.define_metric("step")
         self._session.define_metric("*", step_metric="step")
 
-    def observe(self, row: Row, model: "PreTrainedModel") -> None:
+    def observe(self, row: Row, model: PreTrainedModel) -> None:
         """Send the row's numbers."""
         self._session.log({"step": int(row["step"]), **scalars(row)})
 

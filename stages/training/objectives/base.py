@@ -6,17 +6,16 @@ measured columns mean; its engine knows how items go through the model.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from stages.training.data.packing import tree_size
 from stages.training.engines.choose import Engine, PaddedEngine, Scores, Terms, TreeItem
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
 Item = TypeVar("Item")
-Columns = Mapping[str, "Tensor"]
+Columns = Mapping[str, Tensor]
 
 
 class Objective(Protocol[Item]):
@@ -36,13 +35,13 @@ class Objective(Protocol[Item]):
     def denominator(self, items: Sequence[Item]) -> float:
         """What the summed loss of a step is divided by."""
 
-    def accumulate(self, model: "PreTrainedModel", items: Sequence[Item], scale: float) -> Columns:
+    def accumulate(self, model: PreTrainedModel, items: Sequence[Item], scale: float) -> Columns:
         """Add the gradient of scale * (sum of the items' losses) to the parameters.
 
         Returns columns (n,) in the order of `items`, detached; `loss` is one of them.
         """
 
-    def measure(self, model: "PreTrainedModel", items: Sequence[Item]) -> Columns:
+    def measure(self, model: PreTrainedModel, items: Sequence[Item]) -> Columns:
         """Columns (n,) as `accumulate` gives, without gradients; may hold more columns."""
 
     def summarise(self, columns: Columns) -> dict[str, float]:
@@ -71,11 +70,11 @@ class TreeObjective(ABC, Generic[TreeItem]):
         return self.engine.micro_batches(items, size)
 
     def accumulate(
-        self, model: "PreTrainedModel", items: Sequence[TreeItem], scale: float
+        self, model: PreTrainedModel, items: Sequence[TreeItem], scale: float
     ) -> Columns:
         """See `Objective`."""
         return self.engine.accumulate(model, items, self.terms, scale)
 
-    def measure(self, model: "PreTrainedModel", items: Sequence[TreeItem]) -> Columns:
+    def measure(self, model: PreTrainedModel, items: Sequence[TreeItem]) -> Columns:
         """See `Objective`."""
         return self.engine.measure(model, items, self.terms, count_correct=self.counts_correct)

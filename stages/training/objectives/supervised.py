@@ -2,21 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
 
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
-from stages.training.data.token_store import StoredItem, TokenTable, TokenView
+from stages.training.data.token_store import Rows, StoredItem, TokenTable, TokenView
 from stages.training.distributed.sharding import collected, sharded
 from stages.training.engines.choose import Scores, Terms, open_engine
 from stages.training.loop import TrainingRun, train
 from stages.training.monitoring.metrics import PERFORMANCE
-from stages.training.objective import Columns, TreeObjective
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from stages.training.data.token_store import Rows
+from stages.training.objectives.base import Columns, TreeObjective
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ class CompletionLikelihood(TreeObjective[TokenExample]):
         return metrics
 
 
-def view_examples(table: TokenTable, rows: "Rows") -> TokenView[TokenExample]:
+def view_examples(table: TokenTable, rows: Rows) -> TokenView[TokenExample]:
     """Rows of a table of prompts with one completion each as examples."""
 
     def make(stored: StoredItem) -> TokenExample:
@@ -84,7 +80,7 @@ def view_examples(table: TokenTable, rows: "Rows") -> TokenView[TokenExample]:
 
 
 def train_supervised(
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     examples: Sequence[TokenExample],
     held_out: Sequence[TokenExample],
     config: TrainingConfig,

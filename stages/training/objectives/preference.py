@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from stages.training.data.pair_weights import effective_pairs
 from stages.training.engines.choose import Engine, Scores, Terms
-from stages.training.losses import PairLogps, PairLoss, rpo_term
-from stages.training.objective import Columns, TreeObjective
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
+from stages.training.losses.config import PairLoss
+from stages.training.losses.pairwise import PairLogps, pair_loss, rpo_term
+from stages.training.objectives.base import Columns, TreeObjective
 
 TIE_NATS = 1e-3
 """A gap that is no larger is a tie: what a model's summed log-probabilities differ by when the same
@@ -41,8 +39,8 @@ class PairExample:
 
 
 def pair_logps(
-    model: "PreTrainedModel", engine: Engine, pairs: Sequence[PairExample]
-) -> "tuple[Tensor, Tensor]":
+    model: PreTrainedModel, engine: Engine, pairs: Sequence[PairExample]
+) -> tuple[Tensor, Tensor]:
     """Summed log-probabilities of chosen and of rejected completions, float64 (n,) each."""
     columns = engine.measure(model, pairs, _as_scored)
     return columns["chosen"], columns["rejected"]
@@ -92,7 +90,7 @@ class PreferenceObjective(TreeObjective[PairExample]):
             "rejected_log_ratio": logps.rejected_log_ratio.detach(),
             "nll": rpo_term(logps.chosen, logps.chosen_tokens).detach(),
         }
-        loss = self.loss(logps)
+        loss = pair_loss(self.loss, logps)
         if items[0].weight is not None:
             columns["weight"] = chosen.new_tensor([p.weight for p in items])
             loss = columns["weight"] * loss

@@ -1,0 +1,1 @@
+"""Preference losses: their settings, and the functions of log-probabilities behind them."""
