@@ -75,7 +75,8 @@ def read_raw(what: str, row: int, kind: str | None) -> ShownRaw:
         DataError: the file cannot be read.
         BackendError: the hub's data set cannot be had.
     """
-    from stages.ingest.datasets.detect_format import GUESSES, guess, read_as
+    from stages.ingest.datasets.detect_format import guess, read_as
+    from stages.ingest.readers.columns import GUESSES
 
     if kind is not None and kind not in (known := (*GUESSES, "parquet")):
         raise ConfigError(f"--kind {kind}: unknown kind: one of {', '.join(known)}")

@@ -8,12 +8,13 @@ function of the settings and of what was read, so a killed run decides the same 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from stages.ingest.config import IngestConfig
 from stages.ingest.examples import RowError
 from stages.ingest.mixture import Lots, Share, quotas
 from stages.ingest.near_duplicates.decontamination import Overlaps
@@ -24,11 +25,6 @@ from stages.ingest.near_duplicates.scratch import Scratch
 from stages.ingest.near_duplicates.search import Surplus
 from stages.ingest.near_duplicates.words import hash_words
 from stages.ingest.tables.row_cache import Unit
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from stages.ingest.config import IngestConfig
 
 
 @dataclass
@@ -41,7 +37,7 @@ class Plan:
     of its comparison, else of its demonstration, else of its prompt.
     """
 
-    held_out: "NDArray[np.bytes_]" = field(default_factory=lambda: NO_KEYS)
+    held_out: NDArray[np.bytes_] = field(default_factory=lambda: NO_KEYS)
     surplus: Surplus | None = None
     prompts: Mapping[str, RowError] = field(default_factory=dict)
     rows: list[tuple["NDArray[np.bytes_]", RowError]] = field(default_factory=list)
@@ -69,7 +65,7 @@ class Plan:
 
 
 def make_plan(
-    config: "IngestConfig",
+    config: IngestConfig,
     units: Sequence[Unit],
     datasets: Sequence[int],
     moved: set[str],
@@ -97,7 +93,7 @@ def make_plan(
 
 
 def _settle_prompts(
-    plan: Plan, config: "IngestConfig", units: Sequence[Unit], moved: set[str], scratch: Scratch
+    plan: Plan, config: IngestConfig, units: Sequence[Unit], moved: set[str], scratch: Scratch
 ) -> None:
     near, overlaps = config.near_duplicates, Overlaps(config.decontaminate)
     index = PromptIndex(scratch) if near.policy != "off" else None
@@ -113,9 +109,7 @@ def _settle_prompts(
     plan.prompts = overlaps.of_training(plan.held_out)
 
 
-def _mix(
-    plan: Plan, config: "IngestConfig", units: Sequence[Unit], datasets: Sequence[int]
-) -> None:
+def _mix(plan: Plan, config: IngestConfig, units: Sequence[Unit], datasets: Sequence[int]) -> None:
     """Note the rows that exceed what the mixture takes of their data set."""
     names = _names(config)
     shares = {
@@ -137,13 +131,13 @@ def _mix(
         plan.rows.append((lots.pop(name).beyond(count), error))
 
 
-def _names(config: "IngestConfig") -> list[str]:
+def _names(config: IngestConfig) -> list[str]:
     """The data sets by name, numbered where several have the same."""
     names = [d.name or d.kind for d in config.datasets]
     return [n if names.count(n) == 1 else f"{n} ({i + 1})" for i, n in enumerate(names)]
 
 
-def _places(known: "NDArray[np.bytes_]", ids: pl.Series) -> tuple[list[int], list[int]]:
+def _places(known: NDArray[np.bytes_], ids: pl.Series) -> tuple[list[int], list[int]]:
     """Which of the ids are known, and where each of those stands among the known."""
     places = places_among(known, id_keys(ids))
     found = np.flatnonzero(places >= 0)

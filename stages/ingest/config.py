@@ -5,10 +5,9 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.stage import Config
-from stages.ingest.datasets import Dataset
-from stages.ingest.filters.kinds import Filter
-from stages.ingest.near_duplicates.decontamination import Decontaminate
-from stages.ingest.near_duplicates.search import NearDuplicates
+from stages.ingest.datasets.config import Dataset
+from stages.ingest.filters.config import Filter
+from stages.ingest.near_duplicates.config import Decontaminate, NearDuplicates
 
 
 class IngestConfig(Config):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -12,21 +12,21 @@ from schemas.ids import prompt_id
 from schemas.labels import Messages
 from schemas.stage import StageContext, Task
 from stages.ingest.cleaning_plan import make_plan
+from stages.ingest.config import IngestConfig
+from stages.ingest.datasets.config import FileDataset
 from stages.ingest.datasets.detect_format import what_next
+from stages.ingest.datasets.open import open_dataset
 from stages.ingest.malloc import keep_freed_memory
 from stages.ingest.readers.pieces import Piece
-from stages.ingest.readers.sources import FileDataset, Source
+from stages.ingest.readers.sources import Source
 from stages.ingest.splits import hash_split
 from stages.ingest.tables.assign_ids import Admission, arrow_rows, count_reasons
 from stages.ingest.tables.row_cache import Unit, UnitStore
 from stages.ingest.tables.table_writers import Tables
 from stages.ingest.tables.write_tables import publish, publish_rejects
 
-if TYPE_CHECKING:
-    from stages.ingest.config import IngestConfig
 
-
-def ingest(config: "IngestConfig", context: StageContext) -> Mapping[str, int]:
+def ingest(config: IngestConfig, context: StageContext) -> Mapping[str, int]:
     """Read all data sets and write the four tables; returns the counts for the manifest.
 
     Raises:
@@ -90,12 +90,14 @@ def _pieces(source: Source, limit: int | None) -> Iterator[Piece]:
 class _Reader:
     """Turns sources into units; those that an earlier run has finished are taken as they are."""
 
-    def __init__(self, config: "IngestConfig", context: StageContext) -> None:
+    def __init__(self, config: IngestConfig, context: StageContext) -> None:
         def split_of(prompt: Messages) -> str:
             return hash_split(prompt_id(prompt), config.test_fraction)
 
         self.config = config
-        self._datasets = [(d, d.sources(config.seed, split_of)) for d in config.datasets]
+        self._datasets = [
+            (d, open_dataset(d).sources(config.seed, split_of)) for d in config.datasets
+        ]
         self.sources = [source for _, listed in self._datasets for source in listed]
         self.admission = Admission(config, self.sources)
         self.store = UnitStore(context.output)
@@ -187,7 +189,7 @@ class _Rejected:
         )
 
 
-def _note_unpinned(config: "IngestConfig", context: StageContext) -> None:
+def _note_unpinned(config: IngestConfig, context: StageContext) -> None:
     for dataset in config.datasets:
         if isinstance(dataset, FileDataset) and dataset.hub_id and dataset.hub_revision == "main":
             context.progress.note(f"{dataset.hub_id} may change; pin it by hub_revision = a commit")

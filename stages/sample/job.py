@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evals.models.checkpoints import ModelSource
-from evals.models.samplers import SampledCompletion, SampleRequest, Unsampled, open_sampler
+from evals.models.samplers import SampledCompletion, Sampler, SampleRequest, Unsampled, open_sampler
 from evals.models.samplers.rows import completion_row, request_for
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS, REJECTS
@@ -15,9 +15,6 @@ from stages.sample.config import SampleConfig
 from stages.shards.executor import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile
-
-if TYPE_CHECKING:
-    from evals.models.samplers import Sampler
 
 Row = dict[str, Any]
 
@@ -39,7 +36,7 @@ class SampleJob:
 class SampleWorker:
     """A loaded policy."""
 
-    def __init__(self, job: SampleJob, sampler: "Sampler") -> None:
+    def __init__(self, job: SampleJob, sampler: Sampler) -> None:
         self._config = job.config
         self._sampler = sampler
         self._work = WorkFile(job.work_file)

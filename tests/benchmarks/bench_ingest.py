@@ -182,15 +182,18 @@ def oracle_row(row: Mapping[str, Any], kind: str) -> Row:
     from dataclasses import replace
 
     from schemas.ids import comparison_id, prompt_id, seed_from, turns_id
+    from stages.ingest.datasets.config import UltraFeedbackDataset
     from stages.ingest.datasets.hh import parse_hh
-    from stages.ingest.datasets.ultrafeedback import UltraFeedbackDataset
+    from stages.ingest.datasets.ultrafeedback import UltraFeedbackReader
     from stages.ingest.examples import RowError
     from stages.ingest.splits import hash_split
 
     nothing: Row = {name: None for name in ("comparison_id", "prompt_id", "label", "strength")}
     nothing |= {"prompt": [], "completion_a": [], "completion_b": [], "split": None}
     try:
-        parse = parse_hh if kind == "hh" else UltraFeedbackDataset(path="-").parse
+        parse = (
+            parse_hh if kind == "hh" else UltraFeedbackReader(UltraFeedbackDataset(path="-")).parse
+        )
         example = parse(row)
     except RowError as error:
         return {**nothing, "reason": error.reason}

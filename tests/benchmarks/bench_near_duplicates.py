@@ -136,7 +136,8 @@ def measure(folder: Path) -> dict[str, Any]:
     """
     import polars as pl
 
-    from stages.ingest.near_duplicates.decontamination import Decontaminate, EvaluationSet
+    from stages.ingest.near_duplicates.config import Decontaminate
+    from stages.ingest.near_duplicates.decontamination import EvaluationSet, texts_of
     from stages.ingest.near_duplicates.minhash import shingles
     from stages.ingest.near_duplicates.scratch import Scratch
     from stages.ingest.near_duplicates.text_index import TextIndex
@@ -147,7 +148,7 @@ def measure(folder: Path) -> dict[str, Any]:
     settings = Decontaminate(path=path, name="AlpacaEval")
     hash_words(["warm up: imports are not timed"])
     prompts = many_prompts(draw)
-    overlapping = plant_overlaps(draw, prompts, settings.texts())
+    overlapping = plant_overlaps(draw, prompts, texts_of(settings))
     planted = plant_copies(draw, prompts)
     times: dict[str, float] = {}
     found: set[int] = set()

@@ -7,11 +7,10 @@ Read are the columns of lmsys/chatbot_arena_conversations and its successors (`w
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any
 
 from schemas.labels import Message, Preference
+from stages.ingest.datasets.config import ArenaDataset
 from stages.ingest.examples import (
     Annotation,
     ComparisonExample,
@@ -24,7 +23,7 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.readers.sources import FileDataset
+from stages.ingest.readers.sources import FileReader
 
 BOTH_BAD = "both bad"
 _WINNERS = {
@@ -42,27 +41,13 @@ _ONE_HOT = {
 Turns = list[Message]
 
 
-class ArenaDataset(FileDataset):
-    """Votes keep their sides; both bad is a Tie whose annotation says so.
-
-    A vote on several turns speaks of two different conversations: only rows whose histories are
-    the same up to the last answer can be compared, the others are rejected (prompts_differ).
-    """
-
-    kind: Literal["arena"] = Field("arena", description="chat-arena votes: winner, conversation_a")
-    both_bad: Literal["tie", "reject"] = Field(
-        "tie", description="tie: two bad answers are a Tie; reject: they teach nothing"
-    )
-
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("winner", "conversation_a", "conversation_b"),
-        ("prompt", "response_a", "response_b", *_ONE_HOT),
-    )
+class ArenaReader(FileReader[ArenaDataset]):
+    """Rows of Arena."""
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""
         label, said = _stated(row) if "winner" in row else _one_hot(row)
-        if said == BOTH_BAD and self.both_bad == "reject":
+        if said == BOTH_BAD and self.config.both_bad == "reject":
             raise RowError("both_bad", "the voter found both answers bad")
         prompt, a, b = split_history(_side(row, "a"), _side(row, "b"))
         example = ComparisonExample(

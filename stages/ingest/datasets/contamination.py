@@ -1,11 +1,11 @@
 """Prompts that a data set took from an evaluation set, by its own word."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
+from stages.ingest.datasets.config import TruthfulQA
 from stages.ingest.examples import RowError
 
-TruthfulQA = Literal["reject", "keep"]
 TRUTHFUL_QA = frozenset({"truthful_qa", "truthfulqa"})
 
 

@@ -1,17 +1,13 @@
 """Which kind of data set a raw row belongs to: whichever understands it."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
-from pydantic import TypeAdapter
-
-from stages.ingest.datasets import Dataset
+from stages.ingest.datasets.open import open_dataset
 from stages.ingest.examples import Example, RowError
+from stages.ingest.readers.columns import GUESSES, default_settings, has_columns
 from stages.ingest.readers.file_diagnostics import UNREADABLE, advice
-from stages.ingest.readers.raw_rows import RawRow, has_columns, json_value
+from stages.ingest.readers.raw_rows import RawRow, json_value
 
-GUESSES = ("ultrafeedback_openbmb", "arena", "helpsteer3", "ultrafeedback", "hh", "jsonl")
-"""The kinds that read rows of files, the strictest first."""
 # What is wrong with a row of another kind. All else is wrong with its content.
 _ANOTHER_SHAPE = frozenset({"missing_field", "wrong_type", "unknown_role", "no_turns"})
 
@@ -22,7 +18,7 @@ def guess(origin: RawRow) -> tuple[str | None, Outcomes]:
     """The first kind that a row has the shape of, and what it is read as; None where none is."""
     if isinstance(origin.value, RowError):
         return None, [origin.value]
-    fitting = [k for k in GUESSES if has_columns(list(origin.value), _dataset(k, "").columns)]
+    fitting = [k for k in GUESSES if has_columns(list(origin.value), default_settings(k).columns)]
     outcomes: Outcomes = []
     for kind in fitting:
         outcomes = read_as(kind, origin)
@@ -34,12 +30,8 @@ def guess(origin: RawRow) -> tuple[str | None, Outcomes]:
 
 def read_as(kind: str, origin: RawRow) -> Outcomes:
     """What a row is read as by a kind with its default settings. Raises ValidationError."""
-    outcomes: Outcomes = _dataset(kind, origin.file).outcomes(origin)
+    outcomes: Outcomes = open_dataset(default_settings(kind, origin.file)).outcomes(origin)
     return outcomes
-
-
-def _dataset(kind: str, path: str) -> Any:
-    return TypeAdapter(Dataset).validate_python({"kind": kind, "path": path})
 
 
 def what_next(raw: str, kind: str, reasons: Collection[str]) -> str:
@@ -55,9 +47,3 @@ def what_next(raw: str, kind: str, reasons: Collection[str]) -> str:
     if other == ("jsonl" if kind == "parquet" else kind):
         return "the kind fits: check the filters and settings in [ingest]"
     return f"that row has the shape of kind = '{other}'"
-
-
-def kinds_with(columns: Sequence[str]) -> list[str]:
-    """The kinds that read Parquet files with such columns."""
-    listed = (*GUESSES[:-1], "parquet")
-    return [kind for kind in listed if has_columns(columns, _dataset(kind, "").column_sets())]

@@ -6,75 +6,45 @@ comparisons know better, and say so by the true rule.
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import Field, model_validator
 
 from evals.food_world import FOODS, NAMES, PREFERRED, compare, grade, prompt_for
 from schemas.errors import ConfigError
 from schemas.ids import seed_from
 from schemas.labels import Message
-from schemas.stage import Config
+from stages.ingest.datasets.config import FoodDataset
 from stages.ingest.examples import (
     ComparisonExample,
     DemonstrationExample,
     Example,
     PromptExample,
 )
+from stages.ingest.readers.pieces import Piece, read_examples
 from stages.ingest.readers.sources import Source, SplitOf
-
-if TYPE_CHECKING:
-    from stages.ingest.readers.pieces import Piece
 
 _OTHERS = [food for food in FOODS if food != PREFERRED]
 _LETTERS = "abcdefghijklmnopqrstuvwxyz?!|-\n2"
 
 
-class FoodDataset(Config):
-    """A generator: people, demonstrations for the train people, comparisons for everyone."""
+class FoodReader:
+    """The world of one configuration."""
 
-    kind: Literal["food"] = Field("food", description="the food world, generated on the spot")
-    name: str | None = Field(None, description="the source in all tables; null takes the kind")
-    seed: int | None = Field(None, description="seed of the generator; null takes the stage's")
-    people: int = Field(400, ge=2, le=len(NAMES), description="people, each one prompt")
-    demonstrations_per_person: int = Field(
-        len(FOODS), ge=0, le=len(FOODS), description="foods each train person is shown to like"
-    )
-    comparisons: int = Field(4000, ge=0, description="comparisons over all people")
-    preferred_share: float = Field(
-        0.25, ge=0, le=1, description="share of compared answers drawn as the favourite food"
-    )
-    malformed_share: float = Field(
-        0.25, ge=0, le=1, description="share of compared answers drawn as not exactly one food"
-    )
-
-    @model_validator(mode="after")
-    def _shares(self) -> "FoodDataset":
-        if self.preferred_share + self.malformed_share > 1:
-            raise ValueError("preferred_share and malformed_share add up to more than 1")
-        return self
+    def __init__(self, config: FoodDataset) -> None:
+        self.config = config
 
     def sources(self, seed: int, split_of: SplitOf) -> list[Source]:
         """One source: all examples, prompts first, then demonstrations, then comparisons."""
-        seed = seed if self.seed is None else self.seed
+        seed = seed if self.config.seed is None else self.config.seed
         file = f"food:seed={seed}"
 
-        def pieces() -> "Iterator[Piece]":
-            from stages.ingest.readers.pieces import read_examples
-
+        def pieces() -> Iterator[Piece]:
             return read_examples(file, self._examples(seed, split_of))
 
-        return [Source(file, self.name or self.kind, pieces)]
-
-    def files(self) -> list[Path]:
-        """Nothing is read."""
-        return []
+        return [Source(file, self.config.name or self.config.kind, pieces)]
 
     def _examples(self, seed: int, split_of: SplitOf) -> Iterator[Example]:
         people = list(NAMES)
         random.Random(seed_from(seed, "food", "people")).shuffle(people)
-        prompts = [prompt_for(name) for name in people[: self.people]]
+        prompts = [prompt_for(name) for name in people[: self.config.people]]
         yield from map(PromptExample, prompts)
         for prompt in prompts:
             if split_of(prompt) == "train":
@@ -83,12 +53,12 @@ class FoodDataset(Config):
 
     def _demonstrations(self, seed: int, prompt: list[Message]) -> Iterator[DemonstrationExample]:
         draw = random.Random(seed_from(seed, "food", "demonstrations", prompt[0]["content"]))
-        for food in draw.sample(FOODS, self.demonstrations_per_person):
+        for food in draw.sample(FOODS, self.config.demonstrations_per_person):
             yield DemonstrationExample(prompt, _answer(food))
 
     def _comparisons(self, seed: int, prompts: list[list[Message]]) -> Iterator[ComparisonExample]:
         seen: set[tuple[str, ...]] = set()
-        for index in range(self.comparisons):
+        for index in range(self.config.comparisons):
             draw = random.Random(seed_from(seed, "food", "comparison", index))
             prompt, a, b = self._new_pair(draw, prompts, seen)
             yield ComparisonExample(
@@ -108,14 +78,15 @@ class FoodDataset(Config):
                 seen.add(key)
                 return prompt, a, b
         raise ConfigError(
-            f"ingest: food: {self.comparisons} different comparisons cannot be made of "
-            f"{self.people} people with these shares; ask for fewer comparisons or more people"
+            f"ingest: food: {self.config.comparisons} different comparisons cannot be made of "
+            f"{self.config.people} people with these shares; ask for fewer comparisons or "
+            "more people"
         )
 
     def _kinds(self, draw: random.Random) -> list[str]:
         """The kinds of both answers; the favourite is never compared with itself."""
-        rest = 1 - self.preferred_share - self.malformed_share
-        shares = (self.preferred_share, self.malformed_share, max(rest, 0.0))
+        rest = 1 - self.config.preferred_share - self.config.malformed_share
+        shares = (self.config.preferred_share, self.config.malformed_share, max(rest, 0.0))
         kinds = draw.choices(("preferred", "malformed", "other"), shares, k=2)
         if kinds == ["preferred", "preferred"]:
             kinds[draw.randrange(2)] = "other"

@@ -1,11 +1,10 @@
 """NVIDIA HelpSteer3 (`preference`): two responses, rated from -3 (first better) to 3 (second)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any
 
 from schemas.labels import Message, Preference
+from stages.ingest.datasets.config import HelpSteer3Dataset
 from stages.ingest.examples import (
     Annotation,
     ComparisonExample,
@@ -16,19 +15,13 @@ from stages.ingest.examples import (
     optional_text,
     text_field,
 )
-from stages.ingest.readers.sources import FileDataset
+from stages.ingest.readers.sources import FileReader
 
 _LIMIT = 3
 
 
-class HelpSteer3Dataset(FileDataset):
-    """nvidia/HelpSteer3; 0 is a Tie and stays one; strength is 0 to 3."""
-
-    kind: Literal["helpsteer3"] = Field("helpsteer3", description="NVIDIA HelpSteer3 preferences")
-
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("context", "response1", "response2", "overall_preference"),
-    )
+class HelpSteer3Reader(FileReader[HelpSteer3Dataset]):
+    """Rows of HelpSteer3."""
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""

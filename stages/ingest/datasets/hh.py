@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field
+import polars as pl
 
-from schemas.errors import DataError
 from schemas.labels import Message, Preference
+from stages.ingest.datasets.config import HHDataset
 from stages.ingest.examples import (
     ComparisonExample,
     RowError,
@@ -16,54 +15,31 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.readers.sources import FileDataset
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from stages.ingest.frames.texts import Places, Texts
+from stages.ingest.frames.texts import Places, Texts
+from stages.ingest.frames.transcripts import read_transcripts, transcript_columns
+from stages.ingest.readers.sources import FileReader
 
 # Only a marker after a blank line begins a turn: "Human:" inside an answer is text.
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-# The folder and file of that part in the published layout.
-_RED_TEAM = re.compile(r"red[-_]team[-_]attempts")
 
 
-class HHDataset(FileDataset):
-    """Anthropic/hh-rlhf; turns are stripped, as the space after a marker is not part of one."""
+class HHReader(FileReader[HHDataset]):
+    """Rows of HH."""
 
-    kind: Literal["hh"] = Field("hh", description="Anthropic HH-RLHF transcripts")
-
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
     flat_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
     table_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
-
-    def files(self) -> list[Path]:
-        """The local files. Raises DataError where one holds the red-team attempts."""
-        found = super().files()
-        for path in found:
-            if _RED_TEAM.search(f"{path.parent.name}/{path.name}"):
-                raise DataError(
-                    f"{path}: red-team attempts are no preferences (one transcript a row, nothing "
-                    "to compare it with); set path to the four parts, such as '*-*/train.jsonl.gz'"
-                )
-        return found
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""
         return parse_hh(row)
 
-    def read_flat(self, rows: "Places", texts: "Mapping[str, Texts]") -> "pl.DataFrame":
+    def read_flat(self, rows: Places, texts: Mapping[str, Texts]) -> pl.DataFrame:
         """The rows without doubt, in whole columns."""
-        from stages.ingest.frames.transcripts import read_transcripts
-
         return read_transcripts(rows, texts["chosen"], texts["rejected"])
 
-    def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+    def read_table(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The same for columns of a table."""
-        from stages.ingest.frames.transcripts import transcript_columns
-
         return transcript_columns(rows)
 
 

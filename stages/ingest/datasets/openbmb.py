@@ -8,13 +8,11 @@ may stand for 1 (openbmb/UltraFeedback, issue 8): see `overall_score`.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any
 
 from schemas.labels import Message, Preference
-from stages.ingest.datasets.contamination import TruthfulQA, refuse_truthful_qa
-from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
+from stages.ingest.datasets.config import OpenBMBDataset, Score
+from stages.ingest.datasets.contamination import refuse_truthful_qa
 from stages.ingest.examples import (
     Annotation,
     ComparisonExample,
@@ -26,17 +24,9 @@ from stages.ingest.examples import (
     text_field,
 )
 from stages.ingest.readers.raw_rows import RawRow
-from stages.ingest.readers.sources import FileDataset
+from stages.ingest.readers.sources import FileReader
 
 ASPECTS = ("helpfulness", "honesty", "instruction_following", "truthfulness")
-Score = Literal[
-    "fine_grained",
-    "overall",
-    "helpfulness",
-    "honesty",
-    "instruction_following",
-    "truthfulness",
-]
 _BUGGED = 10.0
 """What `overall_score` says where 1 was meant, and, rarely, where 10 was."""
 _POOR, _GOOD = 2.0, 4.0
@@ -60,25 +50,8 @@ class Rated:
         return math.fsum(self.ratings.values()) / len(self.ratings) if self.ratings else None
 
 
-class OpenBMBDataset(FileDataset):
-    """openbmb/UltraFeedback. Strength is the difference of the chosen score; annotations hold
-    what each aspect says of the same two completions. List the data set once per aspect for one
-    set of comparisons each.
-    """
-
-    kind: Literal["ultrafeedback_openbmb"] = Field(
-        "ultrafeedback_openbmb", description="openbmb/UltraFeedback: four rated completions"
-    )
-    score: Score = Field(
-        "fine_grained",
-        description="what ranks completions: the mean of the aspects, one aspect, or overall_score",
-    )
-    pairs: PairPolicy = Field(BestWorst(), description="which completions are compared")
-    truthful_qa: TruthfulQA = Field(
-        "reject", description="prompts taken from TruthfulQA, an evaluation set: reject or keep"
-    )
-
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("instruction", "completions"),)
+class OpenBMBReader(FileReader[OpenBMBDataset]):
+    """Rows of OpenBMB."""
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """The first comparison of a row. Raises RowError."""
@@ -86,13 +59,13 @@ class OpenBMBDataset(FileDataset):
 
     def parse_all(self, row: Mapping[str, Any]) -> list[ComparisonExample]:
         """All comparisons of a row, at least one. Raises RowError where there is none."""
-        refuse_truthful_qa(row, self.truthful_qa)
+        refuse_truthful_qa(row, self.config.truthful_qa)
         instruction = text_field(row, "instruction")
         prompt: list[Message] = [{"role": "user", "content": instruction}]
         check_prompt(prompt)
         rated = self._comparable(row)
         scores = [score for _, score in rated]
-        picked = self.pairs.pick(scores, instruction)
+        picked = self.config.pairs.pick(scores, instruction)
         if not picked:
             raise RowError("scores_too_close", f"no two of {sorted(scores)} are far enough apart")
         category = optional_text(row, "source")
@@ -117,7 +90,7 @@ class OpenBMBDataset(FileDataset):
         all_rated = [_rated(completion, f"completions[{i}]") for i, completion in enumerate(listed)]
         found: dict[str, tuple[Rated, float]] = {}
         for rated in all_rated:
-            score = rated.score(self.score)
+            score = rated.score(self.config.score)
             if score is not None and rated.text.strip():
                 found.setdefault(rated.text.strip(), (rated, score))
         if len(found) < 2:

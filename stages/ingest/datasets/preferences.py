@@ -1,19 +1,19 @@
 """People's own files, in the formats TRL and the Tinker cookbook read.
 
 Preferences: TRL's `prompt, chosen, rejected` or `chosen, rejected` with the prompt in both, as
-text or as messages; the cookbook's `{"comparison": {...}, "label": "A" | "B" | "Tie"}`; and rows
+text or as messages; the cookbook's `{"comparison": {...}, "label": A | "B" | "Tie"}`; and rows
 of our own comparisons table. What `prefline export` adds beside the format's own columns is read
 again: `chosen_side`, `strength`, `label_source`, `category`.
 Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field
+import polars as pl
 
 from schemas.labels import Message
+from stages.ingest.datasets.config import PROMPT_FIELDS, OwnFiles
 from stages.ingest.datasets.hh import parse_hh
 from stages.ingest.datasets.sided import beside, on_its_side, parse_cookbook, parse_own
 from stages.ingest.datasets.ultrafeedback import SCORES, scored_label
@@ -32,33 +32,14 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.readers.sources import JSON_LINES, FileDataset
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from stages.ingest.frames.texts import Places, Texts
+from stages.ingest.frames.examples import EMPTY
+from stages.ingest.frames.preferences import read_preferences
+from stages.ingest.frames.texts import Places, Texts, plain_frame
+from stages.ingest.readers.sources import FileReader
 
 
-PROMPT_FIELDS = ("prompt", "messages", "conversation", "instruction")
-"""Where prompts stand: ours and TRL's, chat data sets', chat logs', instruction data sets'."""
-
-
-class _OwnFiles(FileDataset):
-    content: Literal["comparisons", "demonstrations", "prompts"] = Field(
-        "comparisons",
-        description="what the rows are: preferences, prompt and completion, or prompts alone",
-    )
-
-    _COLUMNS: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-        "comparisons": (
-            ("chosen", "rejected"),
-            ("comparison", "label"),
-            ("completion_a", "completion_b", "label"),
-        ),
-        "demonstrations": (("prompt", "completion"),),
-        "prompts": tuple((name,) for name in PROMPT_FIELDS),
-    }
+class OwnFilesReader(FileReader[OwnFiles]):
+    """Rows in the formats of TRL, of the Tinker cookbook, and of our own tables."""
 
     flat_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
     # All that `parse_preference` looks at.
@@ -68,60 +49,21 @@ class _OwnFiles(FileDataset):
         *(name for pair in SCORES for name in pair),
     )
 
-    def read_flat(self, rows: "Places", texts: "Mapping[str, Texts]") -> "pl.DataFrame":
+    def read_flat(self, rows: Places, texts: Mapping[str, Texts]) -> pl.DataFrame:
         """The rows without doubt, in whole columns."""
-        from stages.ingest.frames.texts import plain_frame
-
         return self.read_table(plain_frame(rows, texts))
 
-    def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+    def read_table(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The preferences without doubt; other contents, and sided rows, are read one by one."""
-        from stages.ingest.frames.examples import EMPTY
-        from stages.ingest.frames.preferences import read_preferences
-
-        return read_preferences(rows, SCORES) if self.content == "comparisons" else EMPTY
+        return read_preferences(rows, SCORES) if self.config.content == "comparisons" else EMPTY
 
     def parse(self, row: Mapping[str, Any]) -> Example:
         """One row as what `content` says it is. Raises RowError."""
-        if self.content == "prompts":
+        if self.config.content == "prompts":
             return parse_prompt(row)
-        if self.content == "demonstrations":
+        if self.config.content == "demonstrations":
             return parse_demonstration(row)
         return parse_preference(row)
-
-
-class JsonlDataset(_OwnFiles):
-    """JSON Lines, whatever the file is called; gzipped where the name ends in .gz."""
-
-    kind: Literal["jsonl"] = Field("jsonl", description="JSON Lines in TRL's or Tinker's formats")
-
-    suffixes: ClassVar[tuple[str, ...]] = JSON_LINES
-
-    def check_name(self, file: str) -> None:
-        """Any name will do."""
-
-    def is_parquet(self, path: Path) -> bool:
-        """None is."""
-        return False
-
-
-class ParquetDataset(_OwnFiles):
-    """Parquet, whatever the file is called."""
-
-    kind: Literal["parquet"] = Field("parquet", description="Parquet in TRL's formats")
-
-    suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
-
-    def check_name(self, file: str) -> None:
-        """Any name will do."""
-
-    def is_parquet(self, path: Path) -> bool:
-        """All are."""
-        return True
-
-    def column_sets(self) -> tuple[tuple[str, ...], ...]:
-        """The columns that rows of this content have."""
-        return self._COLUMNS[self.content]
 
 
 def parse_preference(row: Mapping[str, Any]) -> ComparisonExample:

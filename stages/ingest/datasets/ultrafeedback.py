@@ -5,12 +5,13 @@ or conversations with ratings).
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field
+import polars as pl
 
 from schemas.labels import Message, Preference
-from stages.ingest.datasets.contamination import TRUTHFUL_QA, TruthfulQA, refuse_truthful_qa
+from stages.ingest.datasets.config import ARGILLA, UltraFeedbackDataset
+from stages.ingest.datasets.contamination import TRUTHFUL_QA, refuse_truthful_qa
 from stages.ingest.examples import (
     ComparisonExample,
     RowError,
@@ -21,10 +22,9 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
-from stages.ingest.readers.sources import FileDataset
-
-if TYPE_CHECKING:
-    import polars as pl
+from stages.ingest.frames import scores
+from stages.ingest.frames.conversations import read_conversations, read_texts
+from stages.ingest.readers.sources import FileReader
 
 SCORES = (
     ("score_chosen", "score_rejected"),
@@ -32,28 +32,19 @@ SCORES = (
     ("chosen_avg_rating", "rejected_avg_rating"),
 )
 Turns = list[Message]
-_ARGILLA = ("instruction", "chosen_response", "rejected_response")
 
 
-class UltraFeedbackDataset(FileDataset):
-    """HuggingFaceH4/ultrafeedback_binarized and its kin; equal scores are a Tie."""
+class UltraFeedbackReader(FileReader[UltraFeedbackDataset]):
+    """Rows of UltraFeedback."""
 
-    kind: Literal["ultrafeedback"] = Field(
-        "ultrafeedback", description="UltraFeedback binarized (H4, trl-lib or argilla columns)"
-    )
-    truthful_qa: TruthfulQA = Field(
-        "reject", description="prompts taken from TruthfulQA, an evaluation set: reject or keep"
-    )
-
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"), _ARGILLA)
     table_fields: ClassVar[tuple[str, ...]] = (
-        *("chosen", "rejected", "prompt", "source", *_ARGILLA),
+        *("chosen", "rejected", "prompt", "source", *ARGILLA),
         *(name for pair in SCORES for name in pair),
     )
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """One row as a comparison. Raises RowError."""
-        refuse_truthful_qa(row, self.truthful_qa)
+        refuse_truthful_qa(row, self.config.truthful_qa)
         label, strength = scored_label(row, required=True)
         prompt, chosen, rejected = _plain(row) if "instruction" in row else _conversations(row)
         example = ComparisonExample(
@@ -68,17 +59,14 @@ class UltraFeedbackDataset(FileDataset):
         )
         return check_comparison(example, "chosen", "rejected")
 
-    def read_table(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+    def read_table(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows without doubt, in whole columns."""
-        from stages.ingest.frames import scores
-        from stages.ingest.frames.conversations import read_conversations, read_texts
-
-        if self.truthful_qa == "reject":
+        if self.config.truthful_qa == "reject":
             rows = scores.without_sources(rows, TRUTHFUL_QA)
         rows = scores.labelled(rows, SCORES)
         rows = scores.beside(rows, category="source", label_source="model")
         if "instruction" in rows.columns:
-            return read_texts(rows, *_ARGILLA)
+            return read_texts(rows, *ARGILLA)
         return read_conversations(rows, stated="prompt")
 
 
@@ -103,7 +91,7 @@ def scored_label(row: Mapping[str, Any], *, required: bool) -> tuple[Preference,
 
 
 def _plain(row: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
-    user, chosen, rejected = (text_field(row, name) for name in _ARGILLA)
+    user, chosen, rejected = (text_field(row, name) for name in ARGILLA)
     return (
         [{"role": "user", "content": user}],
         [{"role": "assistant", "content": chosen}],

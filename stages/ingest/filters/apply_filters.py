@@ -1,7 +1,9 @@
 """Filters on examples, one by one and in whole columns."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from schemas.labels import Message, Preference
 from stages.ingest.examples import (
@@ -11,22 +13,20 @@ from stages.ingest.examples import (
     PromptExample,
     RowError,
 )
-
-if TYPE_CHECKING:
-    import polars as pl
+from stages.ingest.filters.kinds import rule_of
 
 
 def screen(filters: Sequence[Any], example: Example, source: str) -> RowError | None:
     """What the first rule that objects says, or None where the example passes all of them."""
-    for rule in filters:
-        found: RowError | None = rule.reject(example, source)
+    for settings in filters:
+        found: RowError | None = rule_of(settings).reject(example, source)
         if found is not None:
             return found
     return None
 
 
 def screen_frame(
-    filters: Sequence[Any], examples: "pl.DataFrame", source: str
+    filters: Sequence[Any], examples: pl.DataFrame, source: str
 ) -> tuple[list[tuple[int, RowError]], "pl.DataFrame"]:
     """Row number and reason of every example that is left out, and the frame of the others.
 
@@ -35,12 +35,12 @@ def screen_frame(
         examples: a frame as in `columnar.frames`.
         source: the name of the source.
     """
-    import polars as pl
-
     if not filters or not len(examples):
         return [], examples
     suspects = examples.select(
-        pl.any_horizontal(rule.suspects().fill_null(False) for rule in filters).alias("suspect")
+        pl.any_horizontal(rule_of(rule).suspects().fill_null(False) for rule in filters).alias(
+            "suspect"
+        )
     )["suspect"]
     dropped: dict[int, RowError] = {}
     for index in suspects.arg_true().to_list():

@@ -5,54 +5,38 @@ completions let demonstrations and prompts pass. In whole columns a rule names i
 may be too many and never too few; only those are looked at one by one.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
-from pydantic import Field
+import polars as pl
 
-from schemas.stage import Config
 from stages.ingest.examples import Example, RowError
+from stages.ingest.filters.config import RuleSettings
 
-if TYPE_CHECKING:
-    import polars as pl
+S = TypeVar("S", bound=RuleSettings)
 
 
-class Rule(Config):
+class Rule(Generic[S]):
     """A kind of rule adds `_found`, and `suspects` where columns can tell them."""
 
-    sources: list[str] | None = Field(
-        None, description="the sources it is for, by name; null is for all of them"
-    )
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
 
     def reject(self, example: Example, source: str) -> RowError | None:
         """Why the example of this source is left out, or None."""
-        if self.sources is not None and source not in self.sources:
+        if self.settings.sources is not None and source not in self.settings.sources:
             return None
         found = self._found(example)
-        return RowError(self.reason, found) if found else None
+        return RowError(self.settings.kind, found) if found else None
 
-    def files(self) -> list[Path]:
-        """The files that the rule reads."""
-        return []
-
-    @property
-    def reason(self) -> str:
-        """The code under which rejects are counted."""
-        return str(getattr(self, "kind", ""))
-
-    def suspects(self) -> "pl.Expr":
+    def suspects(self) -> pl.Expr:
         """Every row of a frame as in `columnar.frames` that the rule may object to."""
-        import polars as pl
-
         return pl.lit(True)
 
     def _found(self, example: Example) -> str | None:
         raise NotImplementedError
 
 
-def prompt_text() -> "pl.Expr":
+def prompt_text() -> pl.Expr:
     """All turns of a prompt as one text, as `texts.text` of one example."""
-    import polars as pl
-
     contents = pl.col("prompt").list.eval(pl.element().struct.field("content"))
     return contents.list.join("\n")

@@ -5,29 +5,24 @@ with those before it stand together.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.ingest.near_duplicates.scratch import Column
 from stages.ingest.near_duplicates.words import mix
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from stages.ingest.near_duplicates.scratch import Column
 
 _SMALL_BUCKET = 16
 _TEXTS = 1 << 17
 
 
-def bucket_pairs(band: "Column") -> "Iterator[NDArray[np.uint64]]":
+def bucket_pairs(band: Column) -> Iterator[NDArray[np.uint64]]:
     """The pairs of texts with equal keys, part by part in no order; some may come twice.
 
     In a bucket of more than 16 each is paired with the first and with its neighbour, which keeps
     the number of pairs linear; another band pairs the others. Memory is 8 bytes a text, and what
     a hundred thousand texts, or the largest bucket, need.
     """
-    import numpy as np
-
     bits = np.uint64(max(len(band) - 1, 1).bit_length())
     placed = _placed(band, bits)
     placed.sort()
@@ -38,13 +33,11 @@ def bucket_pairs(band: "Column") -> "Iterator[NDArray[np.uint64]]":
         yield _part(part, bits)
 
 
-def _placed(band: "Column", bits: "np.uint64") -> "NDArray[np.uint64]":
+def _placed(band: Column, bits: np.uint64) -> NDArray[np.uint64]:
     """Of each text its number in the lowest `bits`, and above it as much of its key as fits.
 
     Texts that agree in what fits alone are false candidates: one pair in 2**44 of a million texts.
     """
-    import numpy as np
-
     placed = np.empty(len(band), np.uint64)
     for first, keys in band.blocks():
         texts = np.arange(first, first + len(keys), dtype=np.uint64)
@@ -52,19 +45,15 @@ def _placed(band: "Column", bits: "np.uint64") -> "NDArray[np.uint64]":
     return placed
 
 
-def _part(placed: "NDArray[np.uint64]", bits: "np.uint64") -> "NDArray[np.uint64]":
-    import numpy as np
-
+def _part(placed: NDArray[np.uint64], bits: np.uint64) -> NDArray[np.uint64]:
     keys, texts = placed >> bits, placed & ((np.uint64(1) << bits) - np.uint64(1))
     same = keys[1:] == keys[:-1]
     shared = np.append(same, False) | np.append(False, same)
     return _run_pairs(keys[shared], texts[shared]) if same.any() else np.empty(0, np.uint64)
 
 
-def _run_pairs(keys: "NDArray[np.uint64]", texts: "NDArray[np.uint64]") -> "NDArray[np.uint64]":
+def _run_pairs(keys: NDArray[np.uint64], texts: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Pairs within runs of equal keys; texts ascend within a run."""
-    import numpy as np
-
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
     sizes = np.diff(np.append(starts, len(keys)))
     bucket_start, bucket_size = np.repeat(starts, sizes), np.repeat(sizes, sizes)

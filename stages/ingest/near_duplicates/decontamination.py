@@ -7,21 +7,20 @@ one, word for word. What overlaps is quoted in the reject.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import Field
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from schemas.errors import DataError
-from schemas.stage import Config
 from stages.ingest.examples import RowError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    from numpy.typing import NDArray
-
-    from stages.ingest.near_duplicates.prompts import Prompts
-    from stages.ingest.near_duplicates.words import Words
+from stages.ingest.near_duplicates.config import Decontaminate
+from stages.ingest.near_duplicates.keys import id_keys, places_among
+from stages.ingest.near_duplicates.prompts import Prompts
+from stages.ingest.near_duplicates.words import Words, hash_words, mix, split_words
+from stages.ingest.readers.local_files import local_files
+from stages.ingest.readers.raw_rows import read_jsonl, read_parquet
 
 # Where evaluation sets keep what they ask, in the order of preference.
 _COLUMNS = ("prompt", "instruction", "question", "turns", "input", "text", "messages", "context")
@@ -29,51 +28,29 @@ _QUOTED_WORDS = 40
 _LIKELY_BITS = 22
 
 
-class Decontaminate(Config):
-    """An evaluation set that training prompts must not overlap."""
+def texts_of(settings: Decontaminate) -> list[str]:
+    """All texts of the evaluation set, in the order of its files.
 
-    path: str = Field(
-        description="a table or .jsonl, .json, .parquet file (gzip and zstd too), a folder or glob"
+    Raises:
+        DataError: a file cannot be read, has no such column, or no text in it.
+    """
+    files = local_files(settings.path)
+    return [text for file, path in files for text in _texts_of_file(settings, file, path)]
+
+
+def _texts_of_file(settings: Decontaminate, file: str, path: Path) -> list[str]:
+    rows = list(_rows(file, path))
+    column = settings.column or next(
+        (name for name in _COLUMNS if any(name in row for row in rows)), None
     )
-    name: str | None = Field(None, description="what rejects call it; null takes the path")
-    column: str | None = Field(
-        None,
-        description="column with the text, conversation or list of turns; null takes the first of "
-        "prompt, instruction, question, turns, input, text, messages, context",
-    )
-    ngram: int = Field(
-        13, ge=4, le=50, description="words in a row that make an overlap: 13, or 8 to be strict"
-    )
-
-    def files(self) -> list[Path]:
-        """The files to read. Raises MissingInputError where there is none."""
-        from stages.ingest.readers.sources import local_files
-
-        return [path for _, path in local_files(self.path)]
-
-    def texts(self) -> list[str]:
-        """All texts of the evaluation set, in the order of its files.
-
-        Raises:
-            DataError: a file cannot be read, has no such column, or no text in it.
-        """
-        from stages.ingest.readers.sources import local_files
-
-        return [text for file, path in local_files(self.path) for text in self._file(file, path)]
-
-    def _file(self, file: str, path: Path) -> list[str]:
-        rows = list(_rows(file, path))
-        column = self.column or next(
-            (name for name in _COLUMNS if any(name in row for row in rows)), None
+    texts = [text for row in rows if (text := text_of(row.get(column or "")))]
+    if not texts:
+        known = sorted({name for row in rows for name in row})
+        raise DataError(
+            f"{file}: no text in {column or 'any of ' + ', '.join(_COLUMNS)} (it has "
+            f"{', '.join(known[:8]) or 'no rows'}); set column in [[ingest.decontaminate]]"
         )
-        texts = [text for row in rows if (text := text_of(row.get(column or "")))]
-        if not texts:
-            known = sorted({name for row in rows for name in row})
-            raise DataError(
-                f"{file}: no text in {column or 'any of ' + ', '.join(_COLUMNS)} (it has "
-                f"{', '.join(known[:8]) or 'no rows'}); set column in [[ingest.decontaminate]]"
-            )
-        return texts
+    return texts
 
 
 def text_of(value: Any) -> str:
@@ -90,28 +67,22 @@ class EvaluationSet:
 
     def __init__(self, settings: Decontaminate, texts: Sequence[str] | None = None) -> None:
         """`texts` are read from the settings' path unless they are given."""
-        import numpy as np
-
-        from stages.ingest.near_duplicates.words import hash_words
-
         self.name = settings.name or settings.path
         self._ngram = settings.ngram
-        words = hash_words(settings.texts() if texts is None else texts)
+        words = hash_words(texts_of(settings) if texts is None else texts)
         self._runs = np.unique(words.windows(self._ngram).hashes)
         self._whole = np.unique(_wholes(words))
         # The first bits of every run that counts: most windows are passed over by one look.
         self._likely = np.zeros(1 << _LIKELY_BITS, bool)
         self._likely[self._runs >> np.uint64(64 - _LIKELY_BITS)] = True
 
-    def overlaps(self, texts: "Sequence[str] | pl.Series", words: "Words") -> dict[int, RowError]:
+    def overlaps(self, texts: Sequence[str] | pl.Series, words: Words) -> dict[int, RowError]:
         """Index of every contaminated text -> the reject that quotes what overlaps.
 
         Args:
             texts: the prompts.
             words: their `hash_words`.
         """
-        import numpy as np
-
         windows = words.windows(self._ngram)
         likely = np.flatnonzero(self._likely[windows.hashes >> np.uint64(64 - _LIKELY_BITS)])
         hits = likely[np.isin(windows.hashes[likely], self._runs)]
@@ -127,8 +98,6 @@ class EvaluationSet:
         return found
 
     def _quote(self, text: str, run: slice) -> RowError:
-        from stages.ingest.near_duplicates.words import split_words
-
         shared = split_words(text)[run]
         shown = " ".join(shared[:_QUOTED_WORDS]) + (" ..." if len(shared) > _QUOTED_WORDS else "")
         return RowError(
@@ -144,20 +113,18 @@ class Overlaps:
         self._evaluations = [EvaluationSet(settings) for settings in evaluations]
         self._found: dict[str, RowError] = {}
 
-    def add(self, prompts: "Prompts", words: "Words") -> None:
+    def add(self, prompts: Prompts, words: Words) -> None:
         """Look at more prompts, with the words of their texts."""
         for evaluation in self._evaluations:
             for index, error in evaluation.overlaps(prompts.texts, words).items():
                 if not prompts.test[index]:
                     self._found.setdefault(prompts.ids[index], error)
 
-    def of_training(self, held_out: "NDArray[np.bytes_]") -> dict[str, RowError]:
+    def of_training(self, held_out: NDArray[np.bytes_]) -> dict[str, RowError]:
         """Prompt id -> what it shares, but for prompts that join the test split (ascending keys).
 
         What is held out is not trained on, whatever it says.
         """
-        from stages.ingest.near_duplicates.keys import id_keys, places_among
-
         places = places_among(held_out, id_keys(self._found))
         return {i: e for (i, e), at in zip(self._found.items(), places, strict=True) if at < 0}
 
@@ -172,12 +139,8 @@ def _first_run(starts: Any, ngram: int) -> slice:
     return slice(first, last + ngram)
 
 
-def _wholes(words: "Words") -> Any:
+def _wholes(words: Words) -> Any:
     """[texts] one hash for all the words of each text; texts without words are 0."""
-    import numpy as np
-
-    from stages.ingest.near_duplicates.words import mix
-
     place = np.arange(len(words.hashes)) - np.repeat(words.offsets[:-1], np.diff(words.offsets))
     placed = mix(words.hashes + mix(place.astype(np.uint64)))
     prefix = np.concatenate((np.zeros(1, np.uint64), np.cumsum(placed)))
@@ -186,8 +149,6 @@ def _wholes(words: "Words") -> Any:
 
 def _rows(file: str, path: Path) -> Iterator[Mapping[str, Any]]:
     """The rows of a file of any kind that ingest reads, or of one JSON list."""
-    from stages.ingest.readers.raw_rows import read_jsonl, read_parquet
-
     if path.name.endswith(".parquet"):
         rows = read_parquet(path, file, ((),))
     elif path.suffix == ".json" and path.read_bytes()[:1] == b"[":

@@ -6,13 +6,12 @@ found with probability 1 - (1 - s**rows)**bands at similarity s. Sixteen bits of
 kept, so that a band is one number of 64 bits.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.ingest.near_duplicates.words import Words, mix
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 BANDS, ROWS = 20, 4
 """A pair at Jaccard 0.7 is a candidate with probability 0.996, at 0.8 with 0.99998."""
@@ -26,8 +25,6 @@ def shingles(words: Words, size: int = 3) -> Words:
     A text of fewer words is one shingle, one without words none. 32 bits are enough to tell the
     shingles of two texts apart.
     """
-    import numpy as np
-
     windows = words.windows(size)
     lengths = np.diff(words.offsets)
     short = (lengths > 0) & (lengths < size)
@@ -42,10 +39,8 @@ def shingles(words: Words, size: int = 3) -> Words:
     return Words(owned.astype(np.uint32), np.concatenate(([0], np.cumsum(sizes))))
 
 
-def ascending(values: "NDArray[Any]") -> "NDArray[Any]":
+def ascending(values: NDArray[Any]) -> NDArray[Any]:
     """The values in order, each once; `values` is sorted in place."""
-    import numpy as np
-
     # np.unique would make a hash table of some 50 bytes a value.
     values.sort()
     first = np.ones(len(values), bool)
@@ -54,10 +49,8 @@ def ascending(values: "NDArray[Any]") -> "NDArray[Any]":
     return once
 
 
-def _whole(words: Words, texts: "NDArray[np.int64]", size: int) -> "NDArray[np.uint64]":
+def _whole(words: Words, texts: NDArray[np.int64], size: int) -> NDArray[np.uint64]:
     """One hash for all words of each of some short texts."""
-    import numpy as np
-
     total = np.zeros(len(texts), np.uint64)
     for place in range(size - 1):
         at = words.offsets[texts] + place
@@ -67,13 +60,11 @@ def _whole(words: Words, texts: "NDArray[np.int64]", size: int) -> "NDArray[np.u
     return total
 
 
-def signatures(sets: Words, permutations: int = BANDS * ROWS) -> "NDArray[np.uint32]":
+def signatures(sets: Words, permutations: int = BANDS * ROWS) -> NDArray[np.uint32]:
     """[texts, permutations] least values of each set under random linear maps modulo 2**32.
 
     Sets of no elements have the greatest value everywhere; do not compare them.
     """
-    import numpy as np
-
     draw = np.random.Generator(np.random.PCG64(20_240_817))
     factors = draw.integers(0, 1 << 32, permutations, np.uint32) | np.uint32(1)
     shifts = draw.integers(0, 1 << 32, permutations, np.uint32)
@@ -95,20 +86,16 @@ def signatures(sets: Words, permutations: int = BANDS * ROWS) -> "NDArray[np.uin
     return found
 
 
-def band_columns(found: "NDArray[np.uint32]") -> "NDArray[np.uint64]":
+def band_columns(found: NDArray[np.uint32]) -> NDArray[np.uint64]:
     """[texts, bands] the signatures [texts, bands * 4], 16 bits of each place."""
-    import numpy as np
-
     # The factor brings all bits of a least value, which is small, to bear on the 16 that stay.
     low = ((found * np.uint32(_SPREAD)) >> np.uint32(16)).astype(np.uint16)
     columns: NDArray[np.uint64] = np.ascontiguousarray(low).view(np.uint64)
     return columns
 
 
-def agreeing(left: "NDArray[np.uint64]", right: "NDArray[np.uint64]") -> "NDArray[np.uint8]":
+def agreeing(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """[pairs] in how many places of one band two texts agree."""
-    import numpy as np
-
     differ = left ^ right
     places = np.uint64(0x7FFF7FFF7FFF7FFF)
     # The top bit of each sixteen is set where any of them is.
@@ -117,10 +104,8 @@ def agreeing(left: "NDArray[np.uint64]", right: "NDArray[np.uint64]") -> "NDArra
     return equal
 
 
-def jaccard(sets: Words, pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
+def jaccard(sets: Words, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """[pairs] exact Jaccard similarities of two `shingles` each; memory is 32 bytes a shingle."""
-    import numpy as np
-
     left, right = (_members(sets, pairs[:, side]) for side in (0, 1))
     # Two ascending runs: a stable sort is one merge of them.
     both = np.sort(np.concatenate((left, right)), kind="stable")
@@ -131,10 +116,8 @@ def jaccard(sets: Words, pairs: "NDArray[np.int64]") -> "NDArray[np.float64]":
     return alike
 
 
-def _members(sets: Words, texts: "NDArray[np.int64]") -> "NDArray[np.uint64]":
+def _members(sets: Words, texts: NDArray[np.int64]) -> NDArray[np.uint64]:
     """The shingles of some texts, each below the place in `texts` that it belongs to."""
-    import numpy as np
-
     counts = np.diff(sets.offsets)[texts]
     before = np.repeat(np.cumsum(counts) - counts, counts)
     at = np.repeat(sets.offsets[texts], counts) + np.arange(counts.sum()) - before

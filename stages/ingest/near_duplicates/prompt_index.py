@@ -1,6 +1,7 @@
 """What is known of every prompt when near-duplicates are settled, on disk."""
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.ingest.near_duplicates.keys import KEY, id_keys
 from stages.ingest.near_duplicates.minhash import shingles
@@ -9,10 +10,6 @@ from stages.ingest.near_duplicates.scratch import Scratch
 from stages.ingest.near_duplicates.search import Groups, Surplus, surplus
 from stages.ingest.near_duplicates.text_index import TextIndex
 from stages.ingest.near_duplicates.words import Words
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class PromptIndex:
@@ -29,10 +26,8 @@ class PromptIndex:
         self._keys.append(id_keys(prompts.ids))
         self._test.append(prompts.test)
 
-    def held_out_together(self, threshold: float) -> "NDArray[np.bytes_]":
+    def held_out_together(self, threshold: float) -> NDArray[np.bytes_]:
         """Keys, ascending, of the prompts that are held out because of near copies."""
-        import numpy as np
-
         groups = Groups(len(self._texts))
         for pairs, _ in self._texts.near_pairs(threshold, wanted=groups.apart):
             groups.join(pairs)

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from stages.ingest.frames.seen import Seen
 from stages.ingest.near_duplicates.keys import id_keys, places_among
 from stages.ingest.tables.row_cache import Unit
 from stages.ingest.tables.table_writers import first_sights
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _PROMPTS = 2048
 
@@ -24,10 +21,10 @@ class Prompts:
 
     ids: pl.Series
     texts: pl.Series
-    test: "NDArray[np.bool_]"
+    test: NDArray[np.bool_]
 
 
-def read_prompts(units: Sequence[Unit], held_out: "NDArray[np.bytes_]") -> Iterator[Prompts]:
+def read_prompts(units: Sequence[Unit], held_out: NDArray[np.bytes_]) -> Iterator[Prompts]:
     """The prompts in reading order.
 
     Args:

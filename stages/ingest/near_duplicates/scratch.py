@@ -5,11 +5,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import DTypeLike, NDArray
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 _BLOCK = 1 << 17
 
@@ -17,10 +16,8 @@ _BLOCK = 1 << 17
 class Column:
     """One array in a file. It grows at its end and is read in blocks, in spans or whole."""
 
-    def __init__(self, file: BinaryIO, dtype: "DTypeLike") -> None:
+    def __init__(self, file: BinaryIO, dtype: DTypeLike) -> None:
         """`file` is empty and unbuffered."""
-        import numpy as np
-
         self._file = file
         self._dtype = np.dtype(dtype)
         self._length = 0
@@ -29,10 +26,8 @@ class Column:
         """How many elements."""
         return self._length
 
-    def append(self, values: "NDArray[Any]") -> None:
+    def append(self, values: NDArray[Any]) -> None:
         """Write elements behind the others. Raises OSError where the disk is full."""
-        import numpy as np
-
         data = memoryview(np.ascontiguousarray(values, self._dtype).tobytes())
         while data:
             data = data[self._file.write(data) :]
@@ -40,26 +35,20 @@ class Column:
 
     def blocks(self) -> Iterator[tuple[int, "NDArray[Any]"]]:
         """All elements, a megabyte or two at a time, each block with the place of its first."""
-        import numpy as np
-
         file, size = self._file.fileno(), self._dtype.itemsize
         for first in range(0, self._length, _BLOCK):
             read = os.pread(file, size * _BLOCK, size * first)
             yield first, np.frombuffer(read, self._dtype)
 
-    def whole(self) -> "NDArray[Any]":
+    def whole(self) -> NDArray[Any]:
         """All elements in memory."""
-        import numpy as np
-
         values = np.empty(self._length, self._dtype)
         for first, block in self.blocks():
             values[first : first + len(block)] = block
         return values
 
-    def spans(self, begins: "NDArray[np.int64]", ends: "NDArray[np.int64]") -> "NDArray[Any]":
+    def spans(self, begins: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[Any]:
         """The elements from each begin to its end, one span after the other; free to change."""
-        import numpy as np
-
         file, size = self._file.fileno(), self._dtype.itemsize
         places = zip((size * begins).tolist(), (size * (ends - begins)).tolist(), strict=True)
         read = bytearray().join([os.pread(file, count, begin) for begin, count in places])
@@ -73,7 +62,7 @@ class Scratch:
         self._folder = folder
         self._files = ExitStack()
 
-    def column(self, name: str, dtype: "DTypeLike") -> Column:
+    def column(self, name: str, dtype: DTypeLike) -> Column:
         """A new column."""
         return Column(self._files.enter_context((self._folder / name).open("w+b", 0)), dtype)
 

@@ -7,69 +7,46 @@ a prompt that was held out stays held out when rows are added.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
 
-from schemas.stage import Config
 from stages.ingest.examples import RowError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-class NearDuplicates(Config):
-    """What becomes of prompts that say nearly the same."""
-
-    policy: Literal["one_split", "drop", "off"] = Field(
-        "one_split",
-        description="one_split: near copies of a held-out prompt are held out with it; drop: only "
-        "one of them is kept, a held-out one where there is one; off: nobody looks for them",
-    )
-    threshold: float = Field(
-        0.7, ge=0.7, le=1, description="least Jaccard similarity of the sets of word triples"
-    )
 
 
 class Groups:
     """The connected components of near pairs as they are found; 4 bytes a text."""
 
     def __init__(self, texts: int) -> None:
-        import numpy as np
-
         self._above = np.arange(texts, dtype=np.uint32)
 
-    def join(self, pairs: "NDArray[np.integer[Any]]") -> None:
+    def join(self, pairs: NDArray[np.integer[Any]]) -> None:
         """Let both of each of [pairs, 2] be in one group."""
-        import numpy as np
-
         while len(pairs):
             # Of two groups the one with the higher root hangs itself below the other.
             ends = self._roots(pairs)
             pairs = ends[ends[:, 0] != ends[:, 1]]
             np.minimum.at(self._above, pairs.max(1), pairs.min(1))
 
-    def apart(self, pairs: "NDArray[np.integer[Any]]") -> "NDArray[np.bool_]":
+    def apart(self, pairs: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         """[pairs] whether the two are in different groups so far."""
         ends = self._roots(pairs)
         different: NDArray[np.bool_] = ends[:, 0] != ends[:, 1]
         return different
 
-    def held_out_together(self, test: "NDArray[np.bool_]") -> "NDArray[np.int64]":
+    def held_out_together(self, test: NDArray[np.bool_]) -> NDArray[np.int64]:
         """The texts, ascending, that must join those held out so that no group is divided.
 
         A group with one held-out member is held out whole. More rows can only hold out more:
         nothing held out ever moves into train.
         """
-        import numpy as np
-
         roots = self._roots(np.arange(len(test)))
         held_out = np.zeros(len(test), bool)
         held_out[roots[test]] = True
         return np.flatnonzero(held_out[roots] & ~test)
 
-    def _roots(self, texts: "NDArray[np.integer[Any]]") -> "NDArray[np.uint32]":
+    def _roots(self, texts: NDArray[np.integer[Any]]) -> NDArray[np.uint32]:
         """What is at last above each text, and from now on at once."""
         roots: NDArray[np.uint32] = self._above[texts]
         while ((higher := self._above[roots]) != roots).any():
@@ -86,9 +63,9 @@ class Surplus:
     is kept instead, `alike` [dropped] the similarities.
     """
 
-    keys: "NDArray[np.bytes_]"
-    like: "NDArray[np.bytes_]"
-    alike: "NDArray[np.float64]"
+    keys: NDArray[np.bytes_]
+    like: NDArray[np.bytes_]
+    alike: NDArray[np.float64]
 
     def error(self, index: int) -> RowError:
         """Why that one goes."""
@@ -98,9 +75,9 @@ class Surplus:
 
 
 def surplus(
-    parts: "Iterable[tuple[NDArray[np.integer[Any]], NDArray[np.float64]]]",
-    test: "NDArray[np.bool_]",
-    keys: "NDArray[np.bytes_]",
+    parts: Iterable[tuple[NDArray[np.integer[Any]], NDArray[np.float64]]],
+    test: NDArray[np.bool_],
+    keys: NDArray[np.bytes_],
 ) -> Surplus:
     """The texts to drop so that no near pair is left.
 
@@ -112,8 +89,6 @@ def surplus(
     Held-out prompts are kept first, then by key; one is dropped only where it is near one that is
     kept, so a chain of small changes loses no more than it must. Memory is about 80 bytes a pair.
     """
-    import numpy as np
-
     empty = (np.empty((0, 2), np.uint32), np.empty(0))
     pairs, similarity = (np.concatenate(side) for side in zip(empty, *parts, strict=True))
     texts, places = np.unique(pairs, return_inverse=True)
@@ -128,11 +103,9 @@ def surplus(
 
 
 def _most_alike(
-    gone: "NDArray[np.bytes_]", like: "NDArray[np.bytes_]", alike: "NDArray[np.float64]"
+    gone: NDArray[np.bytes_], like: NDArray[np.bytes_], alike: NDArray[np.float64]
 ) -> Surplus:
     """Each that goes once, with what it is most like; of several the first by key."""
-    import numpy as np
-
     order = np.lexsort((like, -alike, gone))
     first = np.ones(len(order), bool)
     first[1:] = gone[order][1:] != gone[order][:-1]
@@ -140,14 +113,12 @@ def _most_alike(
     return Surplus(gone[best], like[best], alike[best])
 
 
-def _kept(turns: "NDArray[np.int64]", count: int) -> "NDArray[np.bool_]":
+def _kept(turns: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
     """Which of `count` are kept when one after the other is, unless it is near one kept before.
 
     `turns` [pairs, 2] are near pairs, the earlier first. In each round all those are kept that
     nobody undecided stands before, and their neighbours go.
     """
-    import numpy as np
-
     kept, gone = np.zeros(count, bool), np.zeros(count, bool)
     while len(turns):
         waiting = np.zeros(count, bool)

@@ -8,7 +8,9 @@ confirmed by the sets themselves, read in small parts.
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.ingest.near_duplicates.buckets import bucket_pairs
 from stages.ingest.near_duplicates.minhash import (
@@ -21,16 +23,10 @@ from stages.ingest.near_duplicates.minhash import (
     signatures,
 )
 from stages.ingest.near_duplicates.pair_runs import PairRuns
+from stages.ingest.near_duplicates.scratch import Scratch
 from stages.ingest.near_duplicates.words import Words
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from stages.ingest.near_duplicates.scratch import Scratch
-
-    Wanted = Callable[[NDArray[np.uint32]], NDArray[np.bool_]]
-
+Wanted = Callable[[NDArray[np.uint32]], NDArray[np.bool_]]
 _ESTIMATE_MARGIN = 0.2
 """Four standard errors of a similarity estimated from 80 places, at 0.7."""
 _CANDIDATES, _CANDIDATES_PER_TEXT = 1 << 21, 1
@@ -41,7 +37,7 @@ _SHINGLES = 1 << 18
 class TextIndex:
     """Texts, numbered as they are added, and which of them are near each other."""
 
-    def __init__(self, scratch: "Scratch") -> None:
+    def __init__(self, scratch: Scratch) -> None:
         self._sizes = scratch.column("sizes", "u4")
         self._shingles = scratch.column("shingles", "u4")
         self._pairs = scratch.column("pairs", "u8")
@@ -53,8 +49,6 @@ class TextIndex:
 
     def add(self, sets: Words) -> None:
         """Take more texts: their `minhash.shingles`."""
-        import numpy as np
-
         self._sizes.append(np.diff(sets.offsets))
         self._shingles.append(sets.hashes)
         columns = band_columns(signatures(sets))
@@ -62,7 +56,7 @@ class TextIndex:
             band.append(keys)
 
     def near_pairs(
-        self, threshold: float, wanted: "Wanted | None" = None
+        self, threshold: float, wanted: Wanted | None = None
     ) -> Iterator[tuple["NDArray[np.uint32]", "NDArray[np.float64]"]]:
         """Part by part [pairs, 2] texts (earlier first), and [pairs] how alike they are.
 
@@ -92,8 +86,6 @@ class TextIndex:
 
     def _candidates(self) -> Iterator["NDArray[np.uint64]"]:
         """The pairs of all bands in batches, each ascending and without repeats."""
-        import numpy as np
-
         limit = max(_CANDIDATES, _CANDIDATES_PER_TEXT * len(self))
         held, count = [np.empty(0, np.uint64)], 0
         for pairs in chain.from_iterable(map(bucket_pairs, self._bands)):
@@ -108,10 +100,8 @@ class TextIndex:
                     count = 0
         yield ascending(np.concatenate([np.empty(0, np.uint64), *held]))
 
-    def _alike(self, pairs: "NDArray[np.uint64]", least: float) -> "NDArray[np.uint64]":
+    def _alike(self, pairs: NDArray[np.uint64], least: float) -> NDArray[np.uint64]:
         """The pairs whose signatures agree in that share of their places."""
-        import numpy as np
-
         places = np.zeros(len(pairs), np.uint8)
         for band in self._bands:
             keys = band.whole()
@@ -121,27 +111,21 @@ class TextIndex:
                 places[some] += agreeing(keys[earlier], keys[later])
         return pairs[places >= least * BANDS * ROWS]
 
-    def _offsets(self) -> "NDArray[np.int64]":
+    def _offsets(self) -> NDArray[np.int64]:
         """[texts + 1] where the shingles of each text begin."""
-        import numpy as np
-
         offsets = np.zeros(len(self) + 1, np.int64)
         np.cumsum(self._sizes.whole(), out=offsets[1:])
         return offsets
 
     def _jaccard(
-        self, pairs: "NDArray[np.uint32]", offsets: "NDArray[np.int64]"
-    ) -> "NDArray[np.float64]":
+        self, pairs: NDArray[np.uint32], offsets: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """[pairs] exact similarities."""
-        import numpy as np
-
         texts = ascending(pairs.flatten())
         return jaccard(self._sets(texts, offsets), np.searchsorted(texts, pairs))
 
-    def _sets(self, texts: "NDArray[np.uint32]", offsets: "NDArray[np.int64]") -> Words:
+    def _sets(self, texts: NDArray[np.uint32], offsets: NDArray[np.int64]) -> Words:
         """The shingles of some texts; neighbours are read in one go."""
-        import numpy as np
-
         gaps = np.flatnonzero(np.diff(texts) != 1)
         firsts, lasts = texts[np.append(0, gaps + 1)], texts[np.append(gaps, len(texts) - 1)]
         hashes = self._shingles.spans(offsets[firsts], offsets[lasts + 1])
@@ -149,31 +133,25 @@ class TextIndex:
         return Words(hashes, np.append(0, np.cumsum(sizes)))
 
 
-def _texts(pairs: "NDArray[np.uint64]") -> "NDArray[np.uint32]":
+def _texts(pairs: NDArray[np.uint64]) -> NDArray[np.uint32]:
     """[pairs, 2] both texts of pairs of `buckets`, the earlier first."""
-    import numpy as np
-
     return np.stack([pairs.astype(np.uint32), (pairs >> np.uint64(32)).astype(np.uint32)], 1)
 
 
-def _one_of_each_first(pairs: "NDArray[np.uint32]") -> "Iterator[NDArray[np.uint32]]":
+def _one_of_each_first(pairs: NDArray[np.uint32]) -> Iterator[NDArray[np.uint32]]:
     """Parts of the pairs, which ascend by their later text: first one pair of each later text.
 
     In a group of many that are alike these say nearly all, and few others are wanted then.
     """
-    import numpy as np
-
     first = np.append(True, pairs[1:, 1] != pairs[:-1, 1])
     for chosen in (pairs[first], pairs[~first]):
         yield from np.split(chosen, range(_PAIRS, len(chosen), _PAIRS))
 
 
 def _of_few_shingles(
-    pairs: "NDArray[np.uint32]", offsets: "NDArray[np.int64]"
-) -> "list[NDArray[np.uint32]]":
+    pairs: NDArray[np.uint32], offsets: NDArray[np.int64]
+) -> list[NDArray[np.uint32]]:
     """The pairs in parts of a quarter of a million shingles, or of one pair that has more."""
-    import numpy as np
-
     if not len(pairs):
         return []
     total = np.cumsum((offsets[pairs + np.uint32(1)] - offsets[pairs]).sum(1))

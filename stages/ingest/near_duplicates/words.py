@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    from numpy.typing import NDArray
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 _BLOCK_CHARACTERS = 1 << 17
 _BASE = 0x9E3779B97F4A7C15
@@ -32,8 +31,8 @@ class Words:
     int64). Runs of words have the same form; hashes may then be shorter.
     """
 
-    hashes: "NDArray[Any]"
-    offsets: "NDArray[np.int64]"
+    hashes: NDArray[Any]
+    offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
         """How many texts."""
@@ -41,8 +40,6 @@ class Words:
 
     def windows(self, size: int) -> "Words":
         """Hashes of every `size` words in a row; a text of fewer words has none."""
-        import numpy as np
-
         count = np.maximum(np.diff(self.offsets) - size + 1, 0)
         offsets = np.concatenate(([0], np.cumsum(count)))
         if not len(self.hashes) or not offsets[-1]:
@@ -56,12 +53,10 @@ class Words:
         return Words(rolled[inside[: len(rolled)]], offsets)
 
 
-def hash_words(texts: "Sequence[str] | pl.Series") -> Words:
+def hash_words(texts: Sequence[str] | pl.Series) -> Words:
     """The words of every text, hashed; memory is 8 bytes a word and about 50 a character of a
     block of 131,072 characters.
     """
-    import numpy as np
-
     hashes, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for block in _blocks(_series(texts)):
         found, offsets = _block_words(block)
@@ -70,7 +65,7 @@ def hash_words(texts: "Sequence[str] | pl.Series") -> Words:
     return Words(np.concatenate(hashes), np.append(0, np.cumsum(np.concatenate(counts))))
 
 
-def normalise(texts: "Sequence[str] | pl.Series") -> "pl.Series":
+def normalise(texts: Sequence[str] | pl.Series) -> pl.Series:
     """The words of NFKC in lower case, between them ASCII that is neither letter nor digit."""
     lowered = (given := _series(texts)).str.to_lowercase()
     if not len(beyond := _beyond_ascii(lowered)):
@@ -83,34 +78,28 @@ def normalise(texts: "Sequence[str] | pl.Series") -> "pl.Series":
     return lowered.scatter(beyond, spaced)
 
 
-def _series(texts: "Sequence[str] | pl.Series") -> "pl.Series":
-    import polars as pl
-
+def _series(texts: Sequence[str] | pl.Series) -> pl.Series:
     return texts if isinstance(texts, pl.Series) else pl.Series("", texts, pl.String)
 
 
-def _beyond_ascii(texts: "pl.Series") -> "pl.Series":
+def _beyond_ascii(texts: pl.Series) -> pl.Series:
     """Which of the texts have other than ASCII characters."""
     return (texts.str.len_bytes() != texts.str.len_chars()).arg_true()
 
 
-def _spaced(texts: "pl.Series") -> "pl.Series":
+def _spaced(texts: pl.Series) -> pl.Series:
     return texts.str.replace_many(list(_SEPARATORS), [" "] * len(_SEPARATORS))
 
 
 def split_words(text: str) -> list[str]:
     """The words of one text as text, in the order of their hashes in `hash_words`."""
-    import numpy as np
-
     data = normalise([text])[0].encode()
     starts, ends = _spans(np.frombuffer(data, np.uint8))
     return [data[s:e].decode() for s, e in zip(starts, ends, strict=True)]
 
 
-def _blocks(texts: "pl.Series") -> "Iterator[pl.Series]":
+def _blocks(texts: pl.Series) -> Iterator[pl.Series]:
     """Runs of texts of about so many characters as a cache holds the work of."""
-    import numpy as np
-
     sizes = texts.str.len_bytes().to_numpy().astype(np.int64) + 1
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // _BLOCK_CHARACTERS)) + 1
     for first, last in pairwise([0, *cuts.tolist(), len(texts)]):
@@ -118,20 +107,15 @@ def _blocks(texts: "pl.Series") -> "Iterator[pl.Series]":
             yield texts.slice(first, last - first)
 
 
-def _block_words(texts: "pl.Series") -> tuple["NDArray[np.uint64]", "NDArray[np.int64]"]:
-    import numpy as np
-
+def _block_words(texts: pl.Series) -> tuple["NDArray[np.uint64]", "NDArray[np.int64]"]:
     data, text_ends = _bytes(normalise(texts))
     starts, ends = _spans(data)
     offsets = np.append(0, np.searchsorted(starts, text_ends))
     return _polynomials(data, starts, ends), offsets
 
 
-def _bytes(texts: "pl.Series") -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:
+def _bytes(texts: pl.Series) -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"]:
     """The UTF-8 bytes of some texts, and where each ends."""
-    import numpy as np
-    import polars as pl
-
     # A line feed ends every text: no word crosses from one to the next.
     ended = (texts + "\n").rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = ended.buffers()
@@ -139,10 +123,8 @@ def _bytes(texts: "pl.Series") -> tuple["NDArray[np.uint8]", "NDArray[np.int64]"
     return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]], ends[1:] - ends[0]
 
 
-def _spans(data: "NDArray[np.uint8]") -> tuple["NDArray[np.int64]", "NDArray[np.int64]"]:
+def _spans(data: NDArray[np.uint8]) -> tuple["NDArray[np.int64]", "NDArray[np.int64]"]:
     """Where words begin and end in UTF-8 bytes."""
-    import numpy as np
-
     kinds = _byte_kinds()[data]
     in_word = kinds > 0
     begins = in_word.copy()
@@ -154,20 +136,16 @@ def _spans(data: "NDArray[np.uint8]") -> tuple["NDArray[np.int64]", "NDArray[np.
     return np.flatnonzero(begins), np.flatnonzero(finishes) + 1
 
 
-def _beside_alone(data: "NDArray[np.uint8]", alone: "NDArray[np.bool_]") -> "NDArray[np.bool_]":
+def _beside_alone(data: NDArray[np.uint8], alone: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Lead bytes of characters that are words of their own, and of what follows such a one."""
-    import numpy as np
-
     leads = (data & 0xC0) != 0x80
     owner = np.maximum.accumulate(np.where(leads, np.arange(len(data)), 0))
     found: NDArray[np.bool_] = np.concatenate(([False], alone[owner[:-1]])) & leads
     return found | alone
 
 
-def _byte_kinds() -> "NDArray[np.uint8]":
+def _byte_kinds() -> NDArray[np.uint8]:
     """0 separates words, 1 is part of one, 2 leads a character that is a word of its own."""
-    import numpy as np
-
     kinds = np.zeros(256, np.uint8)
     for byte in b"0123456789abcdefghijklmnopqrstuvwxyz":
         kinds[byte] = 1
@@ -178,11 +156,9 @@ def _byte_kinds() -> "NDArray[np.uint8]":
 
 
 def _polynomials(
-    data: "NDArray[np.uint8]", starts: "NDArray[np.int64]", ends: "NDArray[np.int64]"
-) -> "NDArray[np.uint64]":
+    data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.uint64]:
     """Mixed polynomial hash of every span: sum of byte_j * base**(end - 1 - j)."""
-    import numpy as np
-
     size = len(data)
     capacity = 1 << max(size, 1).bit_length()
     falling = _powers(pow(_BASE, -1, _MODULUS), capacity)[:size]
@@ -194,10 +170,8 @@ def _polynomials(
 
 
 @lru_cache(maxsize=4)
-def _powers(base: int, count: int) -> "NDArray[np.uint64]":
+def _powers(base: int, count: int) -> NDArray[np.uint64]:
     """base**0, base**1, ... modulo 2**64, by doubling."""
-    import numpy as np
-
     powers = np.ones(count, np.uint64)
     have = 1
     while have < count:
@@ -208,19 +182,15 @@ def _powers(base: int, count: int) -> "NDArray[np.uint64]":
     return powers
 
 
-def mix(values: "NDArray[np.uint64]") -> "NDArray[np.uint64]":
+def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit depends on every bit."""
-    import numpy as np
-
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-def _rolled(hashes: "NDArray[np.uint64]", size: int) -> "NDArray[np.uint64]":
+def _rolled(hashes: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
     """One hash for every `size` hashes in a row, order mattering."""
-    import numpy as np
-
     count = max(len(hashes) - size + 1, 0)
     total = np.zeros(count, np.uint64)
     for place in range(size):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 import numpy as np
 import polars as pl
@@ -14,16 +14,34 @@ from stages.ingest.examples import Example, RowError
 from stages.ingest.frames.blocks import line_blocks
 from stages.ingest.frames.examples import EMPTY, examples_frame
 from stages.ingest.frames.json_lines import Lines, flat_texts, keys_of, scan
+from stages.ingest.frames.texts import Places, Texts
 from stages.ingest.readers.raw_rows import RawRow, json_value, parquet_batches, row_value
 
-if TYPE_CHECKING:
-    from stages.ingest.readers.sources import FileDataset
-
 Outcome = Example | RowError
+Readings = tuple[pl.DataFrame, list[tuple[int, RowError]]]
 _PIECE_ROWS = 4096
 
 
-Readings = tuple[pl.DataFrame, list[tuple[int, RowError]]]
+class RowReader(Protocol):
+    """What reading a file asks of its data set; see `sources.FileReader`."""
+
+    flat_fields: ClassVar[tuple[str, ...]]
+    table_fields: ClassVar[tuple[str, ...]]
+
+    def is_parquet(self, path: Path) -> bool:
+        """Whether that file is read as Parquet."""
+
+    def column_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of columns of which a Parquet file must have one whole."""
+
+    def outcomes(self, origin: RawRow) -> Sequence[Outcome]:
+        """What one raw row is read as."""
+
+    def read_flat(self, rows: Places, texts: Mapping[str, Texts]) -> pl.DataFrame:
+        """Lines of texts alone, as far as nothing is in doubt."""
+
+    def read_table(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Columns, as far as nothing is in doubt."""
 
 
 class Piece:
@@ -59,14 +77,14 @@ class Piece:
         return Piece(readings, self.raw, end)
 
 
-def read_file(dataset: "FileDataset", file: str, path: Path) -> Iterator[Piece]:
+def read_file(dataset: RowReader, file: str, path: Path) -> Iterator[Piece]:
     """The rows of one local file. Raises DataError where the file cannot be read."""
     if dataset.is_parquet(path):
         return _read_parquet(dataset, file, path)
     return _read_lines(dataset, file, path)
 
 
-def _read_lines(dataset: "FileDataset", file: str, path: Path) -> Iterator[Piece]:
+def _read_lines(dataset: RowReader, file: str, path: Path) -> Iterator[Piece]:
     keys: list[str] | None = None
     for block in line_blocks(path, file):
         lines = scan(block.data)
@@ -75,7 +93,7 @@ def _read_lines(dataset: "FileDataset", file: str, path: Path) -> Iterator[Piece
 
 
 def _piece_of_lines(
-    dataset: "FileDataset", file: str, first_row: int, lines: Lines, keys: list[str] | None
+    dataset: RowReader, file: str, first_row: int, lines: Lines, keys: list[str] | None
 ) -> Piece:
     def clean() -> pl.DataFrame:
         if keys is None:
@@ -90,14 +108,12 @@ def _piece_of_lines(
     return _piece(dataset, clean, origin, first_row, first_row + len(lines))
 
 
-def _read_parquet(dataset: "FileDataset", file: str, path: Path) -> Iterator[Piece]:
+def _read_parquet(dataset: RowReader, file: str, path: Path) -> Iterator[Piece]:
     for first_row, batch in parquet_batches(path, file, dataset.column_sets(), _PIECE_ROWS):
         yield _piece_of_batch(dataset, file, first_row, batch)
 
 
-def _piece_of_batch(
-    dataset: "FileDataset", file: str, first_row: int, batch: pa.RecordBatch
-) -> Piece:
+def _piece_of_batch(dataset: RowReader, file: str, first_row: int, batch: pa.RecordBatch) -> Piece:
     fields = [name for name in batch.schema.names if name in dataset.table_fields]
 
     def clean() -> pl.DataFrame:
@@ -157,7 +173,7 @@ def _batches(origins: Iterable[RawRow]) -> Iterator[list[RawRow]]:
 
 
 def _piece(
-    dataset: "FileDataset",
+    dataset: RowReader,
     clean: Callable[[], pl.DataFrame],
     origin: Callable[[int], RawRow],
     first_row: int,

@@ -4,14 +4,19 @@ What is wrong with a whole file (not gzip, cut off, not Parquet, empty) is an er
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from schemas.errors import BackendError, DataError
 from stages.ingest.examples import RowError
+from stages.ingest.frames.blocks import line_blocks
+from stages.ingest.readers.columns import has_columns, kinds_with
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,6 @@ def read_jsonl(path: Path, file: str) -> Iterator[RawRow]:
     Raises:
         DataError: the file is empty, unreadable, or its packing is damaged or cut off.
     """
-    from stages.ingest.frames.blocks import line_blocks
-
     for block in line_blocks(path, file):
         for row, line in enumerate(block.data.split(b"\n")[:-1], block.first_row):
             line = line.rstrip(b"\r\n")
@@ -113,9 +116,6 @@ def parquet_batches(
 
     Raises what `read_parquet` raises.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     row = 0
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as parquet:
@@ -135,19 +135,12 @@ def parquet_batches(
 def _check_columns(file: str, found: list[str], columns: tuple[tuple[str, ...], ...]) -> None:
     if has_columns(found, columns):
         return
-    from stages.ingest.datasets.detect_format import kinds_with  # imports this module
-
     shapes = " or ".join(", ".join(wanted) for wanted in columns)
     kinds = " or ".join(f"kind = '{kind}'" for kind in kinds_with(found))
     raise DataError(
         f"{file}: has the columns {', '.join(found[:8])} where {shapes} are needed; "
         + (f"such columns has {kinds}" if kinds else "check the dataset's kind")
     )
-
-
-def has_columns(found: Sequence[str], columns: tuple[tuple[str, ...], ...]) -> bool:
-    """Whether one of these sets of columns is there whole."""
-    return any(set(wanted) <= set(found) for wanted in columns)
 
 
 def row_value(row: Any) -> tuple[Mapping[str, Any] | RowError, bytes | None]:

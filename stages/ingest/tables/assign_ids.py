@@ -1,7 +1,7 @@
 """From what was read to rows with ids, splits and sides; duplicates become rejects."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.tables import REJECTS
+from stages.ingest.config import IngestConfig
 from stages.ingest.examples import RowError
 from stages.ingest.filters.apply_filters import screen_frame
 from stages.ingest.frames.examples import no_rows
@@ -23,11 +24,8 @@ from stages.ingest.frames.identities import (
 )
 from stages.ingest.frames.seen import Marks, Seen
 from stages.ingest.readers.pieces import Piece
+from stages.ingest.readers.sources import Source
 from stages.ingest.tables.row_cache import ROWS, Unit
-
-if TYPE_CHECKING:
-    from stages.ingest.config import IngestConfig
-    from stages.ingest.readers.sources import Source
 
 _ROW_BITS, _NOTE_BITS = 40, 2
 """A place is the number of a file, of a row in it, and the note on which answer is better."""
@@ -39,7 +37,7 @@ _REJECTS_SCHEMA = no_rows(REJECTS.schema).schema
 class Admission:
     """Admits rows one piece after the other, in reading order, and remembers what was there."""
 
-    def __init__(self, config: "IngestConfig", sources: Sequence["Source"]) -> None:
+    def __init__(self, config: IngestConfig, sources: Sequence["Source"]) -> None:
         self._config = config
         self._sources = sources
         self._seen = Seen(np.int64)
@@ -82,7 +80,7 @@ class Admission:
         self.moved.update(new)
         return new
 
-    def _identified(self, examples: pl.DataFrame, source: "Source") -> pl.DataFrame:
+    def _identified(self, examples: pl.DataFrame, source: Source) -> pl.DataFrame:
         examples = with_ids_of_texts(examples)
         if source.split is not None:
             split = pl.lit(source.split).alias("split")
@@ -150,7 +148,7 @@ def arrow_rows(rows: pl.DataFrame) -> pa.Table:
     return rows.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(ROWS)
 
 
-def reject_rows(source: "Source", raw: Any, rejects: Sequence[tuple[int, RowError]]) -> pa.Table:
+def reject_rows(source: Source, raw: Any, rejects: Sequence[tuple[int, RowError]]) -> pa.Table:
     """Rejected rows, as they were read and with the reason."""
     columns = {
         "table": [source.content] * len(rejects),

@@ -11,14 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from schemas.tables import ANNOTATIONS, MESSAGES, REJECTS
-
-if TYPE_CHECKING:
-    from stages.ingest.readers.sources import Source
+from stages.ingest.readers.sources import Source
 
 ROWS = pa.schema(
     [
@@ -147,7 +145,7 @@ class UnitStore:
         facts = json.loads((folder / "facts.json").read_text())
         return Unit(folder, UnitFacts(**{**facts, "moved": tuple(facts["moved"])}))
 
-    def writer(self, key: str, source: "Source") -> UnitWriter:
+    def writer(self, key: str, source: Source) -> UnitWriter:
         """Write that unit."""
         return UnitWriter(self.folder / key, UnitFacts(source.file, source.name))
 

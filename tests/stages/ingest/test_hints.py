@@ -12,7 +12,8 @@ import pytest
 
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.stage import SilentProgress
-from stages.ingest.datasets.detect_format import guess, kinds_with, what_next
+from stages.ingest.datasets.detect_format import guess, what_next
+from stages.ingest.readers.columns import kinds_with
 from stages.ingest.readers.file_diagnostics import check_opening
 from stages.ingest.readers.raw_rows import RawRow
 from tests.fixtures.ingest import Ingest, pair

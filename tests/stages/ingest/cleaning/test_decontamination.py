@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import DataError
-from stages.ingest.near_duplicates.decontamination import Decontaminate, EvaluationSet, text_of
+from stages.ingest.near_duplicates.config import Decontaminate
+from stages.ingest.near_duplicates.decontamination import EvaluationSet, text_of, texts_of
 from stages.ingest.near_duplicates.words import hash_words, split_words
 
 EVAL = [
@@ -96,7 +97,7 @@ def test_evaluation_sets_are_read_as_they_come(tmp_path: Path, name: str, rows: 
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     column = "ask" if name == "odd.jsonl" else None
     settings = Decontaminate(path=str(path), column=column)
-    assert settings.texts() == EVAL
+    assert texts_of(settings) == EVAL
     assert settings.files() == [path]
 
 
@@ -111,7 +112,7 @@ def test_evaluation_sets_are_read_as_they_come(tmp_path: Path, name: str, rows: 
 def test_a_set_without_texts_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "eval.jsonl").write_text(content)
     with pytest.raises(DataError, match=message):
-        Decontaminate(path=str(tmp_path / "eval.jsonl")).texts()
+        texts_of(Decontaminate(path=str(tmp_path / "eval.jsonl")))
 
 
 def test_text_of_anything() -> None:
@@ -121,7 +122,7 @@ def test_text_of_anything() -> None:
 def test_real_prompts_against_a_real_evaluation_set(real_data: Path) -> None:
     """AlpacaEval overlaps itself whole, and the two hundred real prompts nowhere in 13 words."""
     settings = Decontaminate(path=str(real_data / "alpacaeval2/instructions.parquet"))
-    texts = settings.texts()
+    texts = texts_of(settings)
     assert len(texts) == 805
     evaluation = EvaluationSet(settings, texts)
     assert len(evaluation.overlaps(texts, hash_words(texts))) == 805

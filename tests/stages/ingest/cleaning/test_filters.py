@@ -21,7 +21,7 @@ from stages.ingest.examples import (
     PromptExample,
 )
 from stages.ingest.filters.apply_filters import screen, screen_frame
-from stages.ingest.filters.kinds import Filter
+from stages.ingest.filters.config import Filter
 from stages.ingest.filters.refusals import is_refusal
 from stages.ingest.frames.examples import examples_frame
 
@@ -219,7 +219,7 @@ def test_columns_leave_out_what_one_rule_leaves_out(settings: dict[str, Any]) ->
         for i, (a, b, label) in enumerate(itertools.product(said, said, ("A", "B", "Tie")))
     ]
     rejects, _ = screen_frame([rule], examples_frame(rows), "s")
-    expected = {row for row, example in rows if rule.reject(example, "s") is not None}
+    expected = {row for row, example in rows if screen([rule], example, "s") is not None}
     assert {row for row, _ in rejects} == expected
     assert 0 < len(expected) < len(rows)
 
@@ -231,14 +231,14 @@ def test_tokens_are_counted_by_the_tokenizer(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "tokenizer.json"):
         rule = {"kind": "max_tokens", "limit": 5, "tokenizer": str(place)}
         at_most_five = TypeAdapter(Filter).validate_python(rule)
-        assert at_most_five.reject(pair("a b c", "d", prompt="x y"), "s") is None
-        error = at_most_five.reject(pair("a b c", "d e f g", prompt="x y"), "s")
+        assert screen([at_most_five], pair("a b c", "d", prompt="x y"), "s") is None
+        error = screen([at_most_five], pair("a b c", "d e f g", prompt="x y"), "s")
         assert error is not None
         assert (error.reason, error.detail) == ("max_tokens", "6 tokens, at most 5")
     rule = {"kind": "max_tokens", "limit": 5, "tokenizer": str(tmp_path / "none.json")}
     missing = TypeAdapter(Filter).validate_python(rule)
     with pytest.raises(DataError, match=r"none\.json: not a tokenizer"):
-        missing.reject(pair(), "s")
+        screen([missing], pair(), "s")
     with pytest.raises(MissingInputError, match=r"none\.json: no tokenizer"):
         missing.files()
     frame = examples_frame([(0, pair("a b", "c")), (1, pair("a b c d", "d", prompt="x y"))])

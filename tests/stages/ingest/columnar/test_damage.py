@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from stages.ingest.config import IngestConfig
+from stages.ingest.datasets.config import FileDataset
+from stages.ingest.datasets.open import open_dataset
 from stages.ingest.readers.pieces import read_file
-from stages.ingest.readers.sources import FileDataset
 
 LINES = [
     json.dumps(
@@ -29,7 +30,7 @@ def readings(path: Path) -> tuple[list[int], list[int]]:
     assert isinstance(dataset, FileDataset)
     kept: list[int] = []
     rejected: list[int] = []
-    for piece in read_file(dataset, str(path), path):
+    for piece in read_file(open_dataset(dataset), str(path), path):
         examples, rejects = piece.readings
         kept += examples["row"].to_list()
         rejected += [row for row, _ in rejects]

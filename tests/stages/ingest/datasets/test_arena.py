@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from schemas.labels import Preference
-from stages.ingest.datasets.arena import ArenaDataset
+from stages.ingest.datasets.arena import ArenaReader
+from stages.ingest.datasets.config import ArenaDataset
 from stages.ingest.examples import RowError
 from tests.fixtures.ingest import Ingest
 
@@ -43,7 +44,7 @@ PARTS = {
         {"role": "assistant", "content": [{"type": "text", "text": "no"}]},
     ],
 }
-DATA = ArenaDataset(path="votes.jsonl")
+DATA = ArenaReader(ArenaDataset(path="votes.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_winners_in_all_their_spellings(winner: str, label: str, said: str | Non
 
 
 def test_two_bad_answers_can_be_left_out() -> None:
-    strict = ArenaDataset(path="votes.jsonl", both_bad="reject")
+    strict = ArenaReader(ArenaDataset(path="votes.jsonl", both_bad="reject"))
     with pytest.raises(RowError) as error:
         strict.parse({**VOTE, "winner": "tie (bothbad)"})
     assert error.value.reason == "both_bad"

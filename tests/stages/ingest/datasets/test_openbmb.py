@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from schemas.labels import Preference
-from stages.ingest.datasets.openbmb import ASPECTS, OpenBMBDataset, overall_score
+from stages.ingest.datasets.config import OpenBMBDataset
+from stages.ingest.datasets.openbmb import ASPECTS, OpenBMBReader, overall_score
 from stages.ingest.datasets.pair_policies import AllAboveMargin, BestRandom, BestWorst
 from stages.ingest.examples import RowError
 from tests.fixtures.ingest import Ingest
@@ -47,7 +48,7 @@ ROW: dict[str, Any] = {
 
 def picked(row: dict[str, Any] = ROW, **settings: Any) -> list[tuple[str, str, str, float | None]]:
     """(label, better, worse, margin) of each comparison."""
-    dataset = OpenBMBDataset.model_validate({"path": "x.jsonl", **settings})
+    dataset = OpenBMBReader(OpenBMBDataset.model_validate({"path": "x.jsonl", **settings}))
     return [
         (e.label.value, e.completion_a[0]["content"], e.completion_b[0]["content"], e.strength)
         for e in dataset.parse_all(row)
@@ -98,7 +99,7 @@ def test_an_aspect_ranks_by_itself_and_all_are_kept_as_annotations() -> None:
     assert picked(row) == [("A", "true", "kind", 0.75)]
     with pytest.raises(RowError, match="too_few_completions"):
         picked(row, score="truthfulness")
-    example = OpenBMBDataset(path="x", score="helpfulness").parse(row)
+    example = OpenBMBReader(OpenBMBDataset(path="x", score="helpfulness")).parse(row)
     assert [(a.annotator, a.label, a.strength) for a in example.annotations] == [
         ("aspect:helpfulness", Preference.A, 3.0),
         ("aspect:honesty", Preference.B, 4.0),

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from stages.ingest.datasets import Dataset
+from stages.ingest.datasets.open import open_dataset
 from stages.ingest.examples import ComparisonExample, RowError
+from stages.ingest.readers.columns import default_settings
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "yes"}]
 OTHER = [TURNS[0], {"role": "assistant", "content": "no"}]
@@ -111,7 +111,7 @@ def changed(row: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str,
 
 @pytest.mark.parametrize(("kind", "row"), ROWS)
 def test_the_row_that_is_damaged_below_is_good(kind: str, row: dict[str, Any]) -> None:
-    parser: Any = TypeAdapter(Dataset).validate_python({"kind": kind, "path": "x"})
+    parser: Any = open_dataset(default_settings(kind, "x"))
     assert isinstance(parser.parse(row), ComparisonExample)
 
 
@@ -119,7 +119,7 @@ def test_the_row_that_is_damaged_below_is_good(kind: str, row: dict[str, Any]) -
 @given(data=st.data())
 def test_a_parser_raises_nothing_but_row_errors(data: st.DataObject) -> None:
     kind, row = data.draw(st.sampled_from(ROWS))
-    parser: Any = TypeAdapter(Dataset).validate_python({"kind": kind, "path": "x"})
+    parser: Any = open_dataset(default_settings(kind, "x"))
     for _ in range(data.draw(st.integers(1, 2))):
         path = data.draw(st.sampled_from(places(row)))
         row = changed(row, path, data.draw(JSON))

@@ -13,8 +13,9 @@ import pytest
 from schemas.errors import BackendError, DataError
 from stages.ingest import STAGE
 from stages.ingest.config import IngestConfig
+from stages.ingest.datasets.config import UltraFeedbackDataset
 from stages.ingest.datasets.preferences import parse_prompt
-from stages.ingest.datasets.ultrafeedback import UltraFeedbackDataset
+from stages.ingest.datasets.ultrafeedback import UltraFeedbackReader
 from stages.ingest.examples import RowError
 from tests.fixtures.ingest import Ingest
 
@@ -38,6 +39,10 @@ def hh_folder(tmp_path: Path) -> Path:
                     row = {"chosen": start + "yes", "rejected": start + "no"}
                     file.write(json.dumps(row) + "\n")
     return tmp_path / "hh-rlhf"
+
+
+def _reader(**settings: Any) -> UltraFeedbackReader:
+    return UltraFeedbackReader(UltraFeedbackDataset(path="x", **settings))
 
 
 def test_hh_is_read_from_its_folder_with_its_own_splits(ingest: Ingest, hh_folder: Path) -> None:
@@ -107,24 +112,24 @@ def test_h4_parquet_keeps_its_splits(ingest: Ingest, tmp_path: Path) -> None:
 )
 def test_ultrafeedback_rows_that_cannot_be_used(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowError) as error:
-        UltraFeedbackDataset(path="x").parse({**UF, **change})
+        _reader().parse({**UF, **change})
     assert error.value.reason == reason
 
 
 def test_equal_scores_are_a_tie() -> None:
-    example = UltraFeedbackDataset(path="x").parse({**UF, "score_chosen": 5.5})
+    example = _reader().parse({**UF, "score_chosen": 5.5})
     assert (example.label, example.strength) == ("Tie", 0.0)
 
 
 def test_several_turns_are_one_prompt() -> None:
     long = {k: turns("Hi", "Yes?", "So?", k) for k in ("chosen", "rejected")}
-    example = UltraFeedbackDataset(path="x").parse({**UF, **long, "prompt": "Hi"})
+    example = _reader().parse({**UF, **long, "prompt": "Hi"})
     assert [turn["content"] for turn in example.prompt] == ["Hi", "Yes?", "So?"]
 
 
 def test_truthful_qa_is_kept_on_demand() -> None:
     row = UF | {"source": "truthful_qa"}
-    assert UltraFeedbackDataset(path="x", truthful_qa="keep").parse(row).category == "truthful_qa"
+    assert _reader(truthful_qa="keep").parse(row).category == "truthful_qa"
 
 
 @pytest.fixture

@@ -1,0 +1,285 @@
+"""Settings of the data sets that can be read: one model a kind, and what its files look like."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from evals.food_world import FOODS, NAMES
+from schemas.errors import ConfigError, DataError
+from schemas.stage import Config
+from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
+from stages.ingest.readers.local_files import JSON_LINES, SUFFIXES, local_files
+
+TruthfulQA = Literal["reject", "keep"]
+Score = Literal[
+    "fine_grained",
+    "overall",
+    "helpfulness",
+    "honesty",
+    "instruction_following",
+    "truthfulness",
+]
+PROMPT_FIELDS = ("prompt", "messages", "conversation", "instruction")
+"""Where prompts stand: ours and TRL's, chat data sets', chat logs', instruction data sets'."""
+ARGILLA = ("instruction", "chosen_response", "rejected_response")
+ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
+# The folder and file of that part in the published layout.
+_RED_TEAM = re.compile(r"red[-_]team[-_]attempts")
+
+
+class FileDataset(Config):
+    """A data set whose rows lie in files or on a hub."""
+
+    kind: str
+    name: str | None = Field(None, description="the source in all tables; null takes the kind")
+    path: str | None = Field(
+        None,
+        description="a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, a folder of them, or a glob "
+        "pattern; "
+        "relative to the current directory",
+    )
+    hub_id: str | None = Field(
+        None, description="a data set on the hub, loaded through datasets, instead of a path"
+    )
+    hub_revision: str = Field("main", description="branch, tag or commit on the hub; pin a commit")
+    hub_subset: str | None = Field(None, description="configuration of the hub data set")
+    hub_folder: str | None = Field(None, description="folder in the hub data set (its data_dir)")
+    hub_split: str = Field("train", description="split of the hub data set")
+    max_rows: int | None = Field(None, ge=1, description="read no more than the first so many rows")
+    max_kept: int | None = Field(
+        None, ge=1, description="keep so many of the good rows, drawn by seed and content"
+    )
+    weight: float | None = Field(
+        None, gt=0, description="share in the mixture; with one, every data set needs one"
+    )
+    demonstrations: Literal["chosen", "none"] = Field(
+        "chosen", description="chosen: preferred answers of train comparisons teach the SFT stage"
+    )
+    keep_source_split: bool = Field(
+        False, description="take train and test from the names of files or hub split, not by hash"
+    )
+
+    # Columns that a Parquet file must have: one of these sets, whole.
+    columns: ClassVar[tuple[tuple[str, ...], ...]] = ((),)
+    # What counts as a data file in a folder.
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "FileDataset":
+        if (self.path is None) == (self.hub_id is None):
+            raise ValueError("give either path or hub_id")
+        return self
+
+    @property
+    def rows_are(self) -> str:
+        """The table that the rows go to."""
+        return "comparisons"
+
+    def column_sets(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of columns of which a Parquet file must have one whole."""
+        return self.columns
+
+    def is_parquet(self, path: Path) -> bool:
+        """Whether that file is read as Parquet, else as JSON Lines."""
+        return path.name.endswith(".parquet")
+
+    def files(self) -> list[Path]:
+        """The local files, none for a hub. Raises MissingInputError where there is no such file."""
+        if self.path is None:
+            return []
+        return [path for _, path in local_files(self.path, self.suffixes)]
+
+    def check_name(self, file: str) -> None:
+        """Raises ConfigError where nothing that can be read ends like that."""
+        if not file.endswith(SUFFIXES):
+            is_csv = file.endswith((".csv", ".tsv"))
+            csv = (
+                "; polars.read_csv(FILE).write_parquet(OUT) makes Parquet of CSV" if is_csv else ""
+            )
+            raise ConfigError(
+                f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}{csv}"
+            )
+
+
+class FoodDataset(Config):
+    """A generator: people, demonstrations for the train people, comparisons for everyone."""
+
+    kind: Literal["food"] = Field("food", description="the food world, generated on the spot")
+    name: str | None = Field(None, description="the source in all tables; null takes the kind")
+    seed: int | None = Field(None, description="seed of the generator; null takes the stage's")
+    people: int = Field(400, ge=2, le=len(NAMES), description="people, each one prompt")
+    demonstrations_per_person: int = Field(
+        len(FOODS), ge=0, le=len(FOODS), description="foods each train person is shown to like"
+    )
+    comparisons: int = Field(4000, ge=0, description="comparisons over all people")
+    preferred_share: float = Field(
+        0.25, ge=0, le=1, description="share of compared answers drawn as the favourite food"
+    )
+    malformed_share: float = Field(
+        0.25, ge=0, le=1, description="share of compared answers drawn as not exactly one food"
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> "FoodDataset":
+        if self.preferred_share + self.malformed_share > 1:
+            raise ValueError("preferred_share and malformed_share add up to more than 1")
+        return self
+
+    def files(self) -> list[Path]:
+        """Nothing is read."""
+        return []
+
+
+class HHDataset(FileDataset):
+    """Anthropic/hh-rlhf; turns are stripped, as the space after a marker is not part of one."""
+
+    kind: Literal["hh"] = Field("hh", description="Anthropic HH-RLHF transcripts")
+
+    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
+
+    def files(self) -> list[Path]:
+        """The local files. Raises DataError where one holds the red-team attempts."""
+        found = super().files()
+        for path in found:
+            if _RED_TEAM.search(f"{path.parent.name}/{path.name}"):
+                raise DataError(
+                    f"{path}: red-team attempts are no preferences (one transcript a row, nothing "
+                    "to compare it with); set path to the four parts, such as '*-*/train.jsonl.gz'"
+                )
+        return found
+
+
+class HelpSteer3Dataset(FileDataset):
+    """nvidia/HelpSteer3; 0 is a Tie and stays one; strength is 0 to 3."""
+
+    kind: Literal["helpsteer3"] = Field("helpsteer3", description="NVIDIA HelpSteer3 preferences")
+
+    columns: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("context", "response1", "response2", "overall_preference"),
+    )
+
+
+class UltraFeedbackDataset(FileDataset):
+    """HuggingFaceH4/ultrafeedback_binarized and its kin; equal scores are a Tie."""
+
+    kind: Literal["ultrafeedback"] = Field(
+        "ultrafeedback", description="UltraFeedback binarized (H4, trl-lib or argilla columns)"
+    )
+    truthful_qa: TruthfulQA = Field(
+        "reject", description="prompts taken from TruthfulQA, an evaluation set: reject or keep"
+    )
+
+    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"), ARGILLA)
+
+
+class OpenBMBDataset(FileDataset):
+    """openbmb/UltraFeedback. Strength is the difference of the chosen score; annotations hold
+    what each aspect says of the same two completions. List the data set once per aspect for one
+    set of comparisons each.
+    """
+
+    kind: Literal["ultrafeedback_openbmb"] = Field(
+        "ultrafeedback_openbmb", description="openbmb/UltraFeedback: four rated completions"
+    )
+    score: Score = Field(
+        "fine_grained",
+        description="what ranks completions: the mean of the aspects, one aspect, or overall_score",
+    )
+    pairs: PairPolicy = Field(BestWorst(), description="which completions are compared")
+    truthful_qa: TruthfulQA = Field(
+        "reject", description="prompts taken from TruthfulQA, an evaluation set: reject or keep"
+    )
+
+    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("instruction", "completions"),)
+
+
+class ArenaDataset(FileDataset):
+    """Votes keep their sides; both bad is a Tie whose annotation says so.
+
+    A vote on several turns speaks of two different conversations: only rows whose histories are
+    the same up to the last answer can be compared, the others are rejected (prompts_differ).
+    """
+
+    kind: Literal["arena"] = Field("arena", description="chat-arena votes: winner, conversation_a")
+    both_bad: Literal["tie", "reject"] = Field(
+        "tie", description="tie: two bad answers are a Tie; reject: they teach nothing"
+    )
+
+    columns: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("winner", "conversation_a", "conversation_b"),
+        ("prompt", "response_a", "response_b", *ONE_HOT),
+    )
+
+
+class OwnFiles(FileDataset):
+    """Rows in the formats of TRL, of the Tinker cookbook, and of our own tables."""
+
+    content: Literal["comparisons", "demonstrations", "prompts"] = Field(
+        "comparisons",
+        description="what the rows are: preferences, prompt and completion, or prompts alone",
+    )
+
+    _COLUMNS: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+        "comparisons": (
+            ("chosen", "rejected"),
+            ("comparison", "label"),
+            ("completion_a", "completion_b", "label"),
+        ),
+        "demonstrations": (("prompt", "completion"),),
+        "prompts": tuple((name,) for name in PROMPT_FIELDS),
+    }
+
+    @property
+    def rows_are(self) -> str:
+        """The table that the rows go to."""
+        return self.content
+
+
+class JsonlDataset(OwnFiles):
+    """JSON Lines, whatever the file is called; gzipped where the name ends in .gz."""
+
+    kind: Literal["jsonl"] = Field("jsonl", description="JSON Lines in TRL's or Tinker's formats")
+
+    suffixes: ClassVar[tuple[str, ...]] = JSON_LINES
+
+    def check_name(self, file: str) -> None:
+        """Any name will do."""
+
+    def is_parquet(self, path: Path) -> bool:
+        """None is."""
+        return False
+
+
+class ParquetDataset(OwnFiles):
+    """Parquet, whatever the file is called."""
+
+    kind: Literal["parquet"] = Field("parquet", description="Parquet in TRL's formats")
+
+    suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+
+    def check_name(self, file: str) -> None:
+        """Any name will do."""
+
+    def is_parquet(self, path: Path) -> bool:
+        """All are."""
+        return True
+
+    def column_sets(self) -> tuple[tuple[str, ...], ...]:
+        """The columns that rows of this content have."""
+        return self._COLUMNS[self.content]
+
+
+Dataset = Annotated[
+    FoodDataset
+    | HHDataset
+    | HelpSteer3Dataset
+    | UltraFeedbackDataset
+    | OpenBMBDataset
+    | ArenaDataset
+    | JsonlDataset
+    | ParquetDataset,
+    Field(discriminator="kind"),
+]
