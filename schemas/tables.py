@@ -125,17 +125,19 @@ COMPLETIONS = Table(
         ("sample_index", pa.int32()),
         ("prompt", MESSAGES),
         ("completion", MESSAGES),
-        # Fingerprint of the model that wrote it, and the engine that ran the model.
+        # Fingerprint of the model that wrote it, and the engine that ran the model; of a file of
+        # outputs its content, and "file".
         ("policy", pa.string()),
         ("sampler", pa.string()),
-        ("temperature", pa.float64()),
-        ("top_p", pa.float64()),
-        ("max_tokens", pa.int32()),
-        ("seed", pa.int64()),
-        ("num_tokens", pa.int32()),
+        # Null where nobody knows: a file of outputs, a server that does not say.
+        ("temperature", pa.float64(), _NULLABLE),
+        ("top_p", pa.float64(), _NULLABLE),
+        ("max_tokens", pa.int32(), _NULLABLE),
+        ("seed", pa.int64(), _NULLABLE),
+        ("num_tokens", pa.int32(), _NULLABLE),
         # Sum over completion tokens, end-of-turn included, of log p at temperature 1 (nats).
-        ("sum_logps", pa.float64()),
-        ("finish_reason", pa.string()),
+        ("sum_logps", pa.float64(), _NULLABLE),
+        ("finish_reason", pa.string(), _NULLABLE),
         ("split", pa.string()),
         ("category", pa.string(), _NULLABLE),
         *_LINEAGE,

@@ -130,7 +130,7 @@ class SamplerAPI(ModelAPI):
             return self._completed("", "model_length", ModelUsage(input_tokens=read), error=said)
         text, cut = _cut_at(answer.text, stops)
         stopped = cut or answer.finish_reason == "stop"
-        wrote = len(answer.token_ids)
+        wrote = answer.num_tokens or 0
         usage = ModelUsage(input_tokens=read, output_tokens=wrote, total_tokens=read + wrote)
         return self._completed(text, "stop" if stopped else "max_tokens", usage)
 

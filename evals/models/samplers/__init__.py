@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from evals.models.contenders import ServedModel
 from evals.models.samplers.protocol import (
     EngineConfig,
     Sample,
@@ -68,14 +69,20 @@ SamplerConfig = Annotated[
 
 def open_sampler(
     config: AutoSampler | VllmSampler | TransformersSampler | ServerSampler,
-    model: "ModelSource",
+    model: "ModelSource | ServedModel",
     runtime: "Runtime",
 ) -> Sampler:
     """Load a model into the engine that the config names. Close it before opening another.
+
+    A model that a server has needs no engine.
 
     Raises:
         ConfigError: the engine is not installed, or the device is not there.
         MissingInputError: no such model folder.
         BackendError: the engine refuses the model.
     """
+    if isinstance(model, ServedModel):
+        from evals.models.samplers.chat_server import ChatServerSampling
+
+        return ChatServerSampling(model, runtime)
     return config.open(model, runtime)

@@ -69,13 +69,20 @@ class SampledCompletion:
     """A completion as the model wrote it; the empty text is a legitimate one.
 
     `token_ids` include the end token where the model stopped by itself. `sum_logps` is the sum
-    over `token_ids` of log p in nats under the model's own distribution: temperature 1, no top_p.
+    over `token_ids` of log p in nats under the model's own distribution: temperature 1, no top_p;
+    None where a server keeps both to itself, and then it may have said how many tokens it wrote.
     """
 
     text: str
     token_ids: list[int]
-    sum_logps: float
+    sum_logps: float | None
     finish_reason: FinishReason
+    counted_tokens: int | None = None
+
+    @property
+    def num_tokens(self) -> int | None:
+        """Tokens written; None where nobody knows."""
+        return self.counted_tokens if self.sum_logps is None else len(self.token_ids)
 
 
 def completion_of(renderer: "ChatRenderer", ids: list[int], sum_logps: float) -> SampledCompletion:

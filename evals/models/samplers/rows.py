@@ -45,7 +45,7 @@ def completion_row(
         "top_p": settings.top_p,
         "max_tokens": settings.max_tokens,
         "seed": request.seed,
-        "num_tokens": len(completion.token_ids),
+        "num_tokens": completion.num_tokens,
         "sum_logps": completion.sum_logps,
         "finish_reason": completion.finish_reason,
     }

@@ -96,7 +96,7 @@ class ServerSampling:
         self._key = key
         self._runtime = runtime
         self._in_flight = FIRST_CALLS
-        served = _the_model(config, _wait_for(self._models()), fingerprint)
+        served = _the_model(config, wait_for(self._models()), fingerprint)
         self._model = served["id"]
         self._context: int | None = served.get("max_model_len")
 
@@ -110,7 +110,7 @@ class ServerSampling:
             self._renderer, requests, self._context, settings.max_tokens
         )
         answers: dict[int, Sample] = dict(refused)
-        found = _wait_for(self._all(fitting, settings)) if fitting else []
+        found = wait_for(self._all(fitting, settings)) if fitting else []
         answers |= {prompt.index: one for prompt, one in zip(fitting, found, strict=True)}
         return [answers[index] for index in range(len(requests))]
 
@@ -246,7 +246,7 @@ def _weights(served: Mapping[str, Any]) -> str | None:
     return model_fingerprint(ModelSource(path=root))
 
 
-def _wait_for(work: Coroutine[Any, Any, T]) -> T:
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, also where an event loop is running already."""
     import asyncio
 

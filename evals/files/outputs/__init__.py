@@ -1,0 +1,1 @@
+"""Outputs that others have let models write, and the prompts they answer."""

@@ -1,0 +1,123 @@
+"""The rows of any table-like file: JSON lines, a JSON array, CSV, Parquet."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import DataError, MissingInputError
+
+Row = dict[str, Any]
+
+_CELL_CHARACTERS = 1 << 30
+
+
+def file_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """The rows of a file with their zero-based numbers.
+
+    Parquet by its first bytes, CSV by its name, JSON by its first character: an array of objects,
+    or one object a line.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: it cannot be read; the message names the row.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such file; correct its path")
+    try:
+        if _opening(path)[:4] == b"PAR1":
+            yield from _parquet_rows(path)
+        elif path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
+            yield from _csv_rows(path)
+        else:
+            yield from _json_rows(path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from error
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); fetch the file again") from error
+
+
+def _opening(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data)
+    return data.decode("utf-8-sig")
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: row {number}: {str(error).splitlines()[0]}") from error
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    lines = _text(path).splitlines(keepends=True)
+    tabs = path.name.removesuffix(".gz").endswith(".tsv")
+    csv.field_size_limit(_CELL_CHARACTERS)
+    reader = csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        for number, cells in enumerate(reader):
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{path}: row {number}: {len(cells)} cells, and the header has {len(header)}; "
+                    "quote cells that hold commas or line breaks"
+                )
+            # CSV has no other way to say that there is nothing.
+            values = (cell if cell != "" else None for cell in cells)
+            yield number, dict(zip(header, values, strict=True))
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    text = _text(path)
+    if text.lstrip().startswith("["):
+        yield from _array(path, text)
+        return
+    number = 0
+    for line in text.split("\n"):
+        if line.strip():
+            yield number, _object(path, number, line)
+            number += 1
+
+
+def _array(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON array ({error}); fetch the file again") from error
+    for number, row in enumerate(listed):
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}: row {number}: {type(row).__name__}, must be an object with keys"
+            )
+        yield number, row
+
+
+def _object(path: Path, number: int, line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: row {number}: not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{path}: row {number}: {type(row).__name__}, must be an object with keys")
+    return row
