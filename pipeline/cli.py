@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.commands.audit import audit
 from pipeline.commands.export import export
 from pipeline.commands.judge_card import judge_card
 from pipeline.commands.show import show
@@ -287,6 +288,7 @@ app.command(rich_help_panel="Data")(stats)
 app.command(rich_help_panel="Data")(export)
 app.command("win-rate", rich_help_panel="Data")(win_rate)
 app.command("judge-card", rich_help_panel="Data")(judge_card)
+app.command(rich_help_panel="Data")(audit)
 
 
 def _say(message: str) -> None:

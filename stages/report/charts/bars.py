@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from evals.safe_text import plain
 from stages.report.charts.lines import WIDTH
-from stages.report.page.text import number, percent, plain
+from stages.report.page.text import number, percent
 
 _ROW, _TOP, _THICK = 34, 4, 12
 _MOST_CHARACTERS = 40

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from stages.report.page.text import number, plain
+from evals.safe_text import plain
+from stages.report.page.text import number
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 28

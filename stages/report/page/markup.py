@@ -9,12 +9,13 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from evals.safe_text import plain, visible
 from stages.report.page import text
 
 
 def finalize(value: Any) -> Any:
     """Show deceptive characters of everything that is not markup of our own."""
-    return value if hasattr(value, "__html__") else text.visible(value)
+    return value if hasattr(value, "__html__") else visible(value)
 
 
 def _data(value: Any, shown: str) -> Markup:
@@ -48,7 +49,7 @@ def _setting(value: Any) -> Markup:
         return _data(value, repr(value))
     if isinstance(value, list):
         return Markup(", ").join(_setting(item) for item in value)
-    return text.visible(value)
+    return visible(value)
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -63,7 +64,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "bytes": lambda value: _data(value, text.size(value)),
     "interval": _interval,
     "setting": _setting,
-    "visible": text.visible,
-    "plain": text.plain,
+    "visible": visible,
+    "plain": plain,
     "words": text.words,
 }

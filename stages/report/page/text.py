@@ -1,43 +1,9 @@
-"""Text that strangers and models wrote, made safe to show; numbers, made easy to read."""
+"""Numbers, made easy to read; texts, cut to a length."""
 
 import math
-import unicodedata
 from typing import Any
 
-from markupsafe import Markup, escape
-
 NOTHING = "–"
-# Joiners shape emoji and scripts (Persian, Hindi): they are text, not tricks.
-_HARMLESS_FORMAT = {"\u200c", "\u200d", "\u00ad"}
-
-
-def is_deceptive(character: str) -> bool:
-    """Whether a character is invisible or reorders its neighbours: controls, bidi, tags, ...
-
-    Line feed and tab are ordinary; so are the joiners that emoji and some scripts need.
-    """
-    if character in "\n\t" or character in _HARMLESS_FORMAT:
-        return False
-    if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-        return True
-    code = ord(character)
-    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-
-
-def visible(text: object) -> Markup:
-    """Escape a text for HTML and show each deceptive character as its code point."""
-    parts: list[str] = []
-    for character in str(text):
-        if is_deceptive(character):
-            parts.append(f'<span class="control">U+{ord(character):04X}</span>')
-        else:
-            parts.append(str(escape(character)))
-    return Markup("".join(parts))
-
-
-def plain(text: object) -> str:
-    """The same without markup, for attributes and SVG titles."""
-    return "".join(f"[U+{ord(c):04X}]" if is_deceptive(c) else c for c in str(text))
 
 
 def clip(text: str, limit: int) -> tuple[str, int]:

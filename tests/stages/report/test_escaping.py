@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
+from evals.safe_text import is_deceptive, plain, visible
 from stages.report import STAGE
 from stages.report.config import ReportConfig
-from stages.report.page.text import is_deceptive, plain, visible
 from tests.fixtures.finished_runs import FakeRun, win_rate, write_evaluation
 from tests.fixtures.html_page import Page
 
