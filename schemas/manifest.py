@@ -1,12 +1,12 @@
 """The record of a finished stage. It is written last: where it exists, the stage is finished."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import DataError
+from schemas.files import first_line
 
 MANIFEST_NAME = "manifest.json"
 
@@ -67,12 +67,11 @@ def read_manifest(stage_dir: Path) -> Manifest | None:
         DataError: there is a manifest, and it cannot be read.
     """
     path = stage_dir / MANIFEST_NAME
-    if not path.exists():
-        return None
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except (ValidationError, json.JSONDecodeError, OSError) as error:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValidationError, OSError) as error:
         raise DataError(
-            f"{path}: not a manifest ({str(error).splitlines()[0]}); delete {stage_dir} and run "
-            "the stage again"
+            f"{path}: not a manifest ({first_line(error)}); run the stage {stage_dir.name} again"
         ) from error

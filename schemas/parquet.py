@@ -1,8 +1,8 @@
 """Read and write declared tables: validated both ways, written whole or not at all."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import DataError, MissingInputError
+from schemas.files import first_line, writing_file
 from schemas.tables import SCHEMA_VERSION, Table
 from schemas.validation import Rows, rows_to_arrow, validate, validate_rows
 
@@ -28,7 +29,7 @@ def read_table(path: Path, table: Table) -> pa.Table:
         data = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
-            f"{path}: cannot be read as Parquet ({_first_line(error)}); "
+            f"{path}: cannot be read as Parquet ({first_line(error)}); "
             "delete its stage directory and run the stage again"
         ) from error
     return validate(table, data, str(path))
@@ -52,7 +53,7 @@ def iter_batches(path: Path, table: Table, batch_rows: int = 8192) -> Iterator[p
             for batch in file.iter_batches(batch_size=batch_rows):
                 yield validate(table, pa.Table.from_batches([batch]), str(path))
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
+        raise DataError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
 
 
 ROW_GROUP = 8192
@@ -75,14 +76,13 @@ class TableWriter:
         self.counts: Mapping[str, int] = {}
         self.num_rows = 0
         self._path, self._table = path, table
-        self._temporary = path.with_name(path.name + ".writing")
         self._held: list[pa.Table] = []
         self._held_rows = 0
-        self._finished = False
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._place = ExitStack()
+        temporary = self._place.enter_context(writing_file(path))
         repeated = [leaf for leaf in _leaves(table.schema) if _repeats(leaf)]
         self._writer = pq.ParquetWriter(
-            self._temporary,
+            temporary,
             table.schema.with_metadata(
                 {
                     "prefline.table": table.name,
@@ -113,22 +113,17 @@ class TableWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                self._finish()
-        finally:
-            self._writer.close()
-            if not self._finished:
-                self._temporary.unlink()
-        if self._finished:
-            os.replace(self._temporary, self._path)
+        with self._place as place:
+            place.callback(self._writer.close)
+            if error is not None:
+                raise error
+            self._finish()
 
     def _finish(self) -> None:
         while self._held_rows:
             self._write_group()
         counts = json.dumps(dict(self.counts), sort_keys=True)
         self._writer.add_key_value_metadata({"prefline.counts": counts})
-        self._finished = True
 
     def _write_group(self) -> None:
         held = pa.concat_tables(self._held)
@@ -173,7 +168,3 @@ def write_table(
         writer.counts = counts or {}
         writer.append(arrow)
     return int(arrow.num_rows)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,7 +1,6 @@
 """Tables that grow by finished shards."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.files import remove
 from schemas.parquet import write_table
 from schemas.tables import Table
 from schemas.validation import Rows
@@ -62,5 +62,5 @@ class ShardedTable:
         whole = pa.concat_tables(parts) if parts else self.table.schema.empty_table()
         whole = whole.sort_by([(column, "ascending") for column in sort_by])
         rows = write_table(self.path, self.table, whole)
-        shutil.rmtree(self._folder)
+        remove(self._folder)
         return rows

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import MissingInputError
+from schemas.files import remove
 from schemas.work import Known, Work
 
 
@@ -189,19 +190,27 @@ class SilentProgress:
         self.warnings.append(message)
 
 
+def _discard_now(*paths: Path) -> None:
+    for path in paths:
+        remove(path)
+
+
 @dataclass(frozen=True)
 class StageContext:
     """Where a stage reads and writes.
 
     `inputs` maps the upstream stages of this recipe to their finished directories; a stage that
     the recipe leaves out is not in it. `output` is the stage's own directory while it is being
-    made: whatever an interrupted run with the same fingerprint left there is still in it.
+    made: whatever an interrupted run with the same fingerprint left there is still in it. A stage
+    calls `discard` with what it only needed to go on after an interruption; in a run it is removed
+    when it is on record that the stage is finished.
     """
 
     inputs: Mapping[str, Path]
     output: Path
     runtime: Runtime = field(default_factory=Runtime)
     progress: Progress = field(default_factory=SilentProgress)
+    discard: Callable[..., None] = _discard_now
 
     def has(self, stage: str) -> bool:
         """Whether the recipe has that upstream stage."""

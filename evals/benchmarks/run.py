@@ -24,6 +24,7 @@ from evals.benchmarks.measures import Measured, measures_of
 from evals.benchmarks.provider import MAX_CONNECTIONS
 from evals.benchmarks.tasks import TASKS
 from schemas.errors import ConfigError, MissingInputError, PipelineError
+from schemas.files import first_line, writing_file
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,11 @@ def _finish(logs: list[EvalLog], destination: Path) -> BenchmarkRun:
     written = logs[0].location
     log = read_eval_log(written)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    moved = shutil.copyfile(written, destination.with_name(destination.name + ".writing"))
-    os.replace(moved, destination)
+    with writing_file(destination) as temporary:
+        shutil.copyfile(written, temporary)
     if log.status != "success" or log.results is None:
         said = log.error.message if log.error else f"the task ended as {log.status}"
-        return BenchmarkRun(error=_first_line(said))
+        return BenchmarkRun(error=first_line(said))
     reductions = {reduced.scorer: reduced for reduced in log.reductions or []}
     about = {str(sample.id): sample.metadata for sample in log.samples or []}
     measured = [m for score in log.results.scores for m in measures_of(score, reductions, about)]
@@ -173,15 +174,10 @@ def _reason(task: str, error: Exception) -> str:
     if isinstance(error, PrerequisiteError) and "No inspect tasks" in str(error):
         ours = ", ".join(TASKS)
         return f"no such task; ours are {ours}, others come with an installed package ({task})"
-    said = _first_line(str(error))
+    said = first_line(error)
     data = data_set_of(error)
     if data is not None and data not in said:
         said = f"{said} (data set {data})"
     if data is not None:
         said += "; run where it can be reached, or where it has been downloaded"
     return f"{type(error).__name__}: {said}"
-
-
-def _first_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else "no reason given"

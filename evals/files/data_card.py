@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.models.token_lengths import token_lengths
 from schemas.errors import DataError
+from schemas.files import first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,9 +61,7 @@ def data_card(path: Path, tokenizer: Path | None = None) -> Card:
             card["tokens"] = _tokens(token_lengths(path, talks, tokenizer))
         return card | _preferences(frame, set(schema))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(
-            f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}"
-        ) from error
+        raise DataError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
 
 
 def _counted(frame: "pl.LazyFrame", schema: "pl.Schema") -> Card:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigError, DataError, MissingInputError
+from schemas.files import first_line
 
 
 def read_json(path: Path) -> Any:
@@ -38,7 +39,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path}: not a Parquet file: {first_line(error)}") from error
     missing = [name for name in columns if name not in table.column_names]
     if missing:
         raise DataError(f"{path}: column {missing[0]} is missing")

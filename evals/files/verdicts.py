@@ -15,6 +15,7 @@ from evals.files.external_files import choose
 from evals.judges.layout import text_of
 from evals.win_rate.report import SIDES, JudgedComparisons
 from schemas.errors import ConfigError, DataError, MissingInputError
+from schemas.files import first_line
 from schemas.parquet import read_rows
 from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
 
@@ -99,7 +100,7 @@ def _is_annotations(path: Path) -> bool:
     try:
         columns = pq.read_schema(path).names
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path}: not a Parquet file: {first_line(error)}") from error
     return set(PARQUET_COLUMNS) <= set(columns)
 
 

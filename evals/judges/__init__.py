@@ -14,6 +14,7 @@ from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.kinds.rule import RuleJudge
 from evals.models.checkpoints import ModelSource
 from schemas.errors import DataError, MissingInputError
+from schemas.files import write_text
 from schemas.stage import Config, Runtime
 
 __all__ = [
@@ -58,7 +59,7 @@ def save_judge(folder: Path, kind: JudgeKind, runtime: Runtime) -> Judge:
     if isinstance(kind, PreferenceModelJudge) and kind.trained_model(folder):
         kind = kind.model_copy(update={"model": None})
     record = JudgeFile(judge=kind, name=judge.name, fingerprint=judge.fingerprint)
-    (folder / JUDGE_FILE).write_text(record.model_dump_json(indent=2) + "\n")
+    write_text(folder / JUDGE_FILE, record.model_dump_json(indent=2) + "\n")
     return judge
 
 

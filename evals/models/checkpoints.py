@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from schemas.errors import BackendError, ConfigError, MissingInputError
+from schemas.files import first_line
 from schemas.ids import content_id, file_sha256
 from schemas.stage import Config, Runtime
 
@@ -87,7 +88,7 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
         )
     except (OSError, ValueError) as error:
         raise BackendError(
-            f"{source.path}: no tokenizer ({_first_line(error)}); check the name and the network, "
+            f"{source.path}: no tokenizer ({first_line(error)}); check the name and the network, "
             "or save one into the folder"
         ) from error
     if source.chat_template is not None:
@@ -130,7 +131,7 @@ def load_causal_lm(
             model = PeftModel.from_pretrained(model, source.path)
     except (OSError, ValueError, SafetensorError) as error:
         raise BackendError(
-            f"{source.path}: cannot be loaded ({_first_line(error)}); check the name and the "
+            f"{source.path}: cannot be loaded ({first_line(error)}); check the name and the "
             "network, or save the folder again"
         ) from error
     loaded: PreTrainedModel = model.to(device).eval()
@@ -168,7 +169,3 @@ def _refuse_missing_folder(source: ModelSource) -> None:
             f"{source.path}: not a model folder: neither config.json nor adapter_config.json in "
             "it; correct the model's path in the recipe"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

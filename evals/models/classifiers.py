@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from evals.models.checkpoints import Dtype, ModelSource
 from schemas.errors import BackendError, ConfigError
+from schemas.files import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -38,10 +39,9 @@ def load_reward_model(
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendError(
-            f"{source.path}: cannot be loaded as a sequence classifier ({first}); check the name "
-            "and the network"
+            f"{source.path}: cannot be loaded as a sequence classifier ({first_line(error)}); "
+            "check the name and the network"
         ) from error
     finally:
         logging.set_verbosity(loading)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schemas.errors import ConfigError, DataError
+from schemas.files import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,9 +132,7 @@ def _write_table(
                 sinks.write(_sorted_out(batch.to_pylist(), convert, ties, sinks.counts))
             return sinks.counted()
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})"
-        ) from error
+        raise DataError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
 
 
 def _schema(to: Format, found: "pa.Schema") -> "pa.Schema":

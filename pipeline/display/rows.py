@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pipeline.display.terminal_text import visible
 from schemas.errors import ConfigError, DataError, MissingInputError
+from schemas.files import first_line
 
 _ROLE_STYLES = {"user": "cyan", "assistant": "green", "system": "magenta"}
 _SIDES = {"completion_a": "A", "completion_b": "B"}
@@ -77,7 +78,7 @@ def pick_slice(path: Path, row: int, row_id: str | None) -> tuple[pa.Table, int,
             return _slice(file, rows[row]), rows[row], count
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
-            f"{path}: not a Parquet file ({str(error).splitlines()[0]}); show reads tables, "
+            f"{path}: not a Parquet file ({first_line(error)}); show reads tables, "
             "Parquet and JSON Lines"
         ) from error
 

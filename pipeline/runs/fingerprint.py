@@ -3,12 +3,11 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import MissingInputError
-from schemas.ids import file_sha256
+from schemas.hashes import known_sha256
 from schemas.manifest import Manifest
 from schemas.stage import Config, Stage
 
@@ -62,16 +61,10 @@ def continuation_of(stage: Stage[Any], payload: Mapping[str, Any]) -> str | None
 
 
 def _content(path: Path) -> str:
-    """SHA-256 of a raw file, computed once a process as long as the file stays as it is."""
+    """SHA-256 of a raw file."""
     if not path.exists():
         raise MissingInputError(f"{path}: no such file; correct its path in the recipe")
-    stat = path.stat()
-    return _hashed(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache
-def _hashed(path: Path, size_bytes: int, mtime_ns: int) -> str:
-    return file_sha256(path)
+    return known_sha256(path)
 
 
 def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:

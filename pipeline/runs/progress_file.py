@@ -1,13 +1,13 @@
 """How far a stage is, in a small file: for whoever asks from another terminal."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from schemas.files import write_json
 from schemas.stage import Progress, Task
 
 _SECONDS_BETWEEN = 1.0
@@ -71,18 +71,19 @@ class _WatchedTask:
         fresh = self._done - (self._found or 0)
         rate = fresh / seconds if seconds > 0 else 0.0
         record = {**self._about, "done": self._done, "per_second": rate, "values": self._values}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(self._path.name + ".writing")
-        temporary.write_text(json.dumps(record))
-        os.replace(temporary, self._path)
+        with suppress(OSError):  # whoever asks is told less; the work goes on
+            write_json(self._path, record, indent=None)
 
 
 def how_far(path: Path) -> str:
     """The newest note in words, such as `sampling: 640/1,000 completions, 12.3/s, 29 s left`."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return _in_words(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # torn, or not ours
         return ""
+
+
+def _in_words(found: Mapping[str, Any]) -> str:
     done, total, rate = found["done"], found["total"], found["per_second"]
     said = [f"{found['title']}: {done:,}{f'/{total:,}' if total else ''} {found['unit']}"]
     if rate:

@@ -5,6 +5,7 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -31,21 +32,22 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._started = datetime.now(UTC)
+        self._clock = time.monotonic()  # nobody sets it back
         self._cpu = _cpu_seconds()
+        self._commit, self._dirty = _git_state()
 
     def provenance(self, resumed: bool) -> Provenance:
         """The record of the stage up to now."""
         now = datetime.now(UTC)
-        commit, dirty = _git_state()
         return Provenance(
             started_at=self._started.isoformat(timespec="seconds"),
             finished_at=now.isoformat(timespec="seconds"),
-            wall_seconds=round((now - self._started).total_seconds(), 2),
+            wall_seconds=round(time.monotonic() - self._clock, 2),
             cpu_seconds=round(_cpu_seconds() - self._cpu, 2),
             # Linux counts kilobytes; the peak is the process's, over all stages it has run.
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            commit=commit,
-            dirty=dirty,
+            commit=self._commit,
+            dirty=self._dirty,
             command=["prefline", *sys.argv[1:]],
             python=platform.python_version(),
             packages=_versions(),

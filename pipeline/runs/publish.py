@@ -1,23 +1,38 @@
 """How a stage's directory comes to be: made aside, recorded last, renamed into place.
 
 A partial folder with the same fingerprint is continued, and so is one, or a finished stage, that
-the stage can go on from; any other is thrown away.
+the stage can go on from; any other is thrown away. A stage that has done its work says so in the
+partial folder before anything it could go on from is removed: from then on it is only published.
 """
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from schemas.errors import ConfigError
-from schemas.ids import file_sha256
-from schemas.manifest import MANIFEST_NAME, Manifest, OutputFile
+from pydantic import BaseModel, Field, ValidationError
+
+from schemas.errors import ConfigError, DataError
+from schemas.files import clear_leftovers, is_leftover, remove, sync, sync_tree, write_text
+from schemas.hashes import known_sha256
+from schemas.manifest import MANIFEST_NAME, Manifest, OutputFile, read_manifest
 from schemas.stage import RESUME_FOLDER
 
 PARTIAL_RECORD = ".fingerprint"
 CONTINUATION_RECORD = ".continuation"
+FINISHED_RECORD = ".finished"
 # What is only written down to continue a partial folder: no output, and gone once it is published.
-_NO_OUTPUTS = (MANIFEST_NAME, PARTIAL_RECORD, CONTINUATION_RECORD)
-_WRITING = ".writing"
+_RECORDS = (PARTIAL_RECORD, CONTINUATION_RECORD, FINISHED_RECORD)
+_NO_OUTPUTS = (MANIFEST_NAME, *_RECORDS)
+
+
+class Finished(BaseModel):
+    """What a stage has said when its work was done, and what of its folder is no output."""
+
+    manifest: Manifest
+    # Names in the folder itself: what a damaged record says leads nowhere else.
+    discard: list[Annotated[str, Field(pattern=r"^[^/]+$")]]
 
 
 def open_partial(partial: Path, wanted: str, continuation: str | None = None) -> bool:
@@ -26,22 +41,23 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
     Returns whether it was kept.
     """
     if _said(partial / PARTIAL_RECORD) == wanted:
+        clear_leftovers(partial)
         return True
     if continuation and _said(partial / CONTINUATION_RECORD) == continuation:
-        (partial / PARTIAL_RECORD).write_text(wanted)
+        clear_leftovers(partial)
+        (partial / FINISHED_RECORD).unlink(missing_ok=True)
+        write_text(partial / PARTIAL_RECORD, wanted)
         return True
     for stale in (partial, _copying(partial)):
         remove_ours(stale)
-    partial.mkdir(parents=True)
-    _record(partial, wanted, continuation)
+    _new(partial, wanted, continuation)
     return False
 
 
 def reopen(directory: Path, partial: Path, wanted: str, continuation: str) -> None:
     """Make a partial folder of a finished stage, which stays as it is until the new one is done."""
     copying = _copying(partial)
-    copying.mkdir()
-    _record(copying, wanted, continuation)
+    _new(copying, wanted, continuation)
     shutil.copytree(directory, copying, dirs_exist_ok=True)
     (copying / MANIFEST_NAME).unlink()
     remove_ours(partial)
@@ -52,21 +68,59 @@ def _copying(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.copying")
 
 
-def _record(partial: Path, wanted: str, continuation: str | None) -> None:
-    (partial / PARTIAL_RECORD).write_text(wanted)
+def _new(folder: Path, wanted: str, continuation: str | None) -> None:
+    """A new folder, which says from its first moment that it is ours."""
+    making = folder.with_name(f".{folder.name}.prefline-writing")
+    remove(making)
+    making.mkdir(parents=True)
+    (making / PARTIAL_RECORD).write_text(wanted)
     if continuation:
-        (partial / CONTINUATION_RECORD).write_text(continuation)
+        (making / CONTINUATION_RECORD).write_text(continuation)
+    sync_tree(making)
+    os.rename(making, folder)
 
 
 def _said(record: Path) -> str | None:
-    return record.read_text() if record.exists() else None
+    """What a record says; None where it is not there, or cannot be read."""
+    try:
+        return record.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def record_finished(partial: Path, manifest: Manifest, discard: Sequence[Path]) -> Finished:
+    """Put on record that a stage's work is done: all its files are on the disk before."""
+    sync_tree(partial)
+    names = [str(path.relative_to(partial)) for path in discard]
+    finished = Finished(manifest=manifest, discard=names)
+    write_text(partial / FINISHED_RECORD, finished.model_dump_json())
+    return finished
+
+
+def read_finished(partial: Path, fingerprint: str) -> Finished | None:
+    """The record that a stage of this fingerprint has done its work."""
+    try:
+        found = Finished.model_validate_json((partial / FINISHED_RECORD).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return found if found.manifest.fingerprint == fingerprint else None
+
+
+def complete(partial: Path, finished: Finished) -> Manifest:
+    """Remove what is no output, and write the manifest with the hashes of all that is."""
+    for name in finished.discard:
+        remove(partial / name)
+    clear_leftovers(partial)
+    manifest = finished.manifest.model_copy(update={"outputs": outputs_of(partial)})
+    write_text(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
+    return manifest
 
 
 def outputs_of(directory: Path) -> dict[str, OutputFile]:
     """Size and hash of every output below a directory, by its path there."""
     return {
         str(path.relative_to(directory)): OutputFile(
-            size_bytes=path.stat().st_size, sha256=file_sha256(path)
+            size_bytes=path.stat().st_size, sha256=known_sha256(path)
         )
         for path in sorted(directory.rglob("*"))
         if path.is_file()
@@ -76,29 +130,25 @@ def outputs_of(directory: Path) -> dict[str, OutputFile]:
 
 
 def damage_of(directory: Path, manifest: Manifest) -> str:
-    """What is wrong with a finished stage's files; empty where nothing is."""
+    """What is wrong with a finished stage's files; empty where nothing is.
+
+    Every file is compared with its hash, which is computed anew only where the file has changed.
+    """
     for name, output in manifest.outputs.items():
         path = directory / name
-        if not path.exists():
+        if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != output.size_bytes:
-            return f"{name} has {path.stat().st_size} bytes instead of {output.size_bytes}"
+        size = path.stat().st_size
+        if size != output.size_bytes:
+            return f"{name} has {size} bytes instead of {output.size_bytes}"
+        if known_sha256(path) != output.sha256:
+            return f"{name} has changed since it was written"
     return ""
-
-
-def write_synced(path: Path, text: str) -> None:
-    """Write a small file, whole or not at all, on the disk before this returns."""
-    writing = path.with_name(path.name + _WRITING)
-    with writing.open("w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(writing, path)
 
 
 def is_record_half_written(name: str) -> bool:
     """Whether a file name is that of a record whose writing was killed."""
-    return name.endswith(f".json{_WRITING}")
+    return is_leftover(name) or name.endswith(".json.writing")
 
 
 def publish(partial: Path, directory: Path) -> None:
@@ -107,19 +157,23 @@ def publish(partial: Path, directory: Path) -> None:
     Raises:
         ConfigError: what is in the way is not ours.
     """
-    for name in (PARTIAL_RECORD, CONTINUATION_RECORD):
+    for name in _RECORDS:
         (partial / name).unlink(missing_ok=True)
     old = _old(directory)
     remove_ours(old)
-    if directory.exists():
+    if os.path.lexists(directory):
         refuse_theirs(directory)
         os.rename(directory, old)
     os.rename(partial, directory)
+    sync(directory.parent)
     remove_ours(old)
 
 
-def finish_publishing(directory: Path) -> None:
+def finish_publishing(directory: Path) -> str:
     """Complete a publish that was killed between its two renames.
+
+    Returns:
+        What is worth knowing: that a folder was damaged, and is set aside. Mostly nothing.
 
     Raises:
         ConfigError: there is something of someone else's where a stage is made or published.
@@ -127,10 +181,36 @@ def finish_publishing(directory: Path) -> None:
     partial = directory.with_name(directory.name + ".partial")
     for place in (directory, _old(directory), partial, _copying(partial)):
         refuse_theirs(place)
+    _clear_beside(directory)
+    said = ""
     if (partial / MANIFEST_NAME).exists():
-        publish(partial, directory)
+        damage = _damage_before_publishing(partial)
+        if damage:
+            remove_ours(partial)
+            said = f"what an interrupted run left in {partial.name} is of no use: {damage}"
+        else:
+            publish(partial, directory)
     if directory.exists():
         remove_ours(_old(directory))
+    elif _old(directory).exists():  # nothing took its place
+        os.rename(_old(directory), directory)
+    return said
+
+
+def _clear_beside(directory: Path) -> None:
+    """Delete what a kill has left of folders of this stage that were being made or removed."""
+    if directory.parent.is_dir():
+        for path in directory.parent.iterdir():
+            if is_leftover(path.name) and path.name.startswith(f".{directory.name}."):
+                remove(path)
+
+
+def _damage_before_publishing(partial: Path) -> str:
+    try:
+        manifest = read_manifest(partial)
+    except DataError:
+        return f"its {MANIFEST_NAME} cannot be read"
+    return damage_of(partial, manifest) if manifest else ""
 
 
 def _old(directory: Path) -> Path:
@@ -140,7 +220,7 @@ def _old(directory: Path) -> Path:
 def refuse_theirs(folder: Path) -> None:
     """Raises ConfigError where a folder holds files and none of our records."""
     records = (MANIFEST_NAME, PARTIAL_RECORD)
-    if any((folder / name).exists() for name in records) or not folder.exists():
+    if any((folder / name).exists() for name in records) or not os.path.lexists(folder):
         return
     held = None if not folder.is_dir() else next(folder.iterdir(), None)
     if folder.is_dir() and held is None:
@@ -152,20 +232,15 @@ def refuse_theirs(folder: Path) -> None:
 
 
 def remove_ours(folder: Path) -> None:
-    """Delete a folder that our record says we made, the record last: a kill leaves it ours.
+    """Delete a folder that our record says we made; of a link to one, the link alone.
 
     Raises:
         ConfigError: it has no record of ours.
     """
-    if not folder.exists():
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink():
+        folder.unlink()
         return
     refuse_theirs(folder)
-    records = [folder / MANIFEST_NAME, folder / PARTIAL_RECORD]
-    for path in folder.iterdir():
-        if path in records:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    shutil.rmtree(folder)
+    remove(folder)

@@ -52,6 +52,7 @@ def run_rounds(
             say(f"round {number} of {len(runs)}")
             run.claim()
         for stage in stages_of(number):
+            run.refuse_damaged(stage)
             outcome, _ = run.execute(stage, progress)
             say(f"{stage.name}: {outcome}")
             if stage.name == until and run is runs[-1]:

@@ -4,6 +4,7 @@ A manifest that exists means the stage is finished.
 """
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +18,21 @@ from pipeline.runs.locks import stage_lock
 from pipeline.runs.progress_file import Recorder, WatchedProgress
 from pipeline.runs.provenance import Stopwatch
 from pipeline.runs.publish import (
+    Finished,
+    complete,
     damage_of,
     finish_publishing,
     is_record_half_written,
     open_partial,
-    outputs_of,
     publish,
+    read_finished,
+    record_finished,
     reopen,
-    write_synced,
 )
 from pipeline.runs.stage_status import StageStatus, refuse_unfit_upstream, statuses_of
 from pipeline.stage_registry import BY_NAME
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, DataError
+from schemas.files import write_text
 from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
 from schemas.stage import RESUME_FOLDER, Config, Progress, Stage, StageContext
 
@@ -83,7 +87,7 @@ class Run:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if not self._record.exists():
-                write_synced(self._record, json.dumps({"recipe": self.recipe.name}))
+                write_text(self._record, json.dumps({"recipe": self.recipe.name}) + "\n")
         except OSError as error:
             raise ConfigError(
                 f"{self.directory}: cannot be written ({error.strerror}); choose another --run-dir"
@@ -141,6 +145,16 @@ class Run:
         own = {name: Link(self, name) for name in stage.inputs}
         return own | dict(self._links.get(stage.name, {}))
 
+    def refuse_damaged(self, stage: Stage[Any]) -> None:
+        """Raises DataError where a finished stage's files are not what it has written."""
+        directory = self.directory / stage.name
+        manifest = read_manifest(directory)
+        damage = damage_of(directory, manifest) if manifest else ""
+        if damage:
+            raise DataError(
+                f"{directory}: damaged: {damage}; run `{self.command(stage.name)}` to make it again"
+            )
+
     def progress_file(self, stage: Stage[Any]) -> Path:
         """Where a stage at work notes how far it is."""
         return self.directory / ".progress" / f"{stage.name}.json"
@@ -153,19 +167,22 @@ class Run:
             RunLockedError: another process is at this stage.
         """
         with stage_lock(self.directory, stage.name):
-            finish_publishing(self.directory / stage.name)
+            directory = self.directory / stage.name
+            said = finish_publishing(directory)
+            if said:
+                progress.note(f"{stage.name}: {said}")
             refuse_unfit_upstream(self, stage)
             upstream = self.upstream(stage)
             config = self.recipe.stages.get(stage.name)
             payload = payload_of(stage, config, upstream)
-            directory = self.directory / stage.name
-            manifest = read_manifest(directory)
+            manifest = _readable_manifest(directory)
             if (
                 manifest
                 and manifest.fingerprint == fingerprint(payload)
                 and not damage_of(directory, manifest)
             ):
                 (directory / MANIFEST_NAME).touch()
+                self.progress_file(stage).unlink(missing_ok=True)
                 return (Outcome.UP_TO_DATE if config else Outcome.SKIPPED), manifest
             made = self._make(stage, config, payload, upstream, progress)
             return (Outcome.DONE if config else Outcome.SKIPPED), made
@@ -181,13 +198,36 @@ class Run:
         partial = self.partial(stage)
         left = partial.exists()
         resumed = self._open(stage, partial, payload)
-        watch = Stopwatch()
+        wanted = fingerprint(payload)
+        finished = read_finished(partial, wanted)
         if resumed:
             progress.note(f"{stage.name}: continuing where it was interrupted, or had ended")
         elif left:
             progress.note(f"{stage.name}: what an interrupted run left has other settings")
         watched = WatchedProgress(progress, self.progress_file(stage))
-        recorder = Recorder(watched)
+        if finished is None:
+            finished = self._work(stage, config, payload, upstream, watched, resumed)
+        manifest = complete(partial, finished)
+        publish(partial, self.directory / stage.name)
+        watched.forget()
+        return manifest
+
+    def _work(
+        self,
+        stage: Stage[Any],
+        config: Config | None,
+        payload: dict[str, Any],
+        upstream: Mapping[str, Manifest],
+        progress: Progress,
+        resumed: bool,
+    ) -> Finished:
+        """Do a stage's work, and put on record that it is done."""
+        partial, watch = self.partial(stage), Stopwatch()
+        recorder, discarded = Recorder(progress), list[Path]()
+
+        def discard(*paths: Path) -> None:
+            discarded.extend(path for path in paths if os.path.lexists(path))
+
         context = StageContext(
             inputs={
                 name: link.directory
@@ -197,6 +237,7 @@ class Run:
             output=partial,
             runtime=self.recipe.runtime,
             progress=recorder,
+            discard=discard,
         )
         counts = stage.run(config, context) if config else {}
         manifest = Manifest(
@@ -206,14 +247,10 @@ class Run:
             counts=dict(counts),
             notes=recorder.notes,
             warnings=recorder.warnings,
-            outputs=outputs_of(partial),
             provenance=watch.provenance(resumed),
             skipped=config is None,
         )
-        write_synced(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1))
-        publish(partial, self.directory / stage.name)
-        watched.forget()
-        return manifest
+        return record_finished(partial, manifest, discarded)
 
     def _open(self, stage: Stage[Any], partial: Path, payload: Mapping[str, Any]) -> bool:
         """Open the partial folder; whether there is something in it to go on from."""
@@ -221,7 +258,7 @@ class Run:
         if open_partial(partial, wanted, continuation):
             return True
         directory = self.directory / stage.name
-        manifest = read_manifest(directory)
+        manifest = _readable_manifest(directory)
         if not (continuation and manifest and (directory / RESUME_FOLDER).is_dir()):
             return False
         if continuation_of(stage, manifest.payload) != continuation:
@@ -244,3 +281,11 @@ class Run:
     def command(self, stage: str) -> str:
         """What a person types to bring a stage up to date."""
         return shlex.join(["prefline", stage, "--recipe", str(self.recipe.path), *self._options])
+
+
+def _readable_manifest(directory: Path) -> Manifest | None:
+    """The manifest of a stage, None also where it cannot be read: then the stage is made again."""
+    try:
+        return read_manifest(directory)
+    except DataError:
+        return None

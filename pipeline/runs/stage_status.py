@@ -76,7 +76,10 @@ def _status(run: "Run", stage: Stage[Any], above: Mapping[str, StageStatus]) -> 
 def _standing(run: "Run", stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
     directory = run.directory / stage.name
     config = run.recipe.stages.get(stage.name)
-    manifest = read_manifest(directory)
+    try:
+        manifest = read_manifest(directory)
+    except DataError as error:
+        return StageStatus(stage.name, State.DAMAGED, str(error), None)
     if config is None and (manifest is None or manifest.skipped):
         return StageStatus(stage.name, State.SKIPPED, "", manifest)
     if manifest is None:

@@ -1,15 +1,14 @@
 """The tasks of an evaluation: each run once per model, kept while the stage goes on."""
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evals.judges import JUDGE_FILE
 from schemas.errors import PipelineError
+from schemas.files import write_json
 from schemas.labels import Messages
 from schemas.parquet import write_table
 from schemas.tables import COMPLETIONS
@@ -178,7 +177,7 @@ class Benchmarks:
             ],
         }
         write_json(self._context.output / "benchmarks.json", result)
-        shutil.rmtree(self._shards, ignore_errors=True)
+        self._context.discard(self._shards)
         return result
 
     def _result(self, answers: Answers, task: str) -> "BenchmarkRun":
@@ -214,11 +213,3 @@ def _answering(task: str) -> tuple[Answers, ...]:
 
 def _slug(task: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", task).strip("-.")
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all; a number that is not finite is a bug and raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(path.name + ".writing")
-    writing.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    os.replace(writing, path)

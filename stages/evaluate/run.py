@@ -9,11 +9,12 @@ from evals.judges import Judge, open_judge
 from evals.models.samplers import open_sampler
 from evals.win_rate.win_rate import prompt_scores
 from schemas.errors import ConfigError, DataError
+from schemas.files import write_json
 from schemas.parquet import write_table
 from schemas.sharded import ShardedTable
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, REJECTS, VERDICTS
-from stages.evaluate.benchmarks import Benchmarks, write_json
+from stages.evaluate.benchmarks import Benchmarks
 from stages.evaluate.compare import comparison_rows, judge_rows, win_rate_json
 from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.extra_models import OtherModel, differences

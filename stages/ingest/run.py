@@ -39,7 +39,7 @@ def ingest(config: IngestConfig, context: StageContext) -> Mapping[str, int]:
     _note_unpinned(config, context)
     reader = _Reader(config, context)
     counts = _in_one_go(reader, context) if reader.is_final() else _by_units(reader, context)
-    reader.store.remove()
+    context.discard(reader.store.folder)
     _warn(counts, context)
     return counts
 

@@ -1,8 +1,6 @@
 """The steps of the judge stage: train, save, measure."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from evals.judge_card.card import build_card
@@ -11,6 +9,7 @@ from evals.judges import PreferenceModelJudge, save_judge
 from evals.judges.orders import judge_to_table
 from evals.judges.progress import spending_counts
 from schemas.errors import DataError
+from schemas.files import write_json
 from schemas.labels import LabeledComparison
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Progress, StageContext
@@ -81,7 +80,7 @@ def _measure(
     )
     floors = JudgeFloors(**{name: getattr(config, name) for name in JudgeFloors.model_fields})
     card |= {"floors": floors.model_dump(), "below_floors": shortfalls(card, floors)}
-    _write_json(context.output / CARD_FILE, card)
+    write_json(context.output / CARD_FILE, card, sort_keys=True)
     _say_what_it_is_worth(card, context.progress)
     for missed in card["below_floors"]:
         context.progress.warn(f"judge: {missed}: label and evaluate will refuse it")
@@ -91,10 +90,6 @@ def _measure(
         "verdicts": len(verdicts),
         **spending_counts(judge, verdicts),
     }
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def _say_what_it_is_worth(card: Mapping[str, Any], progress: Progress) -> None:

@@ -1,8 +1,6 @@
 """Training of a preference model: every comparison in both orders, one token each."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +17,12 @@ from evals.models.checkpoints import (
     save_checkpoint,
 )
 from schemas.errors import ConfigError
+from schemas.files import writing_folder
 from schemas.ids import content_id
 from schemas.labels import LabeledComparison, Order
 from schemas.stage import StageContext
 from stages.training.checkpoints.adapters import add_lora, fold_adapter
-from stages.training.checkpoints.resume import remove_checkpoints
+from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.config import TrainingConfig
 from stages.training.data.disk_cache import DiskCache, open_cache
 from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
@@ -151,11 +150,9 @@ class PreferenceModelTraining:
             self._train(train, held_out)
             if not world.is_main:
                 return
-            writing = folder.with_name(f"{MODEL_FOLDER}.writing")
-            shutil.rmtree(writing, ignore_errors=True)
-            save_checkpoint(self._model, self._tokenizer, writing)
-            os.replace(writing, folder)
-        remove_checkpoints(self._context.output)
+            with writing_folder(folder) as writing:
+                save_checkpoint(self._model, self._tokenizer, writing)
+        self._context.discard(self._context.output / CHECKPOINTS)
 
     def _train(self, train: Sequence[TokenExample], held_out: Sequence[TokenExample]) -> None:
         lora, seed = self._training.lora, self._training.seed

@@ -25,13 +25,12 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
     refuse_below_floors(judge, "label")
     results = Results(context.output, TABLES)
     work = WorkFile(context.output / "work.parquet")
-    if not results.are_joined:
-        if not work.path.exists():
-            _gather(config, context, work)
-        job = LabelJob(config, judge.resolve(), context.runtime, work.path.resolve())
-        _label(job, context, results)
+    if not work.is_sound:
+        _gather(config, context, work)
+    job = LabelJob(config, judge.resolve(), context.runtime, work.path.resolve())
+    _label(job, context, results)
     counts = results.join(work)
-    work.remove()
+    context.discard(results.folder, work.path, work.seal)
     _refuse_nothing(counts)
     return counts
 

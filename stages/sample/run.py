@@ -26,13 +26,12 @@ def run(config: SampleConfig, context: StageContext) -> Mapping[str, int]:
     """
     results = Results(context.output, (COMPLETIONS, REJECTS))
     work = WorkFile(context.output / "work.parquet")
-    if not results.are_joined:
-        policy = _policy(config, context)
-        if not work.path.exists():
-            _choose(config, context, work)
-        _sample(SampleJob(config, policy, context.runtime, work.path.resolve()), context, results)
+    policy = _policy(config, context)
+    if not work.is_sound:
+        _choose(config, context, work)
+    _sample(SampleJob(config, policy, context.runtime, work.path.resolve()), context, results)
     counts = results.join(work)
-    work.remove()
+    context.discard(results.folder, work.path, work.seal)
     if not counts["completions"]:
         raise DataError(
             f"none of {counts['prompts']} prompts leaves room for sample.max_tokens "

@@ -10,6 +10,7 @@ from evals.judges.layout import comparison_chat
 from evals.models.checkpoints import load_causal_lm, load_tokenizer, save_checkpoint
 from evals.models.rendering import ChatRenderer
 from schemas.errors import DataError
+from schemas.files import writing_folder
 from schemas.ids import file_sha256
 from schemas.labels import Comparison, Messages, Preference
 from schemas.parquet import iter_batches
@@ -23,7 +24,7 @@ from stages.sft.from_scratch import (
     train_tokenizer,
 )
 from stages.training.checkpoints.adapters import add_lora, fold_adapter
-from stages.training.checkpoints.resume import remove_checkpoints
+from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.data.disk_cache import open_cache
 from stages.training.data.rejects import Rejects, length_limit
 from stages.training.data.render_rows import Candidate, token_items
@@ -58,9 +59,10 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     if not current_world().is_main:
         return {}
     rejects.write(context.output)
-    save_checkpoint(fold_adapter(model), tokenizer, context.output / "model")
+    with writing_folder(context.output / "model") as folder:
+        save_checkpoint(fold_adapter(model), tokenizer, folder)
     if not (context.runtime.keep_training_state and config.training.can_be_continued):
-        remove_checkpoints(context.output)
+        context.discard(context.output / CHECKPOINTS)
     rows_in = len(table) + len(rejects.rows)
     return {"rows_in": rows_in, **result.counts, **rejects.counts()}
 

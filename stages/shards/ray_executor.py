@@ -17,6 +17,7 @@ from typing import Any
 
 from schemas import errors
 from schemas.errors import BackendError, ConfigError
+from schemas.files import first_line
 from schemas.stage import RayRuntime
 from stages.shards.executor import Counts, Job, Worker
 
@@ -109,7 +110,7 @@ def _cluster(settings: RayRuntime) -> Iterator[None]:
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
         raise BackendError(
             f"Ray cluster {address or 'on this machine'}: cannot be reached or started "
-            f"({_first_line(error)}); check runtime.ray.address, or set runtime.engine to 'local'"
+            f"({first_line(error)}); check runtime.ray.address, or set runtime.engine to 'local'"
         ) from error
     try:
         yield
@@ -143,11 +144,6 @@ def _next(rows: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
         return next(rows, None)
     except Exception as error:
         raise BackendError(
-            f"Ray: a worker failed ({_first_line(error)}); finished shards are kept: run the stage "
+            f"Ray: a worker failed ({first_line(error)}); finished shards are kept: run the stage "
             "again to continue"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

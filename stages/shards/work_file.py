@@ -1,6 +1,5 @@
 """The rows to work on, one shard a row group: any shard can be read alone."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas.files import write_text, writing_file
+from schemas.ids import file_sha256
 from schemas.parquet import iter_batches
 from schemas.tables import Table
 
@@ -20,12 +21,25 @@ class WorkFile:
 
     def write(self, table: Table, shards: Iterable[pa.Table]) -> None:
         """Write the shards, each as one row group; the file is there whole or not at all."""
-        temporary = self.path.with_name(self.path.name + ".writing")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(temporary, table.schema) as file:
+        with (
+            writing_file(self.path) as temporary,
+            pq.ParquetWriter(temporary, table.schema) as file,
+        ):
             for shard in shards:
                 file.write_table(shard, row_group_size=shard.num_rows)
-        os.replace(temporary, self.path)
+        write_text(self.seal, file_sha256(self.path))
+
+    @property
+    def seal(self) -> Path:
+        """Holds the file's SHA-256."""
+        return self.path.with_name(f"{self.path.name}.sha256")
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the file is there as it was written."""
+        if not (self.path.is_file() and self.seal.is_file()):
+            return False
+        return self.seal.read_bytes() == file_sha256(self.path).encode()
 
     def __len__(self) -> int:
         """How many shards there are."""
@@ -34,10 +48,6 @@ class WorkFile:
     def rows(self) -> int:
         """How many rows all shards have."""
         return int(pq.read_metadata(self.path).num_rows)
-
-    def remove(self) -> None:
-        """Delete the file: all of its shards are done."""
-        self.path.unlink(missing_ok=True)
 
     def read(self, shard: int) -> pa.Table:
         """The rows of one shard."""

@@ -15,7 +15,7 @@ from schemas.stage import StageContext
 from schemas.tables import PROMPTS
 from stages.train.config import TrainConfig
 from stages.training.checkpoints.adapters import add_lora, fold_adapter
-from stages.training.checkpoints.resume import remove_checkpoints
+from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.checkpoints.retention import KeptCheckpoints
 from stages.training.data.disk_cache import open_cache
 from stages.training.data.pair_weights import effective_pairs, weigh_pairs
@@ -76,7 +76,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     write_summary(context.output, said, rows, guard, published)
     rejects.write(context.output)
     if not (context.runtime.keep_training_state and config.training.can_be_continued):
-        remove_checkpoints(context.output)
+        context.discard(context.output / CHECKPOINTS)
     return counts
 
 

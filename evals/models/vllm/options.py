@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from schemas.errors import BackendError, ConfigError, MissingInputError
+from schemas.files import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -160,11 +161,6 @@ def _remedies(options: Mapping[str, Any]) -> str:
         f"lower the engine's max_model_len (judges: max_prompt_tokens; now {context} tokens), "
         f"{room}, or set dtype to bfloat16 (now {options['dtype']}), and run the stage again"
     )
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def adapter_config(model: "ModelSource") -> dict[str, Any] | None:

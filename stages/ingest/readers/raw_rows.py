@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import BackendError, DataError
+from schemas.files import first_line
 from stages.ingest.examples import RowError
 from stages.ingest.frames.blocks import line_blocks
 from stages.ingest.readers.columns import has_columns, kinds_with
@@ -47,7 +48,7 @@ def json_value(line: bytes) -> Mapping[str, Any] | RowError:
     except UnicodeDecodeError as error:
         return RowError("invalid_utf8", f"byte {error.start} is not UTF-8")
     except (ValueError, RecursionError) as error:  # not JSON, or numbers and nesting past limits
-        return RowError("invalid_json", str(error).splitlines()[0])
+        return RowError("invalid_json", first_line(error))
 
 
 def _parse_line(line: bytes) -> Mapping[str, Any]:
@@ -125,7 +126,7 @@ def parquet_batches(
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{file}: cannot be read as Parquet after row {row} ({_first_line(error)}); "
+            f"{file}: cannot be read as Parquet after row {row} ({first_line(error)}); "
             "fetch the file again"
         ) from error
     if row == 0:
@@ -183,10 +184,6 @@ def read_hub(
             yield RawRow(file, row, value)
     except Exception as error:  # whatever the loader and the network below it raise
         raise BackendError(
-            f"{file}: cannot be loaded ({type(error).__name__}: {_first_line(error)}); check the "
+            f"{file}: cannot be loaded ({type(error).__name__}: {first_line(error)}); check the "
             "name and the network, or download its files and set path instead of hub_id"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -6,7 +6,6 @@ piece by piece, and what else is known of them. It gets its name when it is fini
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.files import is_sound, remove, writing_folder
 from schemas.tables import ANNOTATIONS, MESSAGES, REJECTS
 from stages.ingest.readers.sources import Source
 
@@ -83,11 +83,9 @@ class UnitWriter:
 
     def __init__(self, folder: Path, facts: UnitFacts) -> None:
         self._final = folder
-        self._folder = folder.with_name(folder.name + ".writing")
         self._facts = facts
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir()
-        self._files = ExitStack()
+        self._place, self._files = ExitStack(), ExitStack()
+        self._folder = self._place.enter_context(writing_folder(folder, sealed=True))
         self._writers = {name: self._stream(name) for name in _FILES}
 
     def append(self, rows: pa.Table, rejects: pa.Table, next_row: int) -> None:
@@ -106,13 +104,16 @@ class UnitWriter:
         self._files.close()
         facts = replace(self._facts, moved=tuple(moved))
         (self._folder / "facts.json").write_text(json.dumps(asdict(facts)))
-        os.replace(self._folder, self._final)
+        self._place.close()
         return Unit(self._final, facts)
 
     def stop(self) -> Unit:
         """What was written until an error."""
         self._files.close()
-        return Unit(self._folder, self._facts)
+        stopped = self._final.with_name(f"{self._final.name}.stopped")
+        remove(stopped)
+        os.rename(self._folder, stopped)
+        return Unit(stopped, self._facts)
 
     def __enter__(self) -> "UnitWriter":
         return self
@@ -140,7 +141,7 @@ class UnitStore:
     def finished(self, key: str) -> Unit | None:
         """The unit of that key, if an earlier run has finished it."""
         folder = self.folder / key
-        if not folder.exists():
+        if not is_sound(folder):
             return None
         facts = json.loads((folder / "facts.json").read_text())
         return Unit(folder, UnitFacts(**{**facts, "moved": tuple(facts["moved"])}))
@@ -152,7 +153,3 @@ class UnitStore:
     def scratch(self, name: str) -> Path:
         """A folder beside the units, for what need not outlive a kill."""
         return self.folder / f"{name}.scratch"
-
-    def remove(self) -> None:
-        """Delete all units: the tables are written."""
-        shutil.rmtree(self.folder)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import DataError
+from schemas.files import first_line
 from schemas.manifest import Manifest, read_manifest
 from schemas.parquet import read_rows
 from schemas.stage import StageContext
@@ -102,5 +103,5 @@ def _read_parquet(path: Path, stage: str, columns: Sequence[str] | None) -> pa.T
     try:
         return pq.read_table(path, columns=None if columns is None else list(columns))
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise DataError(f"{path}: cannot be read ({first}); run the stage {stage} again") from error

@@ -1,13 +1,13 @@
 """The page: one HTML file that needs nothing else, made of the summary alone."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from schemas.files import writing_file
 from schemas.stage import StageContext
 from stages.report.charts import lines
 from stages.report.config import ReportConfig
@@ -48,9 +48,8 @@ def write_report(config: ReportConfig, context: StageContext) -> Mapping[str, in
 
 
 def _write(path: Path, content: str, errors: str) -> None:
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(content, encoding="utf-8", errors=errors, newline="\n")
-    os.replace(temporary, path)
+    with writing_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8", errors=errors, newline="\n")
 
 
 def render_page(summary: Json) -> str:

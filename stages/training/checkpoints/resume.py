@@ -1,9 +1,7 @@
 """Checkpoints to resume from: whole or not there, only the newest kept, no pickled code loaded."""
 
 import json
-import os
 import pickle
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from schemas.errors import BackendError, StaleInputError
+from schemas.files import SEAL, first_line, is_sound, remove, writing_folder
 from schemas.stage import RESUME_FOLDER
 from stages.training.distributed.sharding import (
     fill,
@@ -49,20 +48,17 @@ def save_training_state(
     if not current_world().is_main:
         return
     folder = output / CHECKPOINTS / f"step-{step}"
-    writing = folder.with_name(f"{folder.name}.writing")
-    shutil.rmtree(writing, ignore_errors=True)
-    writing.mkdir(parents=True)
-    save_file({n: w.contiguous() for n, w in weights.items()}, writing / "trainable.safetensors")
-    torch.save(
-        {"optimizer": moments, "random": _random_state(model.device)},
-        writing / "optimizer.pt",
-    )
-    (writing / "state.json").write_text(json.dumps({"step": step, "identity": dict(identity)}))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(writing, folder)
+    with writing_folder(folder, sealed=True) as writing:
+        whole = {name: weight.contiguous() for name, weight in weights.items()}
+        save_file(whole, writing / "trainable.safetensors")
+        torch.save(
+            {"optimizer": moments, "random": _random_state(model.device)},
+            writing / "optimizer.pt",
+        )
+        (writing / "state.json").write_text(json.dumps({"step": step, "identity": dict(identity)}))
     for other in (output / CHECKPOINTS).iterdir():
         if other != folder:
-            shutil.rmtree(other)
+            remove(other)
 
 
 def restore_training_state(
@@ -106,7 +102,7 @@ def _read(folder: Path, parameters: Mapping[str, Tensor], identity: Identity) ->
         *(SafetensorError, pickle.UnpicklingError),
     ) as error:
         raise BackendError(
-            f"{folder}: is not a checkpoint that can be read ({_first_line(error)}); delete "
+            f"{folder}: is not a checkpoint that can be read ({first_line(error)}); delete "
             f"{folder.parent} to start over"
         ) from error
     _refuse_other_identity(folder, state["identity"], identity)
@@ -117,7 +113,7 @@ def _read(folder: Path, parameters: Mapping[str, Tensor], identity: Identity) ->
 
 def remove_checkpoints(output: Path) -> None:
     """Drop what only a resume needs; called once the trained model is published."""
-    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    remove(output / CHECKPOINTS)
 
 
 def drop_checkpoints_after(output: Path, last_step: int) -> None:
@@ -128,14 +124,16 @@ def drop_checkpoints_after(output: Path, last_step: int) -> None:
 
 
 def _newest(output: Path) -> Path | None:
+    """The newest checkpoint; what is not as it was written is removed, and worked around."""
     folders = [
         f for f in (output / CHECKPOINTS).glob("step-*") if f.name.removeprefix("step-").isdigit()
     ]
-    return max(folders, key=lambda f: int(f.name.removeprefix("step-")), default=None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    for folder in sorted(folders, key=lambda f: int(f.name.removeprefix("step-")), reverse=True):
+        if (folder / SEAL).exists() and not is_sound(folder):
+            remove(folder)
+        else:
+            return folder
+    return None
 
 
 def _refuse_other_identity(folder: Path, saved: Identity, now: Identity) -> None:

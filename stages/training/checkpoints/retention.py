@@ -6,7 +6,6 @@ killed training resumes from lies elsewhere (stages.training.checkpoints.resume)
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from schemas.errors import ConfigError
+from schemas.files import remove, write_json, writing_folder
 from schemas.stage import Progress
 from stages.training.checkpoints.config import BestCheckpoint, LastCheckpoint
 from stages.training.checkpoints.selection import IsSound, best_steps, is_candidate
@@ -156,9 +156,7 @@ class KeptCheckpoints(Observer):
                 for step in steps
             ],
         }
-        temporary = self._output / f"{RECORD}.writing"
-        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", "utf-8")
-        os.replace(temporary, self._output / RECORD)
+        write_json(self._output / RECORD, record, sort_keys=True)
 
     def _take_back(self) -> None:
         """Undo a publication whose stage was killed before it was finished."""
@@ -168,15 +166,11 @@ class KeptCheckpoints(Observer):
             (self._output / KEPT).mkdir(exist_ok=True)
             os.replace(model, self._folder(step))
         record.unlink(missing_ok=True)
-        shutil.rmtree(model, ignore_errors=True)
+        remove(model)
 
     def _write(self, step: int, model: PreTrainedModel) -> None:
-        folder = self._folder(step)
-        writing = folder.with_name(f"{folder.name}.writing")
-        shutil.rmtree(writing, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        self._save(model, writing)
-        os.replace(writing, folder)
+        with writing_folder(self._folder(step)) as writing:
+            self._save(model, writing)
 
     def _prune(self, wanted: Iterable[int] | None = None) -> None:
         if wanted is None:
@@ -184,7 +178,7 @@ class KeptCheckpoints(Observer):
         names = {self._folder(step).name for step in wanted}
         for folder in self._folders():
             if folder.name not in names:
-                shutil.rmtree(folder)
+                remove(folder)
 
     def _folders(self) -> list[Path]:
         return sorted((self._output / KEPT).glob("step-*"))

@@ -6,24 +6,21 @@ two write the same entry, the first stays. Deleting the root, or anything in it,
 files that somebody has mapped stay readable until they are closed.
 """
 
-import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import TypeVar
 
 from schemas.errors import BackendError, PipelineError
-from schemas.ids import file_sha256
+from schemas.files import SEAL, is_leftover, is_sound, remove, writing_folder
+from schemas.hashes import cache_folder
 from schemas.stage import StageContext
 
 T = TypeVar("T")
 
-SEAL = "seal.json"
 _ABANDONED_AFTER_SECONDS = 86_400
 
 
@@ -43,14 +40,13 @@ class DiskCache:
         if folder is not None:
             with suppress(FileNotFoundError):  # another process has just made room
                 return read(folder)
-        writing = self._write(key, write)
-        value = read(writing)
-        self._publish(writing, self.root / key)
-        return value
+        with self._adding(key, write) as writing:
+            return read(writing)
 
     def put(self, key: str, write: Callable[[Path], None]) -> None:
         """Add an entry that `write` fills."""
-        self._publish(self._write(key, write), self.root / key)
+        with self._adding(key, write):
+            pass
 
     def entries(self, prefix: str) -> Iterator[Path]:
         """Folders of all sound entries right below `prefix`, by name."""
@@ -58,37 +54,20 @@ class DiskCache:
             if self._verified(folder) is not None:
                 yield folder
 
-    def _write(self, key: str, write: Callable[[Path], None]) -> Path:
+    @contextmanager
+    def _adding(self, key: str, write: Callable[[Path], None]) -> Iterator[Path]:
+        """A new entry that `write` has filled; it gets its name when the block ends."""
         final = self.root / key
-        writing = final.with_name(f".{final.name}.{os.getpid()}-{token_hex(4)}.writing")
-        try:
-            with _disk_errors(writing):
-                writing.mkdir(parents=True)
-                write(writing)
-                seal = {p.name: file_sha256(p) for p in sorted(writing.iterdir())}
-                (writing / SEAL).write_text(json.dumps(seal), encoding="utf-8")
-        except BaseException:
-            shutil.rmtree(writing, ignore_errors=True)
-            raise
-        return writing
-
-    def _publish(self, writing: Path, final: Path) -> None:
-        try:
-            os.rename(writing, final)
-        except OSError:  # the same entry by another process, or no room: this one is not needed
-            shutil.rmtree(writing, ignore_errors=True)
+        with _disk_errors(final), writing_folder(final, sealed=True, shared=True) as writing:
+            write(writing)
+            yield writing
         self._make_room(final)
 
     def _verified(self, folder: Path) -> Path | None:
         """The folder where its seal holds; a damaged entry is dropped."""
         if not folder.is_dir():
             return None
-        try:
-            seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-            sound = all(file_sha256(folder / name) == digest for name, digest in seal.items())
-        except (OSError, ValueError, AttributeError):
-            sound = False
-        if not sound:
+        if not is_sound(folder):
             _drop(folder)
             return None
         with suppress(OSError):
@@ -97,13 +76,17 @@ class DiskCache:
 
     def _make_room(self, newest: Path) -> None:
         """Drop what was used longest ago until the rest fits; `newest` stays whatever it weighs."""
-        folders = [Path(where) for where, _, files in os.walk(self.root) if SEAL in files]
-        found = [(_used_at(folder / SEAL), folder) for folder in folders]
-        now, total = time.time(), 0
-        for used_at, folder in sorted(found, key=lambda entry: (-entry[0], str(entry[1]))):
-            abandoned = folder.name.startswith(".") and now - used_at > _ABANDONED_AFTER_SECONDS
+        found, total = [], 0
+        for where, folders, files in os.walk(self.root):
+            for name in filter(is_leftover, folders):
+                if time.time() - _used_at(Path(where) / name) > _ABANDONED_AFTER_SECONDS:
+                    _drop(Path(where) / name)
+            folders[:] = [name for name in folders if not is_leftover(name)]
+            if SEAL in files:
+                found.append((_used_at(Path(where) / SEAL), Path(where)))
+        for _, folder in sorted(found, key=lambda entry: (-entry[0], str(entry[1]))):
             total += _bytes_of(folder)
-            if folder != newest and (abandoned or total > self.max_bytes):
+            if folder != newest and total > self.max_bytes:
                 _drop(folder)
 
 
@@ -112,9 +95,9 @@ def open_cache(context: StageContext) -> DiskCache:
 
     Where that cannot be written, `.cache` in the run directory takes its place.
     """
-    runtime, home = context.runtime, os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    named = runtime.cache_dir or os.environ.get("PREFLINE_CACHE") or f"{home}/prefline"
-    root = Path(named).expanduser().absolute()
+    runtime = context.runtime
+    named = runtime.cache_dir
+    root = Path(named).expanduser().absolute() if named else cache_folder()
     try:
         root.mkdir(parents=True, exist_ok=True)
         writable = os.access(root, os.W_OK | os.X_OK)
@@ -141,15 +124,13 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 def _drop(folder: Path) -> None:
     """Remove an entry; nobody ever sees a part of it."""
-    trash = folder.with_name(f".{folder.name}.{token_hex(4)}.dropped")
     with suppress(OSError):
-        os.rename(folder, trash)
-        shutil.rmtree(trash, ignore_errors=True)
+        remove(folder)
 
 
-def _used_at(seal: Path) -> float:
+def _used_at(path: Path) -> float:
     with suppress(OSError):
-        return seal.stat().st_mtime
+        return path.stat().st_mtime
     return 0.0
 
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from evals.models.checkpoints import torch_device
 from schemas.errors import BackendError
+from schemas.files import first_line
 from schemas.ids import seed_from
 from schemas.stage import Runtime
 
@@ -102,7 +103,7 @@ def _join(runtime: Runtime) -> World:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise BackendError(
             f"rank {os.environ.get('RANK')}: no contact with the other ranks by way of {where} "
-            f"({str(error).splitlines()[0]}); check that the nodes reach each other"
+            f"({first_line(error)}); check that the nodes reach each other"
         ) from error
     return World(rank, size, device, store)
 

@@ -1,13 +1,14 @@
 """The record of a training: one row per step, appended as it happens."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from schemas.files import write_text, writing_file
 
 Row = dict[str, float]
 
@@ -46,9 +47,8 @@ class MetricsLog:
         names = dict.fromkeys(name for row in self.rows for name in row)
         schema = pa.schema([(n, pa.int64() if n == "step" else pa.float64()) for n in names])
         table = pa.Table.from_pylist(self.rows, schema=schema)
-        temporary = self._folder / f"{METRICS_PARQUET}.writing"
-        pq.write_table(table, temporary)
-        os.replace(temporary, self._folder / METRICS_PARQUET)
+        with writing_file(self._folder / METRICS_PARQUET) as temporary:
+            pq.write_table(table, temporary)
 
     def _kept(self, resumed_step: int) -> list[Row]:
         path = self._folder / METRICS_JSONL
@@ -63,6 +63,5 @@ class MetricsLog:
         return rows
 
     def _rewrite(self) -> None:
-        temporary = self._folder / f"{METRICS_JSONL}.writing"
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows), "utf-8")
-        os.replace(temporary, self._folder / METRICS_JSONL)
+        lines = "".join(json.dumps(row) + "\n" for row in self.rows)
+        write_text(self._folder / METRICS_JSONL, lines)

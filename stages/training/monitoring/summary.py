@@ -1,11 +1,11 @@
 """summary.json of a training: what a reader wants of its record, and nothing about the machine."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from schemas.files import write_json
 from stages.training.checkpoints.retention import Published
 from stages.training.monitoring.guard import Guard
 from stages.training.monitoring.metrics import PERFORMANCE, Row
@@ -31,5 +31,4 @@ def write_summary(
         "guard": guard.findings,
         "chosen_fell_at_step": guard.first_step("chosen_fell"),
     }
-    text = json.dumps(summary, indent=2, sort_keys=True) + "\n"
-    (output / "summary.json").write_text(text, encoding="utf-8")
+    write_json(output / "summary.json", summary, sort_keys=True)

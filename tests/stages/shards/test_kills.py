@@ -25,7 +25,7 @@ KILLS, PROMPTS, SHARD = 30, 400, 4
 LABEL = f"""
 import os, sys, time
 from pathlib import Path
-from evals.judges import length
+from evals.judges.kinds import length
 from schemas.stage import StageContext
 from stages.label import STAGE, LabelConfig
 folder = Path(sys.argv[1])

@@ -99,10 +99,25 @@ def test_the_order_of_the_work_does_not_matter(tmp_path: Path, order: tuple[int,
     assert results.join(work) == {"prompts": 7, "rejects": 3}
     assert [r["row"] for r in read_rows(tmp_path / "prompts.parquet", PROMPTS)] == list(range(7))
     assert [r["row"] for r in read_rows(tmp_path / "rejects.parquet", REJECTS)] == [1, 3, 5]
-    assert not (tmp_path / "shards").exists()
-    again = Results(tmp_path, (PROMPTS, REJECTS))
-    assert again.are_joined
-    assert again.join(work) == {"prompts": 7, "rejects": 3}
+    assert Results(tmp_path, (PROMPTS, REJECTS)).join(work) == {"prompts": 7, "rejects": 3}
+
+
+def test_a_shard_that_is_not_as_it_was_written_is_done_again(tmp_path: Path) -> None:
+    work = three_shards(tmp_path)
+    results = Results(tmp_path, (PROMPTS, REJECTS))
+    for shard in range(3):
+        do(results, work, shard)
+    (tmp_path / "shards" / "00000001" / "shard.json").write_text("{}")
+    table = tmp_path / "shards" / "00000002" / "prompts.parquet"
+    table.write_bytes(table.read_bytes()[:-1] + b"?")
+    assert Results(tmp_path, (PROMPTS, REJECTS)).done() == {0}
+
+
+def test_a_work_file_that_is_not_as_it_was_written_is_no_work_file(tmp_path: Path) -> None:
+    work = three_shards(tmp_path)
+    assert work.is_sound
+    work.path.write_bytes(work.path.read_bytes().replace(b"PAR1", b"PAR2", 1))
+    assert not work.is_sound
 
 
 def test_a_shard_that_two_workers_did_counts_once(tmp_path: Path) -> None:

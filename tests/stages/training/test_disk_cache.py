@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import BackendError, MissingInputError
+from schemas.files import SEAL
 from schemas.stage import Runtime, StageContext
-from stages.training.data.disk_cache import SEAL, DiskCache, open_cache
+from stages.training.data.disk_cache import DiskCache, open_cache
 
 
 class Text:
@@ -92,13 +93,13 @@ def test_a_full_disk_says_what_to_do(cache: DiskCache) -> None:
 
 
 def test_what_a_killed_writer_left_is_no_entry_and_goes_in_time(cache: DiskCache) -> None:
-    left = cache.root / "kind" / ".key.1-abcd.writing"
+    left = cache.root / "kind" / ".key.host-1-abcd.prefline-writing"
     left.mkdir(parents=True)
-    (left / SEAL).write_text("{}")
+    (left / "half").write_text("{}")
     assert list(cache.entries("kind")) == []
     cache.put("kind/key", Text().write)
     assert left.exists()  # it may be somebody's who is at work
-    os.utime(left / SEAL, (0, 0))
+    os.utime(left, (0, 0))
     cache.put("kind/other", Text().write)
     assert visible(cache) == ["key", "other"]
 
