@@ -3,14 +3,13 @@
 The rubrics are the text files in `rubrics/`; their content is part of the fingerprint.
 """
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from evals.judges.interface import Judge
+from evals.judges.interface import Judge, implementation
 from evals.judges.layout import (
     LAYOUT_VERSION,
     SECTION_A,
@@ -21,9 +20,8 @@ from evals.judges.layout import (
     text_of,
 )
 from evals.judges.openai.config import JudgeServer
-from evals.judges.scoring.transformers import LabelScoring, open_label_judge
+from evals.judges.scoring.config import LabelScoring, open_label_judge
 from evals.models.checkpoints import ModelSource
-from evals.models.http.addresses import key_of
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages
 from schemas.stage import Runtime
@@ -41,7 +39,6 @@ _REMINDERS = {
     "label": "That was no answer. Answer with one word: A, B or Tie.",
     "reasoned": "State your verdict in one line: Verdict: A, Verdict: B or Verdict: Tie.",
 }
-_MAX_TOKENS = {"label": 16, "reasoned": 1024}
 
 
 class LlmJudge(LabelScoring):
@@ -98,32 +95,15 @@ class LlmJudge(LabelScoring):
         name = f"llm:{self.rubric}"
         if self.model is not None:
             return open_label_judge(name, self, self.model, runtime)
-        return self._served(name, self.server, folder, runtime)
-
-    def _served(
-        self, name: str, server: JudgeServer | None, folder: Path | None, runtime: Runtime
-    ) -> Judge:
-        from evals.judges.openai.judge import ServedJudge
-        from evals.judges.openai.session import Question
-
-        assert server is not None  # the validator's
-        settings = self.model_dump_json(exclude={"model": True, "server": {"api_key_env"}})
-        question = Question(
-            server=server,
-            chat=self.chat,
-            reminder=_REMINDERS[self.answer],
-            min_label_mass=self.min_label_mass,
-            max_tokens=server.max_tokens or _MAX_TOKENS[self.answer],
-            by_logprobs=self.answer == "label" and server.logprobs != "none",
+        judge: Judge = implementation("evals.judges.openai.opening:open_served")(
+            name, self, folder, runtime
         )
-        return ServedJudge(
-            name,
-            content_id("judge", name, self.layout, _REMINDERS[self.answer], settings),
-            question,
-            key_of(server.base_url, server.api_key_env),
-            _answers_folder(folder, runtime),
-            runtime.judge_server,
-        )
+        return judge
+
+    @property
+    def reminder(self) -> str:
+        """What is said where a reply states no verdict."""
+        return _REMINDERS[self.answer]
 
     @cached_property
     def _rubric(self) -> str:
@@ -136,13 +116,3 @@ def _conversation(prompt: Messages) -> str:
     if len(turns) == 1:
         return turns[0]["content"]
     return "\n\n".join(f"[{turn['role']}] {turn['content']}" for turn in turns)
-
-
-def _answers_folder(folder: Path | None, runtime: Runtime) -> Path:
-    """Where answers are kept: as the runtime says, else beside the judge stage's directory."""
-    if runtime.judge_server.cache is not None:
-        return Path(runtime.judge_server.cache).expanduser()
-    if folder is not None:
-        return folder.absolute().parent / "judge-answers"
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "prefline" / "judge-answers"

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evals.judges.interface import Judge
 from evals.judges.layout import LAYOUT_VERSION, SectionRole, comparison_chat
-from evals.judges.scoring.transformers import LabelScoring, open_label_judge
+from evals.judges.scoring.config import LabelScoring, open_label_judge
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError
 from schemas.labels import Comparison, Message

@@ -7,7 +7,7 @@ from typing import Any
 
 from evals.judges.openai.config import JudgeServer
 from evals.judges.openai.label_logprobs import LabelTokenIds
-from evals.judges.scoring.label_tokens import first_differences
+from evals.judges.scoring.first_differences import first_differences
 from evals.models.http.transport import CallFailed, Transport
 from schemas.errors import BackendError, ConfigError
 from schemas.labels import Preference

@@ -1,17 +1,16 @@
 """A judge's prompt and the one token it answers with."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import takewhile
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
 
 from evals.judges.layout import comparison_chat
+from evals.judges.scoring.first_differences import first_differences
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages, Preference
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class LabelTokens:
@@ -24,7 +23,7 @@ class LabelTokens:
 
     def __init__(
         self,
-        tokenizer: "PreTrainedTokenizerBase",
+        tokenizer: PreTrainedTokenizerBase,
         chat: Callable[[Comparison], list[Message]] = comparison_chat,
     ) -> None:
         """`chat` shows a comparison to the model.
@@ -64,8 +63,6 @@ class LabelTokens:
         return self._renderer.render([question], [answer]).completion_ids
 
     def _render(self, chat: Messages) -> list[int]:
-        from jinja2 import TemplateError
-
         try:
             return self._renderer.prompt_ids(chat)
         except TemplateError as error:
@@ -73,16 +70,3 @@ class LabelTokens:
                 f"{self._renderer.tokenizer.name_or_path}: the chat template refuses a comparison "
                 f"({error}); set judge.section_role to user, or chat_template beside the model"
             ) from error
-
-
-def first_differences(
-    spelled: Mapping[Preference, Sequence[int]],
-) -> tuple[list[int], dict[Preference, int]] | None:
-    """The tokens that all labels begin with, and the first one of each label after these.
-
-    None where the first ones are not all different.
-    """
-    columns = zip(*spelled.values(), strict=False)
-    shared = [column[0] for column in takewhile(lambda c: len(set(c)) == 1, columns)]
-    firsts = {k: ids[len(shared)] for k, ids in spelled.items() if len(ids) > len(shared)}
-    return (shared, firsts) if len(set(firsts.values())) == len(spelled) else None

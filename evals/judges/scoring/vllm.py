@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from evals.judges.scoring.transformers import LabelJudge, LabelScoring
+from evals.judges.scoring.config import LabelScoring
+from evals.judges.scoring.label_judge import LabelJudge
 from evals.models.checkpoints import ModelSource
 from evals.models.vllm.engine import VllmEngine, refuse_missing_vllm
 from evals.models.vllm.options import EngineSettings, position_limit

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from evals.judges.kinds.reward_model import RewardModelJudge, RewardReader
+from evals.judges.kinds.reward_model import RewardModelJudge
+from evals.judges.scoring.rewards import RewardReader
 from evals.models.vllm.engine import VllmEngine, refuse_missing_vllm
 from evals.models.vllm.options import EngineSettings, position_limit
 from schemas.stage import Runtime

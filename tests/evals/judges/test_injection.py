@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evals.judges import LlmJudge, PreferenceModelJudge, RewardModelJudge
-from evals.judges.kinds.reward_model import RewardReader
 from evals.judges.layout import neutralise_text
 from evals.judges.openai.parse_verdict import last_verdict
 from evals.judges.scoring.label_tokens import LabelTokens
+from evals.judges.scoring.rewards import RewardReader
 from evals.models.rendering import CHAT_TEMPLATES
 from schemas.labels import Comparison
 from tests.fixtures.comparisons import comparison

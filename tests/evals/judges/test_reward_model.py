@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from evals.judges import RewardModelJudge, open_judge, save_judge
-from evals.judges.kinds.reward_model import RewardScorer, verdict_of_rewards
 from evals.judges.orders import judge_to_table
+from evals.judges.scoring.rewards import verdict_of_rewards
+from evals.judges.scoring.transformers_rewards import RewardScorer
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import LabelProbabilities, Unscored
 from schemas.stage import Runtime, SilentProgress

@@ -1,0 +1,51 @@
+"""Settings of scoring by label tokens."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from evals.judges.interface import Judge, implementation
+from evals.models.checkpoints import Dtype, ModelSource
+from schemas.labels import Comparison, Message
+from schemas.stage import Config, Runtime
+
+_ENGINES = {
+    "transformers": "evals.judges.scoring.transformers:LabelScorer",
+    "vllm": "evals.judges.scoring.vllm:VllmLabelScorer",
+}
+
+
+class LabelScoring(Config):
+    """What every judge that is scored by label tokens can be told; a kind adds `chat`."""
+
+    min_label_mass: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="least probability that A, B and Tie must have together; below it the model "
+        "would rather say something else, and the comparison is unscored",
+    )
+    max_prompt_tokens: int | None = Field(
+        None, ge=1, description="longer comparisons are unscored; null takes the model's own limit"
+    )
+    dtype: Dtype = Field("float32", description="type of weights and arithmetic")
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what reads the model; vllm where `make vllm` installed it"
+    )
+
+    def chat(self, comparison: Comparison) -> list[Message]:
+        """The conversation whose next token is the label."""
+        raise NotImplementedError
+
+    @property
+    def layout(self) -> str:
+        """Names what `chat` shows, for the fingerprint."""
+        raise NotImplementedError
+
+
+def open_label_judge(
+    name: str, config: LabelScoring, source: ModelSource, runtime: Runtime
+) -> Judge:
+    """Load the model into the engine that the settings name. Raises what loading it raises."""
+    judge: Judge = implementation(_ENGINES[config.engine])(name, config, source, runtime)
+    return judge

@@ -1,0 +1,29 @@
+"""Rewards with transformers, in padded batches."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel
+
+from evals.judges.kinds.reward_model import RewardModelJudge
+from evals.judges.scoring.rewards import RewardReader
+from evals.models.checkpoints import torch_device
+from evals.models.classifiers import load_reward_model, rewards
+from schemas.stage import Runtime
+
+
+class RewardScorer(RewardReader):
+    """Reads with transformers, in padded batches."""
+
+    def __init__(self, config: RewardModelJudge, runtime: Runtime) -> None:
+        """Loads tokenizer and weights. Raises what `RewardModelJudge.open` says."""
+        self._model: PreTrainedModel = load_reward_model(
+            config.model, torch_device(runtime), config.dtype
+        )
+        positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        super().__init__(config, positions)
+        self._batch_size = runtime.judge_batch_size
+
+    def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
+        pad_id, size = self.renderer.tokenizer.pad_token_id, self._batch_size
+        batches = (rows[start : start + size] for start in range(0, len(rows), size))
+        return [reward for batch in batches for reward in rewards(self._model, batch, pad_id)]
