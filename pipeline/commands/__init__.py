@@ -1,1 +1,1 @@
-"""The commands around the stages: looking at runs and tables, exporting, recomputing."""
+"""What is typed: one module a command, in rooms by what it is about."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.commands.show import show
+from pipeline.commands.data.show import show
 from pipeline.display.raw_rows import read_raw
 from pipeline.display.rows import pick_row
 from pipeline.display.terminal_text import visible

@@ -11,7 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from evals.files.data_card import data_card
-from pipeline.commands.stats import show_cards, stats, tables_of
+from pipeline.commands.data.stats import show_cards, stats, tables_of
 from schemas.errors import DataError, MissingInputError
 from schemas.parquet import read_rows, write_table
 from schemas.stage import SilentProgress, StageContext

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.commands.trace import trace_back
+from pipeline.commands.data.trace import trace_back
 from schemas.parquet import write_table
 from schemas.tables import PROMPTS
 

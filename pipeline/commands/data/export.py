@@ -77,7 +77,7 @@ def export(
 
 def _tables(to: Format, what: str | None, run_dir: Path) -> list[Path]:
     """The files to read. Raises MissingInputError."""
-    from pipeline.commands.stats import tables_of
+    from pipeline.commands.data.stats import tables_of
 
     if what is not None:
         return tables_of(what, run_dir)

@@ -1,14 +1,24 @@
 """The state of a run's stages, as a table and as JSON."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.runs.rounds import stages_of
+from pipeline.commands.options import (
+    JsonOption,
+    RecipeOption,
+    RunDirOption,
+    SetOption,
+    look_at,
+    resolve,
+)
+from pipeline.runs.rounds import rounds_of, stages_of
 from pipeline.runs.run import Run
 from pipeline.runs.stage_status import StageStatus, State
 
@@ -21,6 +31,20 @@ _STYLES = {
     State.MISSING: "dim",
     State.SKIPPED: "dim",
 }
+
+
+def status(
+    recipe: RecipeOption,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which stages are fresh, stale, interrupted or missing, and why."""
+    runs = rounds_of(look_at(resolve(recipe, overrides), run_dir))
+    if as_json:
+        typer.echo(json.dumps(status_json(runs)))
+    else:
+        status_tables(runs)
 
 
 def status_json(runs: Sequence[Run]) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """The way of a pair back to the raw file: pair, verdicts, completions, prompt, line."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import typer
 from rich.console import Console
 from rich.text import Text
 
+from pipeline.commands.options import ExistingRunOption, JsonOption
 from pipeline.display.terminal_text import visible
 from schemas.errors import MissingInputError
 
@@ -29,6 +32,19 @@ _HOMES = (
 _VERDICTS = ("label/verdicts.parquet", "evaluate/verdicts.parquet", "judge/verdicts.parquet")
 
 Step = dict[str, Any]
+
+
+def trace(
+    row_id: Annotated[str, typer.Argument(help="A pair, comparison, completion or prompt id.")],
+    run_dir: ExistingRunOption = Path("runs/food"),
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a pair back through verdicts and completions to its raw file and line."""
+    steps = trace_back(row_id, run_dir)
+    if as_json:
+        typer.echo(json.dumps(steps, ensure_ascii=False))
+    else:
+        show_trace(steps)
 
 
 def trace_back(row_id: str, run_dir: Path) -> list[Step]:

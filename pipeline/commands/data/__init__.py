@@ -1,0 +1,1 @@
+"""Commands that look at tables and follow rows, and write them for other programs."""

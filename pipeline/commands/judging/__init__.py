@@ -1,0 +1,1 @@
+"""Commands that need no recipe: models compared, judges measured, win rates recomputed."""

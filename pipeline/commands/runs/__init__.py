@@ -1,0 +1,1 @@
+"""Commands that bring runs up to date, and say how they stand."""

@@ -1,0 +1,79 @@
+"""The run command: a whole recipe, and what came of it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.commands.options import (
+    JsonOption,
+    RecipeOption,
+    RunDirOption,
+    SetOption,
+    look_at,
+    open_run,
+    resolve,
+)
+from pipeline.commands.runs.plan import plan, plan_json, plan_table
+from pipeline.display.outcome import outcome_table, read_summary
+from pipeline.display.progress import make_progress
+from pipeline.recipe import Recipe
+from pipeline.runs.locks import run_lock
+from pipeline.runs.ranks import refuse_several_ranks
+from pipeline.runs.rounds import rounds_of, run_rounds
+from pipeline.runs.run import Run
+from pipeline.stage_registry import BY_NAME
+from schemas.errors import ConfigError
+
+
+def run(
+    recipe: RecipeOption,
+    run_dir: RunDirOption = None,
+    overrides: SetOption = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run, why, and what it takes.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every stage of a recipe that is not up to date, and say what came out."""
+    refuse_several_ranks("run")
+    if until is not None and until not in BY_NAME:
+        raise ConfigError(f"--until {until}: no such stage; one of {', '.join(BY_NAME)}")
+    loaded = resolve(recipe, overrides)
+    if dry_run:
+        return _show_plan(loaded, run_dir, as_json)
+    last = run_recipe(loaded, run_dir, until)
+    summary = read_summary(last.directory)
+    if until is not None:
+        return
+    if as_json:
+        typer.echo(json.dumps(summary))
+    elif summary:
+        outcome_table(last.directory, summary)
+
+
+def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -> Run:
+    """Bring all rounds of a recipe up to date, or all stages up to one; the last run.
+
+    Raises:
+        PipelineError: what the user can mend, before a stage is begun where that can be.
+    """
+    opened = open_run(recipe, run_dir)
+    opened.refuse_missing_files()
+    with run_lock(opened.directory, whole=True):
+        return run_rounds(opened, until, make_progress(), _say)
+
+
+def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:
+    planned = plan(rounds_of(look_at(loaded, run_dir)))
+    if as_json:
+        typer.echo(json.dumps(plan_json(planned)))
+    else:
+        plan_table(planned)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(message + "\n")

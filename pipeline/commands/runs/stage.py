@@ -1,0 +1,72 @@
+"""The command of each stage."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.commands.options import (
+    JsonOption,
+    RecipeOption,
+    RoundOption,
+    RunDirOption,
+    SetOption,
+    open_round,
+    open_run,
+    resolve,
+)
+from pipeline.display.progress import make_progress
+from pipeline.display.settings_help import settings_help
+from pipeline.runs.checkpoint_run import checkpoint_run
+from pipeline.runs.locks import run_lock
+from pipeline.runs.ranks import execute_on_ranks, on_several_ranks, said_once
+from pipeline.runs.run import Outcome
+from pipeline.stage_registry import BY_NAME
+from schemas.manifest import Manifest
+from schemas.stage import Stage
+
+
+def stage_command(name: str) -> tuple[Callable[..., None], str]:
+    """The function behind a stage's command, and the settings that its help lists."""
+    return _command(BY_NAME[name]), settings_help(BY_NAME[name])
+
+
+def _command(stage: Stage[Any]) -> Callable[..., None]:
+    def command(
+        recipe: RecipeOption,
+        run_dir: RunDirOption = None,
+        overrides: SetOption = None,
+        number: RoundOption = 1,
+        checkpoint_step: Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                hidden=stage.name != "evaluate",
+                help="Evaluate the checkpoint of this step, into RUN/checkpoint-N/evaluate.",
+            ),
+        ] = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        with said_once():
+            loaded = resolve(recipe, overrides)
+
+        def execute(wrapped: Stage[Any]) -> tuple[Outcome, Manifest]:
+            first = open_run(loaded, run_dir)
+            run = open_round(first, stage, number)
+            run = checkpoint_run(run, stage, checkpoint_step)
+            run.claim()
+            with run_lock(first.directory, whole=False):
+                return run.execute(wrapped, make_progress())
+
+        done = execute_on_ranks(stage, loaded, execute) if on_several_ranks() else execute(stage)
+        if done is None:  # another rank than 0: it has helped, and has nothing to say
+            return
+        outcome, manifest = done
+        sys.stderr.write(f"{stage.name}: {outcome}\n")
+        if as_json:
+            record = {"stage": stage.name, "outcome": outcome, "counts": manifest.counts}
+            typer.echo(json.dumps(record))
+
+    return command
