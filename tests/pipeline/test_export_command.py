@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas
 import polars
 import pyarrow.parquet as pq
 import pytest
@@ -157,7 +159,6 @@ def test_ties_never_reach_a_trainer_that_has_no_word_for_them(
 def test_the_trl_folder_is_read_alike_by_everybody(run_dir: Path, tmp_path: Path) -> None:
     import datasets
 
-    pandas = pytest.importorskip("pandas")
     out = tmp_path / "out"
     write_export(Format.TRL, [table(run_dir)], out, Ties.DROP)
     loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
@@ -172,8 +173,10 @@ def test_the_trl_folder_is_read_alike_by_everybody(run_dir: Path, tmp_path: Path
     assert loaded["train"].features["chosen"] == datasets.List(features)
 
 
+@pytest.mark.trl
 def test_trl_takes_its_own_format(run_dir: Path, tmp_path: Path) -> None:
-    data_utils = pytest.importorskip("trl.data_utils")
+    from trl import data_utils
+
     write_export(Format.TRL, [table(run_dir)], tmp_path / "out", Ties.DROP)
     row = pq.read_table(tmp_path / "out/train.parquet").to_pylist()[0]
     assert data_utils.is_conversational(row)
@@ -183,8 +186,7 @@ def test_trl_takes_its_own_format(run_dir: Path, tmp_path: Path) -> None:
 
 
 def test_duckdb_reads_the_tables(run_dir: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
-    found = duckdb.sql(f"select prompt[2].content, label from '{table(run_dir)}' order by row")
+    found = duckdb.execute(f"select prompt[2].content, label from '{table(run_dir)}' order by row")
     assert found.fetchall()[1] == (comparison(1)["prompt"][1]["content"], "B")
 
 

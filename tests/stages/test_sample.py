@@ -14,7 +14,6 @@ import pytest
 
 from evals.models.checkpoints import ModelSource, model_fingerprint
 from evals.models.samplers import TransformersSampler, VllmSampler
-from evals.models.vllm.engine import vllm_is_installed
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.ids import prompt_id, seed_from
 from schemas.parquet import read_rows, write_table
@@ -267,12 +266,12 @@ def test_without_sft_the_recipe_names_a_model(context: StageContext, model: Path
     assert model / "model.safetensors" in STAGE.files(named)
 
 
-@pytest.mark.parametrize("sampler", [TransformersSampler(), VllmSampler()])
+@pytest.mark.parametrize(
+    "sampler", [TransformersSampler(), pytest.param(VllmSampler(), marks=pytest.mark.vllm)]
+)
 def test_a_model_without_a_chat_template_says_how_to_give_one(
     context: StageContext, model: Path, tmp_path: Path, sampler: Any
 ) -> None:
-    if sampler.kind == "vllm" and not vllm_is_installed():
-        pytest.skip("vLLM is not installed (make vllm)")
     base = tmp_path / "base"
     shutil.copytree(model, base)
     (base / "chat_template.jinja").unlink()

@@ -13,7 +13,6 @@ from pydantic import TypeAdapter
 
 from evals.judges import JudgeKind, LlmJudge
 from evals.models.vllm import engine as module
-from evals.models.vllm.engine import vllm_is_installed
 from schemas.errors import ConfigError
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
@@ -97,11 +96,6 @@ def kinds(folders: Folders, engine: str) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def by_vllm(folders: Folders) -> dict[str, Any]:
-    if not vllm_is_installed():
-        message = "vLLM is not installed (make vllm)"
-        if os.environ.get("PREFLINE_REQUIRE_VLLM") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
     job = {"kinds": kinds(folders, "vllm"), "texts": [*TEXTS, TOO_LONG]}
     done = subprocess.run(
         [sys.executable, "-c", WORKER],

@@ -30,7 +30,6 @@ from evals.models.samplers import (
 from evals.models.samplers.draws import draw, uniforms
 from evals.models.samplers.transformers import TransformersEngine
 from evals.models.vllm import engine
-from evals.models.vllm.engine import vllm_is_installed
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
 from schemas.stage import Runtime
@@ -345,11 +344,6 @@ print("RESULT" + json.dumps(found))
 @pytest.fixture(scope="module")
 def vllm_results(model: Path, adapter: Path) -> dict[str, Any]:
     """Answers of two engines, opened one after the other in one process."""
-    if not vllm_is_installed():
-        message = "vLLM is not installed (make vllm)"
-        if os.environ.get("PREFLINE_REQUIRE_VLLM") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
     job = {
         "models": {"model": str(model), "adapter": str(adapter)},
         "requests": [vars(r) for r in [*REQUESTS, TOO_LONG]],

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from evals.models.checkpoints import ModelSource
-from evals.models.vllm.engine import vllm_is_installed
 from evals.models.vllm.options import EngineSettings, adapter_config, engine_options, refusal
 from schemas.errors import BackendError, ConfigError
 from schemas.stage import Runtime
@@ -128,8 +127,6 @@ print("RESULT" + json.dumps({"said": said, "same": answers == again, "seen": see
 
 @pytest.fixture(scope="module")
 def engine_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if not vllm_is_installed():
-        pytest.skip("vLLM is not installed (make vllm)")
     folder = tmp_path_factory.mktemp("models") / "deep"
     tiny_llama(folder, hidden_size=256, layers=24, context=65536, spread=0.02)
     done = subprocess.run(

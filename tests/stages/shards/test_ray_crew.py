@@ -21,8 +21,8 @@ from stages.label.config import LabelConfig
 from stages.shards.executor import Counts, work_off
 from tests.fixtures.comparisons import completion_row
 
-pytest.importorskip("ray", reason="Ray is not installed (make ray)")
 pytestmark = [
+    pytest.mark.ray,
     pytest.mark.filterwarnings("ignore"),  # Ray's own, of many kinds
     pytest.mark.slow,
 ]

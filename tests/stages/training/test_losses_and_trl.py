@@ -18,12 +18,13 @@ from stages.training.losses.config import (
 )
 from stages.training.losses.pairwise import PairLogps, pair_loss
 
+pytestmark = pytest.mark.trl
+
 PROMPT, LENGTHS = 3, ((4, 2), (1, 5), (5, 5))  # completion tokens of chosen and rejected
 
 
 @pytest.fixture(scope="module")
 def trl() -> Any:
-    pytest.importorskip("trl", reason="TRL is not installed (requirements/bench.txt has it)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from trl.experimental.cpo import CPOTrainer

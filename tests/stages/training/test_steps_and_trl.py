@@ -20,13 +20,13 @@ from stages.training.objectives.preference import PairExample, PreferenceObjecti
 from stages.training.schedule import StepPlan
 from tests.fixtures.tiny_models import tiny_llama
 
+pytestmark = pytest.mark.trl
+
 STEPS, BATCH, RATE, END = 20, 4, 3e-3, 2
 
 
 @pytest.fixture(scope="module")
 def trl() -> Any:
-    pytest.importorskip("trl", reason="TRL is not installed (requirements/bench.txt has it)")
-    pytest.importorskip("datasets", reason="datasets is not installed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from trl.trainer.dpo_config import DPOConfig

@@ -148,7 +148,7 @@ def test_no_tree_and_a_prepared_mask_are_refused() -> None:
             attend(inputs, attention_mask=mask, tree=given)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="compares the two devices: no GPU here")
+@pytest.mark.gpu
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_gpu_gives_what_the_cpu_gives(kv_heads: int) -> None:
     trees = forest(5, 3)

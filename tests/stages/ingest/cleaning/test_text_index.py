@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import rensa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,8 +99,7 @@ def test_the_size_of_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_rensa_flags_what_is_found_here() -> None:
-    """An independent implementation, where it is installed: the same decisions once confirmed."""
-    rensa = pytest.importorskip("rensa")
+    """An independent implementation: the same decisions once confirmed."""
     draw = random.Random(2)
     texts = [random_text(draw, 80) for _ in range(800)]
     texts += [reworded(draw, texts[i], 0.03) for i in range(0, 800, 4)]

@@ -1,0 +1,74 @@
+"""The modules that take longest are started first, so that no worker waits for the last of them.
+
+`tests/plugins/cpu_seconds.json` holds what each took when `make durations` was last run: seconds of
+CPU, its child processes' included, so that a busy machine changes nothing.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+RECORD = Path(__file__).with_name("cpu_seconds.json")
+_WORTH_NOTING = 2.0  # seconds
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that `make durations` gives."""
+    parser.addoption("--record-cpu", action="store_true", help=f"write {RECORD.name} anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure where asked to: in one process, as children are told apart by who waits for them."""
+    if config.getoption("--record-cpu"):
+        config.pluginmanager.register(Meter(), "prefline-meter")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by module, keeping the order of tests within each."""
+    took = json.loads(RECORD.read_text())
+    items.sort(key=lambda item: -took.get(_module(item.nodeid), 0.0))
+
+
+def _module(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def _cpu() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+class Meter:
+    """Adds up what the tests of each module take, their fixtures included."""
+
+    def __init__(self) -> None:
+        self._took: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Measure one test."""
+        before = _cpu()
+        done = yield
+        self._took[item.nodeid] = _cpu() - before
+        return done
+
+    def pytest_sessionfinish(self) -> None:
+        """Keep what is worth sorting by, of what ran now or before."""
+        ran = Counter[str]()
+        for nodeid, took in self._took.items():
+            ran[_module(nodeid)] += took  # type: ignore[assignment]
+        noted = {**json.loads(RECORD.read_text()), **ran}
+        kept = [(name, took) for name, took in noted.items() if Path(name).exists()]
+        longest = sorted(kept, key=lambda item: (-item[1], item[0]))
+        rows = {name: round(took, 1) for name, took in longest if took >= _WORTH_NOTING}
+        RECORD.write_text(json.dumps(rows, indent=1) + "\n")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the thirty longest tests."""
+        for nodeid, took in sorted(self._took.items(), key=lambda item: -item[1])[:30]:
+            terminalreporter.write_line(f"{took:8.1f} s of CPU  {nodeid}")
