@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
+from pipeline.recipe import Recipe
 from pipeline.runs.fingerprint import differences, fingerprint, payload_of
 from pipeline.runs.locks import is_held
 from pipeline.runs.progress_file import how_far
@@ -13,9 +15,6 @@ from pipeline.stage_registry import STAGES
 from schemas.errors import DataError, MissingInputError, StaleInputError
 from schemas.manifest import Manifest, read_manifest
 from schemas.stage import Stage
-
-if TYPE_CHECKING:
-    from pipeline.runs.run import Run
 
 
 class State(StrEnum):
@@ -40,13 +39,53 @@ class StageStatus:
     manifest: Manifest | None
 
 
+class ReadStage(Protocol):
+    """A stage of some run, as another stage reads it."""
+
+    @property
+    def run(self) -> "RunToJudge":
+        """The run that it is a stage of."""
+
+    @property
+    def stage(self) -> str:
+        """Its name."""
+
+    @property
+    def directory(self) -> Path:
+        """Where it publishes."""
+
+
+class RunToJudge(Protocol):
+    """What the state of a run's stages follows from."""
+
+    directory: Path
+    recipe: Recipe
+
+    def inputs(self, stage: Stage[Any]) -> Mapping[str, ReadStage]:
+        """What a stage reads, by name."""
+
+    def upstream(self, stage: Stage[Any]) -> Mapping[str, Manifest]:
+        """The manifests of that, as far as they are there."""
+
+    def partial(self, stage: Stage[Any]) -> Path:
+        """Where a stage is made before it is published."""
+
+    def progress_file(self, stage: Stage[Any]) -> Path:
+        """What a stage at work writes about how far it is."""
+
+    def command(self, stage: str) -> str:
+        """What a person types to bring a stage up to date."""
+
+
 RESTS = (State.FRESH, State.SKIPPED)
 
+ByStage = Mapping[str, StageStatus]
 
-def statuses_of(run: "Run") -> dict[str, StageStatus]:
+
+def statuses_of(run: RunToJudge) -> dict[str, StageStatus]:
     """How every stage stands to the recipe and to its upstream, in the order of a run."""
     found: dict[str, StageStatus] = {}
-    elsewhere: dict[Run, Mapping[str, StageStatus]] = {run: found}
+    elsewhere: dict[RunToJudge, ByStage] = {run: found}
     for stage in STAGES:
         above = {
             name: _known(link.run, elsewhere)[link.stage]
@@ -56,13 +95,13 @@ def statuses_of(run: "Run") -> dict[str, StageStatus]:
     return found
 
 
-def _known(run: "Run", known: "dict[Run, Mapping[str, StageStatus]]") -> Mapping[str, StageStatus]:
+def _known(run: RunToJudge, known: dict[RunToJudge, ByStage]) -> Mapping[str, StageStatus]:
     if run not in known:
         known[run] = statuses_of(run)
     return known[run]
 
 
-def _status(run: "Run", stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
+def _status(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus:
     found = _standing(run, stage, above)
     if found.state in RESTS:
         return found
@@ -73,7 +112,7 @@ def _status(run: "Run", stage: Stage[Any], above: Mapping[str, StageStatus]) -> 
     return found
 
 
-def _standing(run: "Run", stage: Stage[Any], above: Mapping[str, StageStatus]) -> StageStatus:
+def _standing(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus:
     directory = run.directory / stage.name
     config = run.recipe.stages.get(stage.name)
     try:
@@ -102,9 +141,9 @@ def _standing(run: "Run", stage: Stage[Any], above: Mapping[str, StageStatus]) -
     return StageStatus(stage.name, State.FRESH, "", manifest)
 
 
-def refuse_unfit_upstream(run: "Run", stage: Stage[Any]) -> None:
+def refuse_unfit_upstream(run: RunToJudge, stage: Stage[Any]) -> None:
     """Raises MissingInputError, StaleInputError or DataError: what a stage reads cannot be read."""
-    statuses: dict[Run, Mapping[str, StageStatus]] = {}
+    statuses: dict[RunToJudge, ByStage] = {}
     for link in run.inputs(stage).values():
         status = _known(link.run, statuses)[link.stage]
         directory = link.directory

@@ -17,7 +17,7 @@ from stages.label.candidates import PromptCandidates, by_prompt
 from stages.label.config import LabelConfig
 from stages.label.rows import comparison_row, drop_row, pair_row, prompt_drop_row
 from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
-from stages.shards.executor import Counts
+from stages.shards.job import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile
 

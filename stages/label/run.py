@@ -9,7 +9,8 @@ from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS
 from stages.label.config import LabelConfig
 from stages.label.job import TABLES, LabelJob
-from stages.shards.executor import Counts, work_off
+from stages.shards.executor import work_off
+from stages.shards.job import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile, in_shards, sorted_rows
 

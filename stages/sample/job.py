@@ -12,7 +12,7 @@ from evals.models.samplers.rows import completion_row, request_for
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS, REJECTS
 from stages.sample.config import SampleConfig
-from stages.shards.executor import Counts
+from stages.shards.job import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile
 

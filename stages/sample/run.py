@@ -12,7 +12,8 @@ from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
 from stages.sample.config import SampleConfig
 from stages.sample.job import SampleJob
-from stages.shards.executor import Counts, work_off
+from stages.shards.executor import work_off
+from stages.shards.job import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile, in_shards, sorted_rows
 

@@ -1,28 +1,10 @@
 """Who does the shards: one engine in this process, or a pool of them on a Ray cluster."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from schemas.stage import Runtime
-
-Counts = Mapping[str, int]
-
-
-class Worker(Protocol):
-    """Has its engine loaded, and does one shard after another."""
-
-    def work(self, shard: int) -> Counts:
-        """Do a shard, keep what came of it, and return its counts."""
-
-    def close(self) -> None:
-        """Let go of the engine."""
-
-
-class Job(Protocol):
-    """What is to be done, without the engine: it can be sent to another machine."""
-
-    def open(self) -> Worker:
-        """Load the engine. Raises what loading it raises."""
+from stages.shards.job import Counts, Job
+from stages.shards.ray_executor import work_off_on_ray
 
 
 def work_off(
@@ -37,8 +19,6 @@ def work_off(
     if not shards:
         return
     if runtime.engine == "ray":
-        from stages.shards.ray_executor import work_off_on_ray
-
         return work_off_on_ray(job, shards, runtime.ray, on_done)
     worker = job.open()
     try:

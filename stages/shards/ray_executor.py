@@ -19,7 +19,7 @@ from schemas import errors
 from schemas.errors import BackendError, ConfigError
 from schemas.files import first_line
 from schemas.stage import RayRuntime
-from stages.shards.executor import Counts, Job, Worker
+from stages.shards.job import Counts, Job, Worker
 
 _CONNECT_SECONDS = 20
 

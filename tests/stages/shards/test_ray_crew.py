@@ -18,7 +18,8 @@ from schemas.stage import RayRuntime, Runtime, StageContext
 from schemas.tables import COMPLETIONS
 from stages.label import STAGE as LABEL
 from stages.label.config import LabelConfig
-from stages.shards.executor import Counts, work_off
+from stages.shards.executor import work_off
+from stages.shards.job import Counts
 from tests.fixtures.comparisons import completion_row
 
 pytestmark = [
