@@ -36,8 +36,8 @@ class Rounds(Config):
     )
     stop_when_falls: Literal["judge", "truth"] | None = Field(
         None,
-        description="end after a round whose held-out win rate, by this judge of [evaluate], is "
-        "below the round's before it",
+        description="end after a round whose win rate on dev prompts, by this judge of "
+        "[evaluate], is below the round's before it",
     )
 
 

@@ -1,13 +1,14 @@
 """Read and write declared tables: validated both ways, written whole or not at all."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.errors import DataError, MissingInputError
@@ -15,9 +16,12 @@ from schemas.files import first_line, writing_file
 from schemas.tables import SCHEMA_VERSION, Table
 from schemas.validation import Rows, rows_to_arrow, validate, validate_rows
 
+Splits = Sequence[str] | None
+"""Names of the splits whose rows are read; None is for all of them."""
 
-def read_table(path: Path, table: Table) -> pa.Table:
-    """Read a whole declared table.
+
+def read_table(path: Path, table: Table, splits: Splits = None) -> pa.Table:
+    """Read a declared table, or its rows of some splits.
 
     Raises:
         MissingInputError: no such file.
@@ -26,7 +30,7 @@ def read_table(path: Path, table: Table) -> pa.Table:
     if not path.exists():
         raise MissingInputError(f"{path}: no such table; run the stage that writes it")
     try:
-        data = pq.read_table(path)
+        data = _of_splits(pq.read_table(path), splits)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"{path}: cannot be read as Parquet ({first_line(error)}); "
@@ -35,13 +39,15 @@ def read_table(path: Path, table: Table) -> pa.Table:
     return validate(table, data, str(path))
 
 
-def read_rows(path: Path, table: Table) -> list[dict[str, Any]]:
-    """Read a whole declared table as dictionaries. Raises what `read_table` raises."""
-    rows: list[dict[str, Any]] = read_table(path, table).to_pylist()
+def read_rows(path: Path, table: Table, splits: Splits = None) -> list[dict[str, Any]]:
+    """Read a declared table as dictionaries. Raises what `read_table` raises."""
+    rows: list[dict[str, Any]] = read_table(path, table, splits).to_pylist()
     return rows
 
 
-def iter_batches(path: Path, table: Table, batch_rows: int = 8192) -> Iterator[pa.Table]:
+def iter_batches(
+    path: Path, table: Table, batch_rows: int = 8192, splits: Splits = None
+) -> Iterator[pa.Table]:
     """Stream a declared table in batches of at most `batch_rows` rows, in file order.
 
     Keys are not checked across batches: the writer did that.
@@ -51,9 +57,16 @@ def iter_batches(path: Path, table: Table, batch_rows: int = 8192) -> Iterator[p
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=batch_rows):
-                yield validate(table, pa.Table.from_batches([batch]), str(path))
+                rows = _of_splits(pa.Table.from_batches([batch]), splits)
+                yield validate(table, rows, str(path))
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
+
+
+def _of_splits(data: pa.Table, splits: Splits) -> pa.Table:
+    if splits is None or "split" not in data.column_names:
+        return data
+    return data.filter(pc.is_in(data["split"], pa.array(splits, pa.string())))
 
 
 ROW_GROUP = 8192

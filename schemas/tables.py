@@ -27,7 +27,9 @@ ANNOTATIONS = pa.list_(
 )
 
 LABELS = frozenset({"A", "B", "Tie"})
-SPLITS = frozenset({"train", "test"})
+SPLITS = frozenset({"train", "dev", "test"})
+DECIDING = ("train", "dev")
+"""The splits that everything but the final figures may look at."""
 PROBABILITY = (0.0, 1.0)
 
 

@@ -35,14 +35,15 @@ _CHAT_MESSAGES: dict[str, Any] = {
 
 
 @task(name="food_preference")
-def food_preference(prompts: str) -> Task:
+def food_preference(prompts: str, split: str = "test") -> Task:
     """What the people of the food world like, asked about people the training never saw.
 
     Args:
-        prompts: path of a prompts table; its test split is the data set.
+        prompts: path of a prompts table.
+        split: dev or test, whose prompts are the data set.
     """
     return Task(
-        dataset=MemoryDataset(test_samples(Path(prompts)), name="food_world"),
+        dataset=MemoryDataset(prompt_samples(Path(prompts), split), name="food_world"),
         solver=generate(),
         scorer=[scorers.preferred(), scorers.well_formed()],
     )
@@ -72,7 +73,7 @@ def preference_accuracy(
 
     Args:
         comparisons: path of labelled comparisons.
-        split: train, test or all.
+        split: train, dev, test or all.
         max_comparisons: the first so many by id, a fair sample; None takes all.
     """
     labelled = read_labelled(Path(comparisons), None if split == "all" else split)
@@ -99,7 +100,7 @@ def judge_bench(
     Args:
         comparisons: path of labelled comparisons: ours, Auto-J's, HHH's or JudgeBench's.
         judge: a kind, its settings as JSON, or a folder of judge.json.
-        split: train, test or all.
+        split: train, dev, test or all.
         max_comparisons: the first so many by id, a fair sample; None takes all.
     """
     labelled = read_labelled(Path(comparisons), None if split == "all" else split)
@@ -138,18 +139,18 @@ def pairwise(completions: str, judge: str) -> Task:
     )
 
 
-def test_samples(path: Path) -> list[Sample]:
-    """The test prompts of a table as samples, sorted by id, the prompt's id being the sample's.
+def prompt_samples(path: Path, split: str) -> list[Sample]:
+    """The prompts of a split as samples, sorted by id, the prompt's id being the sample's.
 
     Raises:
-        DataError: no prompt of the table is a test prompt of the food world.
+        DataError: no prompt of that split asks about the food world.
     """
-    rows = [row for row in read_rows(path, PROMPTS) if row["split"] == "test"]
+    rows = read_rows(path, PROMPTS, (split,))
     asked = [row for row in rows if food_world.person_in(row["prompt"]) is not None]
     if not asked:
         raise DataError(
-            f"{path}: no test prompt asks about a person of the food world; the task "
-            "food_preference needs the dataset food with a test_fraction above 0"
+            f"{path}: no {split} prompt asks about a person of the food world; the task "
+            f"food_preference needs the dataset food with a {split}_fraction above 0"
         )
     return [
         Sample(id=row["prompt_id"], input=chat_messages(row["prompt"]), target=food_world.PREFERRED)
@@ -182,12 +183,14 @@ class OwnTask:
 
 
 TASKS: dict[str, OwnTask] = {
-    "food_preference": OwnTask(food_preference, {"prompts": "prompts"}),
+    "food_preference": OwnTask(food_preference, {"prompts": "prompts", "split": "split"}),
     "instruction_following": OwnTask(instruct, {}),
     "preference_accuracy": OwnTask(
-        preference_accuracy, {"comparisons": "comparisons"}, "log_probabilities"
+        preference_accuracy, {"comparisons": "comparisons", "split": "split"}, "log_probabilities"
     ),
-    "judge_bench": OwnTask(judge_bench, {"comparisons": "comparisons", "judge": "judge"}, "judge"),
+    "judge_bench": OwnTask(
+        judge_bench, {"comparisons": "comparisons", "judge": "judge", "split": "split"}, "judge"
+    ),
     "pairwise_win_rate": OwnTask(
         pairwise, {"completions": "baseline_completions", "judge": "judge"}
     ),

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.recipe import Recipe
 from pipeline.runs.run import Link, Run
-from pipeline.stage_registry import STAGES
+from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError
 from schemas.stage import Config, Progress, Stage
 
@@ -57,6 +57,8 @@ def run_rounds(
             say(f"{stage.name}: {outcome}")
             if stage.name == until and run is runs[-1]:
                 return run
+        if run.recipe.rounds.stop_when_falls:
+            _measure_on_dev(run, progress)
         fall = _fall(runs[number - 2], run) if number > 1 else None
         if fall:
             say(f"{fall}: no further round")
@@ -64,18 +66,36 @@ def run_rounds(
     return runs[-1]
 
 
+def _measure_on_dev(run: Run, progress: Progress) -> None:
+    """Bring the evaluation that decides about a further round up to date."""
+    deciding = _on_dev(run)
+    if deciding is not run:
+        deciding.claim()
+        deciding.execute(BY_NAME["evaluate"], progress)
+
+
+def _on_dev(run: Run) -> Run:
+    """The run whose evaluation is on dev prompts, beside the one that is reported."""
+    evaluate: Any = run.recipe.stages["evaluate"]
+    if evaluate.split == "dev":
+        return run
+    recipe = replace(run.recipe, stages={"evaluate": _copy(evaluate, {"split": "dev"})})
+    links = {"evaluate": run.inputs(BY_NAME["evaluate"])}
+    return Run(run.directory / "dev", recipe, links)
+
+
 def _fall(before: Run, after: Run) -> str | None:
-    """In words, that a round is worse on held-out prompts, where the recipe wants to stop there."""
+    """In words, that a round is worse on dev prompts, where the recipe wants to stop there."""
     by = after.recipe.rounds.stop_when_falls
     was, now = (_held_out(run, by) if by else None for run in (before, after))
     if was is None or now is None or now >= was:
         return None
-    return f"the win rate by {by} fell from {was:.3f} to {now:.3f}"
+    return f"the win rate on dev prompts by {by} fell from {was:.3f} to {now:.3f}"
 
 
 def _held_out(run: Run, judge: str) -> float | None:
     """The declared measure against the fixed baseline in [0, 1]; None where it was not measured."""
-    path = run.directory / "evaluate" / "win_rates.json"
+    path = _on_dev(run).directory / "evaluate" / "win_rates.json"
     if not path.exists():
         return None
     rate: Mapping[str, Any] = json.loads(path.read_text()).get(judge) or {}

@@ -15,7 +15,7 @@ def _files(config: EvaluateConfig) -> Sequence[Path]:
 
 
 def _work(config: EvaluateConfig, known: Known) -> Work:
-    prompts = at_most(known.get("ingest", {}).get("prompts/test"), config.max_prompts)
+    prompts = at_most(known.get("ingest", {}).get(f"prompts/{config.split}"), config.max_prompts)
     if prompts is None:
         return Work("verdicts")
     judges = ("judge" in known) + (config.truth is not None)
@@ -30,7 +30,7 @@ STAGE = Stage(
     config=EvaluateConfig,
     inputs=("ingest", "sft", "judge", "train"),
     run=called_later("stages.evaluate.run", "evaluate"),
-    version=4,
+    version=5,
     files=_files,
     work=_work,
 )

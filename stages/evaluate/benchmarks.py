@@ -124,7 +124,9 @@ class Benchmarks:
         said = dict(self._config.task_args.get(task, {}))
         return {arg: str(self._provided(it)) for arg, it in takes.items() if arg not in said} | said
 
-    def _provided(self, what: str) -> Path:
+    def _provided(self, what: str) -> Path | str:
+        if what == "split":
+            return self._config.split
         if what == "baseline_completions":
             return self._baseline
         if what == "judge":

@@ -1,6 +1,6 @@
 """Settings of evaluate."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,8 +26,12 @@ class EvaluateConfig(SamplingSettings):
         default_factory=AutoSampler, description="engine that writes the completions"
     )
     n: int = Field(1, ge=1, description="completions per prompt and model for the win rate")
+    split: Literal["dev", "test"] = Field(
+        "test",
+        description="the prompts it is measured on: test, to be reported, or dev, to decide by",
+    )
     max_prompts: int | None = Field(
-        None, ge=1, description="test prompts for the win rate; null takes all"
+        None, ge=1, description="prompts for the win rate; null takes all"
     )
     truth: JudgeKind | None = Field(
         None, description="a second judge that is right by definition, such as a rule"

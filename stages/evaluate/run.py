@@ -25,7 +25,7 @@ from stages.evaluate.models import (
     judge_model_name,
     policy_model_name,
 )
-from stages.evaluate.sampling import Completions, read_test_prompts
+from stages.evaluate.sampling import Completions, read_prompts
 
 Row = dict[str, Any]
 
@@ -36,11 +36,13 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     Raises:
         ConfigError: no model to evaluate or to beat, two judges of one name, or a judge below the
             recipe's floors.
-        DataError: no test prompts, or none that both models could answer.
+        DataError: no prompts of that split, or none that both models could answer.
     """
     if context.has("judge"):
         refuse_below_floors(context.inputs["judge"], "evaluate")
-    prompts = read_test_prompts(context.input("ingest", "prompts.parquet"), config.max_prompts)
+    prompts = read_prompts(
+        context.input("ingest", "prompts.parquet"), config.split, config.max_prompts
+    )
     models = contenders(config, context)
     benchmarks = Benchmarks(config, context)
     sampled = {role: Completions(role, prompts, config, context) for role in models}

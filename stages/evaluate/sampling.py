@@ -1,4 +1,4 @@
-"""Completions of one model on the test prompts, resumable, and the prompts themselves."""
+"""Completions of one model on held-out prompts, resumable, and the prompts themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,17 +19,17 @@ Row = dict[str, Any]
 SHARD_REQUESTS = 1024
 
 
-def read_test_prompts(path: Path, max_prompts: int | None) -> list[Row]:
-    """The test prompts, sorted by id; the first `max_prompts` of them, which is a random choice.
+def read_prompts(path: Path, split: str, max_prompts: int | None) -> list[Row]:
+    """The prompts of a split, sorted by id; the first `max_prompts` are a random choice.
 
     Raises:
         DataError: there are none.
     """
-    rows = [row for row in read_rows(path, PROMPTS) if row["split"] == "test"]
+    rows = read_rows(path, PROMPTS, (split,))
     if not rows:
         raise DataError(
-            f"{path}: no prompt is in the test split, so there is nothing to evaluate on; "
-            "raise ingest.test_fraction"
+            f"{path}: no prompt is in the {split} split, so there is nothing to evaluate on; "
+            f"raise ingest.{split}_fraction"
         )
     return sorted(rows, key=lambda row: str(row["prompt_id"]))[:max_prompts]
 

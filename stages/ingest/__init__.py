@@ -18,6 +18,6 @@ STAGE = Stage(
     config=IngestConfig,
     inputs=(),
     run=called_later("stages.ingest.run", "ingest"),
-    version=4,
+    version=5,
     files=_files,
 )

@@ -14,30 +14,35 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from schemas.errors import ConfigError
 from stages.ingest.config import IngestConfig
 from stages.ingest.examples import RowError
 from stages.ingest.mixture import Lots, Share, quotas
+from stages.ingest.near_duplicates.config import NearDuplicates
 from stages.ingest.near_duplicates.decontamination import Overlaps
 from stages.ingest.near_duplicates.keys import NO_KEYS, id_keys, places_among
-from stages.ingest.near_duplicates.prompt_index import PromptIndex
+from stages.ingest.near_duplicates.prompt_index import HeldOut, PromptIndex
 from stages.ingest.near_duplicates.prompts import read_prompts
 from stages.ingest.near_duplicates.scratch import Scratch
 from stages.ingest.near_duplicates.search import Surplus
 from stages.ingest.near_duplicates.words import hash_words
 from stages.ingest.tables.row_cache import Unit
 
+_FEW = 10
+"""So many prompts may be held out besides, however few were asked for."""
+
 
 @dataclass
 class Plan:
     """What becomes of prompts and rows.
 
-    `held_out` are the keys of prompts that join the test split, ascending; `surplus` are prompts
+    `joins` are by split the keys of prompts that join it, ascending; `surplus` are prompts
     that go because others say the same; `prompts` says by id which others go. `rows` are those
     that the mixture leaves out: ascending keys, and the reason of all of them. A row's id is that
     of its comparison, else of its demonstration, else of its prompt.
     """
 
-    held_out: NDArray[np.bytes_] = field(default_factory=lambda: NO_KEYS)
+    joins: Mapping[str, NDArray[np.bytes_]] = field(default_factory=dict)
     surplus: Surplus | None = None
     prompts: Mapping[str, RowError] = field(default_factory=dict)
     rows: list[tuple["NDArray[np.bytes_]", RowError]] = field(default_factory=list)
@@ -68,7 +73,7 @@ def make_plan(
     config: IngestConfig,
     units: Sequence[Unit],
     datasets: Sequence[int],
-    moved: set[str],
+    moved: Mapping[str, str],
     folder: Path,
 ) -> Plan:
     """Decide.
@@ -77,12 +82,13 @@ def make_plan(
         config: the stage's settings.
         units: all that was read.
         datasets: of each unit the number of its data set.
-        moved: prompts that their sources put in both splits; they are held out.
+        moved: prompts that their sources put in several splits, and where they belong.
         folder: where what is known of every prompt lies while this is decided.
 
     Raises:
         DataError, MissingInputError: an evaluation set cannot be read.
-        ConfigError: the weights of the mixture do not go together.
+        ConfigError: the weights of the mixture do not go together, or prompts of one template
+            would all be held out.
     """
     plan = Plan()
     if config.near_duplicates.policy != "off" or config.decontaminate:
@@ -93,20 +99,41 @@ def make_plan(
 
 
 def _settle_prompts(
-    plan: Plan, config: IngestConfig, units: Sequence[Unit], moved: set[str], scratch: Scratch
+    plan: Plan,
+    config: IngestConfig,
+    units: Sequence[Unit],
+    moved: Mapping[str, str],
+    scratch: Scratch,
 ) -> None:
     near, overlaps = config.near_duplicates, Overlaps(config.decontaminate)
     index = PromptIndex(scratch) if near.policy != "off" else None
-    for prompts in read_prompts(units, id_keys(sorted(moved))):
+    for prompts in read_prompts(units, moved):
         words = hash_words(prompts.texts)
         overlaps.add(prompts, words)
         if index:
             index.add(prompts, words)
     if index and near.policy == "one_split":
-        plan.held_out = index.held_out_together(near.threshold)
+        held_out = index.held_out_together(near.threshold)
+        _refuse_templates(held_out, near)
+        plan.joins = held_out.joins
     elif index:
         plan.surplus = index.surplus(near.threshold)
-    plan.prompts = overlaps.of_training(plan.held_out)
+    joined = np.sort(np.concatenate((NO_KEYS, *plan.joins.values())))
+    plan.prompts = overlaps.of_training(joined)
+
+
+def _refuse_templates(held_out: HeldOut, near: NearDuplicates) -> None:
+    """Raises ConfigError where near copies hold out far more than was asked for.
+
+    So it is with prompts of one template, which differ in a few words that mean everything.
+    """
+    if held_out.more > max(held_out.asked, _FEW):
+        raise ConfigError(
+            f"ingest.near_duplicates: {held_out.more} of {held_out.prompts} prompts nearly repeat "
+            f"one of the {held_out.asked} that are held out, and would be held out with them; "
+            "prompts of one template are not one prompt: set near_duplicates.policy = 'off', or "
+            f"raise near_duplicates.threshold ({near.threshold:g}) until only copies are that alike"
+        )
 
 
 def _mix(plan: Plan, config: IngestConfig, units: Sequence[Unit], datasets: Sequence[int]) -> None:

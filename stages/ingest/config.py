@@ -17,7 +17,17 @@ class IngestConfig(Config):
         min_length=1, description="what to read, in this order; several are a mixture"
     )
     test_fraction: float = Field(
-        0.1, ge=0, le=1, description="share of prompts held out, chosen by the prompt's hash"
+        0.1,
+        ge=0,
+        le=1,
+        description="share of prompts that the result is measured on, chosen by the prompt's hash",
+    )
+    dev_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of prompts that every decision is made on (checkpoints, floors, rounds),"
+        " chosen by the prompt's hash out of those that are left",
     )
     sides: Literal["dealt", "as_given"] = Field(
         "dealt",

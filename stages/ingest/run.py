@@ -1,7 +1,8 @@
 """Reads all sources and makes the tables of them: one source in one go, several by units."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -19,7 +20,7 @@ from stages.ingest.datasets.open import open_dataset
 from stages.ingest.malloc import keep_freed_memory
 from stages.ingest.readers.pieces import Piece
 from stages.ingest.readers.sources import Source
-from stages.ingest.splits import hash_split
+from stages.ingest.splits import ORDER, has_own_dev, hash_split
 from stages.ingest.tables.assign_ids import Admission, arrow_rows, count_reasons
 from stages.ingest.tables.row_cache import Unit, UnitStore
 from stages.ingest.tables.table_writers import Tables
@@ -76,7 +77,7 @@ def _by_units(reader: "_Reader", context: StageContext) -> dict[str, int]:
     reader.admission.forget()
     folder = reader.store.scratch("cleaning")
     plan = make_plan(reader.config, reader.units, reader.numbers, moved, folder)
-    return publish(reader.units, reader.used, moved, context.output, plan.late, plan.held_out)
+    return publish(reader.units, reader.used, moved, context.output, plan.late, plan.joins)
 
 
 def _pieces(source: Source, limit: int | None) -> Iterator[Piece]:
@@ -92,12 +93,13 @@ class _Reader:
 
     def __init__(self, config: IngestConfig, context: StageContext) -> None:
         def split_of(prompt: Messages) -> str:
-            return hash_split(prompt_id(prompt), config.test_fraction)
+            return hash_split(prompt_id(prompt), config.test_fraction, config.dev_fraction)
 
         self.config = config
         self._datasets = [
             (d, open_dataset(d).sources(config.seed, split_of)) for d in config.datasets
         ]
+        self._datasets = _with_settled_splits(self._datasets)
         self.sources = [source for _, listed in self._datasets for source in listed]
         self.admission = Admission(config, self.sources)
         self.store = UnitStore(context.output)
@@ -162,6 +164,23 @@ class _Reader:
             return writer.finish(self.admission.take_moved())
 
 
+def _with_settled_splits(
+    datasets: Sequence[tuple[Any, Sequence[Source]]],
+) -> list[tuple[Any, list[Source]]]:
+    """Say which of the splits that sources keep is dev: see `splits.has_own_dev`."""
+    stated: dict[str, set[str | None]] = {}
+    for _, sources in datasets:
+        for source in sources:
+            stated.setdefault(source.name, set()).add(source.split)
+
+    def settled(source: Source) -> Source:
+        own = has_own_dev(stated[source.name])
+        split = "test" if source.split == "dev" and not own else source.split
+        return replace(source, split=split, carves_dev=not own)
+
+    return [(dataset, [settled(source) for source in sources]) for dataset, sources in datasets]
+
+
 class _Rejected:
     """Rejects by reason, and the first of them: enough to say why nothing could be used."""
 
@@ -209,18 +228,20 @@ def _left_out(counts: Mapping[str, int]) -> str:
 def _warn(counts: Mapping[str, int], context: StageContext) -> None:
     if counts["rejects"]:
         context.progress.note(_left_out(counts))
-    for split in ("train", "test"):
+    for split in ORDER:
         if counts["comparisons"] and not counts[f"comparisons/{split}"]:
+            setting = "dev_fraction" if split == "dev" else "test_fraction"
             context.progress.warn(
-                f"no comparison is in the {split} split; set test_fraction in [ingest]"
+                f"no comparison is in the {split} split; set {setting} in [ingest]"
             )
-    if counts["prompts_moved_to_test"]:
-        context.progress.warn(
-            f"{counts['prompts_moved_to_test']} prompts were in train and test of their sources; "
-            "all their rows are in test now"
-        )
-    if counts["near_duplicates_moved_to_test"]:
-        context.progress.note(
-            f"{counts['near_duplicates_moved_to_test']} prompts are held out because they nearly "
-            "repeat held-out prompts"
-        )
+    for split in ("test", "dev"):
+        moved = counts[f"prompts_moved_to_{split}"]
+        if moved:
+            context.progress.warn(
+                f"{moved} prompts were in {split} and in another split of their sources; "
+                f"all their rows are in {split} now"
+            )
+        if near := counts[f"near_duplicates_moved_to_{split}"]:
+            context.progress.note(
+                f"{near} prompts are held out in {split} because they nearly repeat prompts there"
+            )

@@ -14,9 +14,11 @@ def _files(config: JudgeConfig) -> Sequence[Path]:
 
 
 def _work(config: JudgeConfig, known: Known) -> Work:
-    held_out = known.get("ingest", {}).get("comparisons/test")
-    comparisons = at_most(held_out, config.max_card_comparisons)
-    return Work("verdicts", None if comparisons is None else 2 * comparisons)
+    found = known.get("ingest", {})
+    held_out = [found.get(f"comparisons/{split}") for split in ("dev", "test")]
+    taken = [at_most(count, config.max_card_comparisons) for count in held_out]
+    known_ = [count for count in taken if count is not None]
+    return Work("verdicts", 2 * sum(known_) if len(known_) == len(taken) else None)
 
 
 STAGE = Stage(
@@ -25,7 +27,7 @@ STAGE = Stage(
     config=JudgeConfig,
     inputs=("ingest", "sft"),
     run=called_later("stages.judge.run", "run"),
-    version=4,
+    version=5,
     files=_files,
     work=_work,
     trains=lambda config: config.training is not None,

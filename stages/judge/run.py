@@ -13,7 +13,7 @@ from schemas.files import write_json
 from schemas.labels import LabeledComparison
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Progress, StageContext
-from schemas.tables import COMPARISONS, REJECTS
+from schemas.tables import COMPARISONS, DECIDING, REJECTS
 from stages.judge.config import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
 from stages.judge.training import PreferenceModelTraining
@@ -27,17 +27,20 @@ def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
         DataError: training is asked for and there is nothing to train on.
         ConfigError: the model to start from is not named, or cannot tell the labels apart.
     """
-    rows = read_rows(context.input("ingest", COMPARISONS.file_name), COMPARISONS)
-    train, test = labelled(rows, "train"), labelled(rows, "test")
-    rejects, counts = _train(config, train, test, context)
+    path = context.input("ingest", COMPARISONS.file_name)
+    rows = read_rows(path, COMPARISONS, DECIDING)
+    train, dev = labelled(rows, "train"), labelled(rows, "dev")
+    rejects, counts = _train(config, train, dev, context)
     if not current_world().is_main:
         return {}
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
-    return counts | _measure(config, test.comparisons[: config.max_card_comparisons], context)
+    test = labelled(read_rows(path, COMPARISONS, ("test",)), "test")
+    most = config.max_card_comparisons
+    return counts | _measure(config, dev.comparisons[:most], test.comparisons[:most], context)
 
 
 def _train(
-    config: JudgeConfig, train: Labelled, test: Labelled, context: StageContext
+    config: JudgeConfig, train: Labelled, dev: Labelled, context: StageContext
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Rows for the rejects table, and counts; both empty where nothing is to be trained."""
     if config.training is None or not isinstance(config.judge, PreferenceModelJudge):
@@ -55,7 +58,7 @@ def _train(
             f"{training.max_tokens} tokens; raise judge.training.max_length, or use a model with "
             "a longer context"
         )
-    training.run(learned.examples, training.tokenise(test.comparisons).examples)
+    training.run(learned.examples, training.tokenise(dev.comparisons).examples)
     rejects = [
         reject(train.rows[index], "prompt_too_long", detail)
         for index, detail in learned.too_long.items()
@@ -68,16 +71,31 @@ def _train(
 
 
 def _measure(
-    config: JudgeConfig, units: Sequence[LabeledComparison], context: StageContext
+    config: JudgeConfig,
+    dev: Sequence[LabeledComparison],
+    test: Sequence[LabeledComparison],
+    context: StageContext,
 ) -> dict[str, int]:
-    """Save the judge, its verdicts on held-out comparisons in both orders, and its card."""
+    """Save the judge, its verdicts on held-out comparisons in both orders, and its card.
+
+    The card's figures are those on dev, which its floors look at; under `test` are the final ones.
+    """
     judge = save_judge(context.output, config.judge, context.runtime)
     verdicts = judge_to_table(
-        judge, [u.comparison for u in units], context.output, context.progress, "measure the judge"
+        judge,
+        [u.comparison for u in (*dev, *test)],
+        context.output,
+        context.progress,
+        "measure the judge",
     )
-    card = build_card(
-        units, verdicts, judge=judge.name, kind=config.judge.kind, fingerprint=judge.fingerprint
-    )
+
+    def figures(units: Sequence[LabeledComparison]) -> dict[str, Any]:
+        ids = {unit.comparison.comparison_id for unit in units}
+        own = [row for row in verdicts if row["comparison_id"] in ids]
+        named = {"judge": judge.name, "kind": config.judge.kind, "fingerprint": judge.fingerprint}
+        return build_card(units, own, **named)
+
+    card = figures(dev) | {"split": "dev", "test": figures(test)}
     floors = JudgeFloors(**{name: getattr(config, name) for name in JudgeFloors.model_fields})
     card |= {"floors": floors.model_dump(), "below_floors": shortfalls(card, floors)}
     write_json(context.output / CARD_FILE, card, sort_keys=True)
@@ -87,6 +105,7 @@ def _measure(
     return {
         "held_out_comparisons": card["n"],
         "scored_comparisons": card["n_scored"],
+        "test_comparisons": card["test"]["n"],
         "verdicts": len(verdicts),
         **spending_counts(judge, verdicts),
     }
@@ -95,7 +114,7 @@ def _measure(
 def _say_what_it_is_worth(card: Mapping[str, Any], progress: Progress) -> None:
     if not card["n"]:
         progress.warn(
-            "judge: no labelled comparisons in ingest's test split, so the judge is not measured "
+            "judge: no labelled comparisons in ingest's dev split, so the judge is not measured "
             "and nobody knows how far to trust it"
         )
         return

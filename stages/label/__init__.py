@@ -22,6 +22,6 @@ STAGE = Stage(
     config=LabelConfig,
     inputs=("sample", "judge"),
     run=called_later("stages.label.run", "run"),
-    version=3,
+    version=4,
     work=_work,
 )

@@ -127,6 +127,6 @@ def _counts(
         "candidates": len(pairs) + len(rejects),
         "pairs": len(pairs),
         "pairs_train": sum(r["split"] == "train" for r in pairs),
-        "pairs_test": sum(r["split"] == "test" for r in pairs),
+        "pairs_dev": sum(r["split"] == "dev" for r in pairs),
         **dict(sorted(reasons.items())),
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from evals.judge_card.floors import refuse_below_floors
 from schemas.errors import DataError
 from schemas.stage import StageContext
-from schemas.tables import COMPLETIONS
+from schemas.tables import COMPLETIONS, DECIDING
 from stages.label.config import LabelConfig
 from stages.label.job import TABLES, LabelJob
 from stages.shards.executor import work_off
@@ -39,7 +39,7 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
 def _gather(config: LabelConfig, context: StageContext, work: WorkFile) -> None:
     """Copy the completions, prompt by prompt, into the work file."""
     path = context.input("sample", COMPLETIONS.file_name)
-    batches = sorted_rows(path, COMPLETIONS, "prompt_id")
+    batches = sorted_rows(path, COMPLETIONS, "prompt_id", splits=DECIDING)
     work.write(COMPLETIONS, in_shards(batches, "prompt_id", config.shard_size))
 
 
@@ -89,7 +89,7 @@ def _refuse_nothing(counts: Counts) -> None:
         return
     reasons = {k.removeprefix("rejected_"): n for k, n in counts.items() if "rejected_" in k}
     if not reasons:
-        what = "has only prompts of the test split" if counts.get("pairs") else "is empty"
+        what = "has only prompts of the dev split" if counts.get("pairs") else "is empty"
         raise DataError(
             f"label: no preference pair to train on: sample's completions.parquet {what}; "
             "sample prompts of the train split"

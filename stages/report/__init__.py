@@ -9,5 +9,5 @@ STAGE = Stage(
     config=ReportConfig,
     inputs=("ingest", "sft", "judge", "sample", "label", "train", "evaluate"),
     run=called_later("stages.report.page.write", "write_report"),
-    version=5,
+    version=6,
 )

@@ -7,7 +7,7 @@ from stages.sample.config import SampleConfig
 
 def _work(config: SampleConfig, known: Known) -> Work:
     found = known.get("ingest", {})
-    limits = {"train": config.max_prompts, "test": config.max_test_prompts}
+    limits = {"train": config.max_prompts, "dev": config.max_dev_prompts}
     splits = [at_most(found.get(f"prompts/{name}"), n) for name, n in limits.items()]
     by_split = [n for n in splits if n is not None]
     if len(by_split) < len(limits):
@@ -24,7 +24,7 @@ STAGE = Stage(
     config=SampleConfig,
     inputs=("ingest", "sft"),
     run=called_later("stages.sample.run", "run"),
-    version=3,
+    version=4,
     files=lambda config: config.model.files() if config.model else (),
     work=_work,
 )

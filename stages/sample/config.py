@@ -1,9 +1,13 @@
 """Settings of sample."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import AutoSampler, SamplerConfig, SamplingSettings
+
+OLD_NAME, NEW_NAME = "max_test_prompts", "max_dev_prompts"
 
 
 class SampleConfig(SamplingSettings):
@@ -17,8 +21,8 @@ class SampleConfig(SamplingSettings):
     max_prompts: int | None = Field(
         None, ge=1, description="training prompts to sample; null takes all"
     )
-    max_test_prompts: int | None = Field(
-        0, ge=0, description="held-out prompts to sample, for held-out pairs; null takes all"
+    max_dev_prompts: int | None = Field(
+        0, ge=0, description="dev prompts to sample, for held-out pairs; null takes all"
     )
     shard_size: int = Field(
         256,
@@ -26,6 +30,28 @@ class SampleConfig(SamplingSettings):
         description="prompts between two checkpoints; a killed run repeats at most these, and "
         "vLLM's batch runs empty once for each",
     )
+
+    _old_name: bool = PrivateAttr(False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _renamed(
+        cls, values: Any, read: ModelWrapValidatorHandler["SampleConfig"]
+    ) -> "SampleConfig":
+        """Read the name from when the only held-out prompts were those of the test split."""
+        is_old = isinstance(values, dict) and OLD_NAME in values and NEW_NAME not in values
+        if is_old:
+            values = {NEW_NAME if key == OLD_NAME else key: v for key, v in values.items()}
+        config = read(values)
+        config._old_name = is_old or config._old_name
+        return config
+
+    @property
+    def notes(self) -> list[str]:
+        """What the person who wrote the settings should know."""
+        if not self._old_name:
+            return []
+        return [f"sample.{OLD_NAME} is {NEW_NAME} now: test prompts are for evaluate alone"]
 
     @property
     def settings(self) -> SamplingSettings:

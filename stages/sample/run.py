@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError
 from schemas.stage import StageContext
-from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
+from schemas.tables import COMPLETIONS, DECIDING, PROMPTS, REJECTS
 from stages.sample.config import SampleConfig
 from stages.sample.job import SampleJob
 from stages.shards.executor import work_off
@@ -27,6 +27,8 @@ def run(config: SampleConfig, context: StageContext) -> Mapping[str, int]:
     """
     results = Results(context.output, (COMPLETIONS, REJECTS))
     work = WorkFile(context.output / "work.parquet")
+    for note in config.notes:
+        context.progress.note(note)
     policy = _policy(config, context)
     if not work.is_sound:
         _choose(config, context, work)
@@ -49,16 +51,20 @@ def _choose(config: SampleConfig, context: StageContext, work: WorkFile) -> None
     the file nor the prompts left out can change.
     """
     path = context.input("ingest", PROMPTS.file_name)
-    rows = pq.read_table(path, columns=["prompt_id", "split"]).sort_by("prompt_id")
-    limits = {"train": config.max_prompts, "test": config.max_test_prompts}
+    opened = [("split", "in", DECIDING)]
+    rows = pq.read_table(path, columns=["prompt_id", "split"], filters=opened)
+    rows = rows.sort_by("prompt_id")
+    limits = {"train": config.max_prompts, "dev": config.max_dev_prompts}
     chosen = [
         rows.filter(pc.equal(rows["split"], split)).slice(0, limit)["prompt_id"]
         for split, limit in limits.items()
     ]
     ids = pa.chunked_array([chunk for ids in chosen for chunk in ids.chunks], pa.string())
     if not len(ids):
-        raise DataError(f"{path}: no prompts to sample among its {rows.num_rows} rows")
-    batches = sorted_rows(path, PROMPTS, "prompt_id", ids)
+        raise DataError(
+            f"{path}: no prompts to sample among its {rows.num_rows} train and dev rows"
+        )
+    batches = sorted_rows(path, PROMPTS, "prompt_id", ids, splits=DECIDING)
     work.write(PROMPTS, in_shards(batches, "prompt_id", config.shard_size))
 
 

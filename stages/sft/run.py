@@ -15,7 +15,7 @@ from schemas.ids import file_sha256
 from schemas.labels import Comparison, Messages, Preference
 from schemas.parquet import iter_batches
 from schemas.stage import StageContext
-from schemas.tables import COMPARISONS, DEMONSTRATIONS
+from schemas.tables import COMPARISONS, DECIDING, DEMONSTRATIONS
 from stages.sft.config import SftConfig
 from stages.sft.from_scratch import (
     VLLM_HEAD_SIZES,
@@ -35,7 +35,7 @@ from stages.training.objectives.supervised import train_supervised, view_example
 
 
 def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
-    """Train on demonstrations of the train split, measure on those of the test split.
+    """Train on demonstrations of the train split, measure on those of the dev split.
 
     Raises:
         DataError: there are no demonstrations to train on.
@@ -44,7 +44,7 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     model, tokenizer = _start(config, context, path)
     rejects = Rejects("demonstrations")
     table = _examples(config, context, model, tokenizer, path, rejects)
-    train, held_out = (view_examples(table, table.split(name)) for name in ("train", "test"))
+    train, held_out = (view_examples(table, table.split(name)) for name in DECIDING)
     table.refuse_foreign_tokens(model.config.get_text_config().vocab_size)
     if rejects.rows:
         context.progress.note(f"sft: rows that are not trained on: {rejects.describe()}")
@@ -100,18 +100,16 @@ def _start(
 
 def _conversations(context: StageContext, demonstrations: Path) -> Iterator[Messages]:
     """Every conversation of the train split as the policy and as a judge will see it."""
-    for batch in iter_batches(demonstrations, DEMONSTRATIONS):
+    for batch in iter_batches(demonstrations, DEMONSTRATIONS, splits=("train",)):
         for row in batch.to_pylist():
-            if row["split"] == "train":
-                yield [*row["prompt"], *row["completion"]]
+            yield [*row["prompt"], *row["completion"]]
     path = context.input("ingest", COMPARISONS.file_name)
     labels = cycle(Preference)
     fields = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
-    for batch in iter_batches(path, COMPARISONS):
+    for batch in iter_batches(path, COMPARISONS, splits=("train",)):
         for row in batch.to_pylist():
-            if row["split"] == "train":
-                chat = comparison_chat(Comparison(*(row[name] for name in fields)))
-                yield [*chat, {"role": "assistant", "content": next(labels).value}]
+            chat = comparison_chat(Comparison(*(row[name] for name in fields)))
+            yield [*chat, {"role": "assistant", "content": next(labels).value}]
 
 
 def _examples(
@@ -127,7 +125,7 @@ def _examples(
     limit = length_limit(config.training.max_length, model.config)
 
     def batches(aside: Rejects) -> Iterator[list[TokenItem]]:
-        for batch in iter_batches(path, DEMONSTRATIONS, batch_rows=1024):
+        for batch in iter_batches(path, DEMONSTRATIONS, 1024, DECIDING):
             candidates = [
                 Candidate(row["demonstration_id"], row, (row["completion"],))
                 for row in batch.to_pylist()

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from schemas.files import write_text, writing_file
 from schemas.ids import file_sha256
-from schemas.parquet import iter_batches
+from schemas.parquet import Splits, iter_batches
 from schemas.tables import Table
 
 
@@ -87,29 +87,31 @@ def sorted_rows(
     column: str,
     values: pa.ChunkedArray | None = None,
     values_at_once: int = 12_000,
+    splits: Splits = None,
 ) -> Iterator[pa.Table]:
     """The rows of a declared table, or those that have one of `values` in `column`, sorted by it.
 
-    A file that is sorted by it already is streamed. Any other is read once for every
-    `values_at_once` values, so that memory does not grow with it; rows of one value keep the order
-    they have in the file.
+    Rows of other splits than `splits` are passed over. A file that is sorted by it already is
+    streamed. Any other is read once for every `values_at_once` values, so that memory does not
+    grow with it; rows of one value keep the order they have in the file.
     """
-    held = pq.read_table(path, columns=[column])[column].combine_chunks()
+    opened = [("split", "in", list(splits))] if splits is not None else None
+    held = pq.read_table(path, columns=[column], filters=opened)[column].combine_chunks()
     if _is_sorted(held):
-        yield from _among(path, table, column, values)
+        yield from _among(path, table, column, values, splits)
         return
     values = pa.chunked_array([pc.unique(held)]) if values is None else values
     values = values.take(pc.sort_indices(values))
     for start in range(0, len(values), values_at_once):
         part = values.slice(start, values_at_once)
-        rows = pa.concat_tables(_among(path, table, column, part))
+        rows = pa.concat_tables(_among(path, table, column, part, splits))
         yield rows.take(pc.sort_indices(rows[column]))
 
 
 def _among(
-    path: Path, table: Table, column: str, values: pa.ChunkedArray | None
+    path: Path, table: Table, column: str, values: pa.ChunkedArray | None, splits: Splits
 ) -> Iterator[pa.Table]:
-    for batch in iter_batches(path, table):
+    for batch in iter_batches(path, table, splits=splits):
         yield batch if values is None else batch.filter(pc.is_in(batch[column], values))
 
 

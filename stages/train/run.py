@@ -115,8 +115,8 @@ def _pairs(
     by = config.weights.column
     table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by)
     table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
-    train, test = table.split("train"), table.split("test")
-    held_out = test[: config.training.max_held_out]
+    train, dev = table.split("train"), table.split("dev")
+    held_out = dev[: config.training.max_held_out]
     if not len(train):
         raise DataError(
             "train: no preference pair of the train split can be used "
@@ -127,7 +127,7 @@ def _pairs(
         "rows_in": len(table) + len(rejects.rows),
         "train": len(train),
         "held_out": len(held_out),
-        "held_out_unused": len(test) - len(held_out),
+        "held_out_unused": len(dev) - len(held_out),
     }
     if rejects.rows:
         context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")

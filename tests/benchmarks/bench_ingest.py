@@ -214,7 +214,7 @@ def oracle_row(row: Mapping[str, Any], kind: str) -> Row:
         "prompt": example.prompt,
         "completion_a": example.completion_a,
         "completion_b": example.completion_b,
-        "split": hash_split(prompt, 0.1),
+        "split": hash_split(prompt, 0.1, 0.1),
         "reason": None,
     }
 

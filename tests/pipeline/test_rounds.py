@@ -121,14 +121,14 @@ def test_a_pair_of_any_round_is_traced_to_its_raw_row(three: Path) -> None:
 
 
 def test_rounds_end_where_the_held_out_win_rate_falls(three: Path, tmp_path: Path) -> None:
-    rates = [
-        json.loads((three / folder / "evaluate" / "win_rates.json").read_text())
-        for folder in ("", "round-2", "round-3")
-    ]
-    values = [found["judge"]["headline"]["value"] for found in rates]
     done = again(tmp_path / "run", "rounds.stop_when_falls=judge")
     assert done.returncode == 0, done.stderr
-    falls = [k for k in (1, 2) if values[k] < values[k - 1]]
+    folders = ("", "round-2", "round-3")
+    files = [tmp_path / "run" / f / "dev/evaluate/win_rates.json" for f in folders]
+    made = [json.loads(path.read_text()) for path in files if path.exists()]
+    values = [found["judge"]["headline"]["value"] for found in made]
+    assert len(values) >= 2
+    falls = [k for k in range(1, len(values)) if values[k] < values[k - 1]]
     last = falls[0] + 1 if falls else 3
     assert (tmp_path / "run" / f"round-{last}" / "report").exists()
     assert (tmp_path / "run" / f"round-{last + 1}").exists() is False

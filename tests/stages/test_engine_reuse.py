@@ -55,7 +55,7 @@ def stage(one, config):
 policy = {"path": str(run / "train" / "model")}
 found = {
     "sample": stage(sample, sample.SampleConfig(
-        sampler=VllmSampler(), model=policy, n=4, max_tokens=6, shard_size=3, max_test_prompts=None
+        sampler=VllmSampler(), model=policy, n=4, max_tokens=6, shard_size=3, max_dev_prompts=None
     )),
     "label": stage(label, label.LabelConfig(pairs="all_pairs", min_margin=0, shard_size=3,
         truncated="keep")),

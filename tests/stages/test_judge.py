@@ -25,9 +25,13 @@ TRAINING = {"learning_rate": 3e-3, "batch_size": 8, "max_steps": 20}
 
 
 def ingested(
-    folder: Path, train: Sequence[LabeledComparison], test: Sequence[LabeledComparison]
+    folder: Path,
+    train: Sequence[LabeledComparison],
+    dev: Sequence[LabeledComparison],
+    test: Sequence[LabeledComparison] = (),
 ) -> Path:
     rows = [comparison_row(u, "train", i) for i, u in enumerate(train)]
+    rows += [comparison_row(u, "dev", i) for i, u in enumerate(dev)]
     rows += [comparison_row(u, "test", i) for i, u in enumerate(test)]
     write_table(folder / COMPARISONS.file_name, COMPARISONS, rows)
     return folder
@@ -54,12 +58,23 @@ def test_a_rule_is_measured_against_labels_it_has_not_seen(tmp_path: Path) -> No
     card = json.loads((context.output / "card.json").read_text())
     assert card["accuracy"]["value"] == 1
     assert card["judge"] == "rule:food"
-    assert counts == {"held_out_comparisons": 9, "scored_comparisons": 9, "verdicts": 18}
+    counted = {"held_out_comparisons": 9, "scored_comparisons": 9, "test_comparisons": 0}
+    assert counts == counted | {"verdicts": 18}
     held_out = {u.comparison.comparison_id for u in TEST}
     verdicts = read_rows(context.output / "verdicts.parquet", VERDICTS)
     assert {r["comparison_id"] for r in verdicts} == held_out
     assert read_rows(context.output / "rejects.parquet", REJECTS) == []
     assert open_judge(context.output, Runtime()).name == "rule:food"
+
+
+def test_floors_look_at_dev_and_the_card_has_the_figures_on_test_too(tmp_path: Path) -> None:
+    wrong = [labelled(f"what does {n} like?", "pizza", "soup", "B") for n in "uvw"]
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", TRAIN, TEST, wrong))
+    counts = STAGE.run(config_of(judge={"kind": "rule"}, min_agreement=0.9), context)
+    card = json.loads((context.output / "card.json").read_text())
+    assert (card["split"], card["accuracy"]["value"], card["below_floors"]) == ("dev", 1, [])
+    assert (card["test"]["n"], card["test"]["accuracy"]["value"]) == (3, 0)
+    assert (counts["held_out_comparisons"], counts["test_comparisons"]) == (9, 3)
 
 
 def test_a_judge_no_better_than_longest_wins_is_told_apart(tmp_path: Path) -> None:

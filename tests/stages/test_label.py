@@ -116,11 +116,12 @@ def test_every_prompt_is_a_pair_or_a_reject(tmp_path: Path) -> None:
         *sampled("pizza", "pizza", question="what does b like?", row=1),
         *sampled("soup", "sushi", question="what does c like?", row=2),
         *sampled("soup", question="what does d like?", row=3),
-        *sampled("pizza", "sushi", question="what does e like?", row=4, split="test"),
+        *sampled("pizza", "sushi", question="what does e like?", row=4, split="dev"),
+        *sampled("pizza", "sushi", question="what does f like?", row=5, split="test"),
     ]
     context = context_of(tmp_path, rows)
     counts = run(context)
-    assert (counts["prompts"], counts["pairs_train"], counts["pairs_test"]) == (5, 1, 1)
+    assert (counts["prompts"], counts["pairs_train"], counts["pairs_dev"]) == (5, 1, 1)
     rejects = {r["row"]: (r["table"], r["reason"], r["file"]) for r in rejects_in(context)}
     assert rejects == {
         1: ("preference_pairs", "identical_completions", "raw.jsonl"),
@@ -184,9 +185,9 @@ def test_no_completions_are_refused(tmp_path: Path) -> None:
         run(context_of(tmp_path, []))
 
 
-def test_only_test_prompts_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="only prompts of the test split"):
-        run(context_of(tmp_path, sampled("pizza", "soup", split="test")))
+def test_only_dev_prompts_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="only prompts of the dev split"):
+        run(context_of(tmp_path, sampled("pizza", "soup", split="dev")))
 
 
 def test_without_a_judge_there_is_no_label(tmp_path: Path) -> None:

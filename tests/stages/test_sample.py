@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def prompt_row(text: str, split: str = "train", row: int = 0) -> dict[str, Any]:
 
 def write_prompts(folder: Path, texts: Sequence[str], test_texts: Sequence[str] = ()) -> None:
     rows = [prompt_row(t, "train", i) for i, t in enumerate(texts)]
-    rows += [prompt_row(t, "test", len(texts) + i) for i, t in enumerate(test_texts)]
+    rows += [prompt_row(t, "dev", len(texts) + i) for i, t in enumerate(test_texts)]
     write_table(folder / "prompts.parquet", PROMPTS, rows)
 
 
@@ -71,7 +72,7 @@ def context(model: Path, tmp_path: Path) -> StageContext:
 
 
 CONFIG = SampleConfig(
-    sampler=TransformersSampler(), n=3, max_tokens=6, seed=5, shard_size=4, max_test_prompts=0
+    sampler=TransformersSampler(), n=3, max_tokens=6, seed=5, shard_size=4, max_dev_prompts=0
 )
 
 
@@ -135,7 +136,7 @@ def test_completions_do_not_depend_on_shards_or_machine_batches(context: StageCo
 def test_a_cap_takes_the_same_prompts_in_whatever_order_the_file_has_them(
     context: StageContext, tmp_path: Path
 ) -> None:
-    capped = replaced(CONFIG, max_prompts=5, max_test_prompts=2, n=1, max_tokens=1)
+    capped = replaced(CONFIG, max_prompts=5, max_dev_prompts=2, n=1, max_tokens=1)
     STAGE.run(capped, context)
     rows = read_rows(context.inputs["ingest"] / "prompts.parquet", PROMPTS)
     write_table(tmp_path / "turned" / "prompts.parquet", PROMPTS, rows[::-1])
@@ -145,11 +146,30 @@ def test_a_cap_takes_the_same_prompts_in_whatever_order_the_file_has_them(
     STAGE.run(capped, turned)
     assert tables(context) == tables(turned)
     everything = elsewhere(context, "everything")
-    STAGE.run(replaced(capped, max_prompts=None, max_test_prompts=None), everything)
+    STAGE.run(replaced(capped, max_prompts=None, max_dev_prompts=None), everything)
     splits = [r["split"] for r in completions(everything)]
-    assert (splits.count("train"), splits.count("test")) == (11, 4)
+    assert (splits.count("train"), splits.count("dev")) == (11, 4)
     by_id = {r["prompt_id"]: r for r in completions(everything)}
     assert all(by_id[r["prompt_id"]] == r for r in completions(context))
+
+
+def test_no_test_prompt_is_sampled_and_the_old_name_of_the_setting_says_so(
+    context: StageContext,
+) -> None:
+    path = context.inputs["ingest"] / "prompts.parquet"
+    rows = [
+        r | ({"split": "test"} if r["split"] == "dev" else {}) for r in read_rows(path, PROMPTS)
+    ]
+    own = elsewhere(context, "own")
+    write_table(own.output / "ingest" / "prompts.parquet", PROMPTS, rows)
+    own = replace(own, inputs={**own.inputs, "ingest": own.output / "ingest"})
+    old = SampleConfig.model_validate(
+        {"sampler": {"kind": "transformers"}, "n": 1, "max_tokens": 1, "max_test_prompts": 4}
+    )
+    assert old.max_dev_prompts == 4
+    assert "max_dev_prompts now" in old.notes[0]
+    STAGE.run(old, own)
+    assert {r["split"] for r in completions(own)} == {"train"}
 
 
 class _Killed(BaseException):

@@ -28,12 +28,28 @@ def with_ids_of_texts(examples: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def with_hash_splits(examples: pl.DataFrame, test_fraction: float) -> pl.DataFrame:
+def with_hash_splits(
+    examples: pl.DataFrame, test_fraction: float, dev_fraction: float
+) -> pl.DataFrame:
     """Add `split`: `splits.hash_split` of `prompt_id`."""
+    places = _places(examples)
+    test, dev = pl.Series(places < test_fraction), pl.Series(places >= 1 - dev_fraction)
+    split = pl.when(test).then(pl.lit("test")).when(dev).then(pl.lit("dev"))
+    return examples.with_columns(split=split.otherwise(pl.lit("train")))
+
+
+def with_own_split(examples: pl.DataFrame, split: str, dev_fraction: float) -> pl.DataFrame:
+    """Add `split`: the source's own, dev carved out of train."""
+    if split != "train":
+        return examples.with_columns(split=pl.lit(split))
+    return with_hash_splits(examples, 0, dev_fraction)
+
+
+def _places(examples: pl.DataFrame) -> NDArray[np.float64]:
+    """Where in [0, 1) the hash of each prompt lies."""
     high = hex_keys(examples["prompt_id"])[:, 0] >> np.uint64(32)
-    held_out = pl.Series(high.astype(np.float64) / 2**32 < test_fraction)
-    split = pl.when(held_out).then(pl.lit("test")).otherwise(pl.lit("train"))
-    return examples.with_columns(split=split)
+    places: NDArray[np.float64] = high.astype(np.float64) / 2**32
+    return places
 
 
 def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:

@@ -117,11 +117,11 @@ class Overlaps:
         """Look at more prompts, with the words of their texts."""
         for evaluation in self._evaluations:
             for index, error in evaluation.overlaps(prompts.texts, words).items():
-                if not prompts.test[index]:
+                if not prompts.levels[index]:
                     self._found.setdefault(prompts.ids[index], error)
 
     def of_training(self, held_out: NDArray[np.bytes_]) -> dict[str, RowError]:
-        """Prompt id -> what it shares, but for prompts that join the test split (ascending keys).
+        """Prompt id -> what it shares, but for prompts that join dev or test (ascending keys).
 
         What is held out is not trained on, whatever it says.
         """

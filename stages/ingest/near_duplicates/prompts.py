@@ -1,6 +1,6 @@
 """Every prompt that was read, once, a few thousand at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stages.ingest.frames.seen import Seen
 from stages.ingest.near_duplicates.keys import id_keys, places_among
+from stages.ingest.splits import ORDER
 from stages.ingest.tables.row_cache import Unit
 from stages.ingest.tables.table_writers import first_sights
 
@@ -17,30 +18,42 @@ _PROMPTS = 2048
 
 @dataclass(frozen=True)
 class Prompts:
-    """Some prompts: their ids, texts, and which of them are held out."""
+    """Some prompts: their ids, texts, and how strictly each is held out, as in `splits.ORDER`."""
 
     ids: pl.Series
     texts: pl.Series
-    test: NDArray[np.bool_]
+    levels: NDArray[np.uint8]
 
 
-def read_prompts(units: Sequence[Unit], held_out: NDArray[np.bytes_]) -> Iterator[Prompts]:
+def read_prompts(units: Sequence[Unit], moved: Mapping[str, str]) -> Iterator[Prompts]:
     """The prompts in reading order.
 
     Args:
         units: what was read.
-        held_out: keys of prompts that are held out whatever their split says, ascending.
+        moved: the split of prompts, by id, whose rows say different ones.
 
     Memory is that of 2,048 prompts and of `columnar.seen` for all of them.
     """
+    stricter = {
+        level: id_keys(sorted(id_ for id_, to in moved.items() if to == split))
+        for level, split in enumerate(ORDER)
+    }
     content = pl.element().struct.field("content")
     text = pl.col("prompt").list.eval(content).list.join("\n").alias("text")
     for frame in _new_prompts(units):
         for some in frame.iter_slices(_PROMPTS):
-            ids, test = some["prompt_id"], (some["split"] == "test").to_numpy()
-            if len(held_out):
-                test = test | (places_among(held_out, id_keys(ids)) >= 0)
-            yield Prompts(ids, some.select(text)["text"], test)
+            ids = some["prompt_id"]
+            levels = _levels(some["split"])
+            for level, keys in stricter.items():
+                if len(keys):
+                    levels[places_among(keys, id_keys(ids)) >= 0] = level
+            yield Prompts(ids, some.select(text)["text"], levels)
+
+
+def _levels(splits: pl.Series) -> NDArray[np.uint8]:
+    codes = {split: level for level, split in enumerate(ORDER)}
+    levels: NDArray[np.uint8] = splits.replace_strict(codes, return_dtype=pl.UInt8).to_numpy()
+    return levels.copy()
 
 
 def _new_prompts(units: Sequence[Unit]) -> Iterator[pl.DataFrame]:

@@ -35,16 +35,17 @@ class Groups:
         different: NDArray[np.bool_] = ends[:, 0] != ends[:, 1]
         return different
 
-    def held_out_together(self, test: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The texts, ascending, that must join those held out so that no group is divided.
+    def held_out_together(self, levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """[texts] how strictly each is held out so that no group is divided.
 
-        A group with one held-out member is held out whole. More rows can only hold out more:
+        A group is held out as strictly as its strictest member. More rows can only hold out more:
         nothing held out ever moves into train.
         """
-        roots = self._roots(np.arange(len(test)))
-        held_out = np.zeros(len(test), bool)
-        held_out[roots[test]] = True
-        return np.flatnonzero(held_out[roots] & ~test)
+        roots = self._roots(np.arange(len(levels)))
+        strictest = np.zeros(len(levels), np.uint8)
+        np.maximum.at(strictest, roots, levels)
+        found: NDArray[np.uint8] = strictest[roots]
+        return found
 
     def _roots(self, texts: NDArray[np.integer[Any]]) -> NDArray[np.uint32]:
         """What is at last above each text, and from now on at once."""
@@ -76,23 +77,24 @@ class Surplus:
 
 def surplus(
     parts: Iterable[tuple[NDArray[np.integer[Any]], NDArray[np.float64]]],
-    test: NDArray[np.bool_],
+    levels: NDArray[np.uint8],
     keys: NDArray[np.bytes_],
 ) -> Surplus:
     """The texts to drop so that no near pair is left.
 
     Args:
         parts: [pairs, 2] texts that are near each other, and [pairs] how alike, part by part.
-        test: [texts] which are held out.
+        levels: [texts] how strictly each is held out.
         keys: [texts] their keys.
 
-    Held-out prompts are kept first, then by key; one is dropped only where it is near one that is
-    kept, so a chain of small changes loses no more than it must. Memory is about 80 bytes a pair.
+    The most strictly held-out prompts are kept first, then by key; one is dropped only where it is
+    near one that is kept, so a chain of small changes loses no more than it must. Memory is about
+    80 bytes a pair.
     """
     empty = (np.empty((0, 2), np.uint32), np.empty(0))
     pairs, similarity = (np.concatenate(side) for side in zip(empty, *parts, strict=True))
     texts, places = np.unique(pairs, return_inverse=True)
-    first_comes_first = np.lexsort((keys[texts], ~test[texts]))
+    first_comes_first = np.lexsort((keys[texts], ~levels[texts]))
     turn = np.empty(len(texts), np.int64)
     turn[first_comes_first] = np.arange(len(texts))
     turns = np.sort(turn[places.reshape(pairs.shape)], 1)

@@ -27,7 +27,8 @@ class Source:
     """One file, or what is read like one: the smallest thing that a killed run reads again.
 
     `file` and `name` are the file and the source in the tables, `content` the table that its rows
-    go to, `split` the source's own split where that is kept. `pieces` reads it from the start.
+    go to, `split` the source's own split where that is kept, `carves_dev` says that dev is taken
+    out of it. `pieces` reads it from the start.
     """
 
     file: str
@@ -35,6 +36,7 @@ class Source:
     pieces: Callable[[], Iterator[Piece]]
     content: str = "comparisons"
     split: str | None = None
+    carves_dev: bool = True
     derives_demonstrations: bool = False
 
 

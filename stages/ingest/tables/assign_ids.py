@@ -1,6 +1,6 @@
 """From what was read to rows with ids, splits and sides; duplicates become rejects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,18 @@ from stages.ingest.frames.identities import (
     with_dealt_sides,
     with_hash_splits,
     with_ids_of_texts,
+    with_own_split,
     with_row_ids,
 )
 from stages.ingest.frames.seen import Marks, Seen
 from stages.ingest.readers.pieces import Piece
 from stages.ingest.readers.sources import Source
+from stages.ingest.splits import ORDER
 from stages.ingest.tables.row_cache import ROWS, Unit
 
 _ROW_BITS, _NOTE_BITS = 40, 2
 """A place is the number of a file, of a row in it, and the note on which answer is better."""
-_SPLIT_MARKS = {"train": 0, "test": 1}
+_SPLIT_MARKS = {split: mark for mark, split in enumerate(ORDER)}
 _NO_ROWS = no_rows(ROWS)
 _REJECTS_SCHEMA = no_rows(REJECTS.schema).schema
 
@@ -43,8 +45,8 @@ class Admission:
         self._seen = Seen(np.int64)
         # Only sources with splits of their own can put a prompt into both.
         self._splits = Seen() if any(source.split for source in sources) else None
-        self.moved: set[str] = set()
-        self._new_moved: set[str] = set()
+        self.moved: dict[str, str] = {}
+        self._new_moved: dict[str, str] = {}
 
     def admit(self, number: int, piece: Piece) -> tuple[pl.DataFrame, pa.Table]:
         """Rows, as in `units.ROWS`, and rejects of a piece of source `number`."""
@@ -62,7 +64,7 @@ class Admission:
 
     def restore(self, number: int, unit: Unit) -> None:
         """Remember a unit that an earlier run has finished."""
-        self.moved.update(unit.facts.moved)
+        self._move(dict(unit.facts.moved))
         for rows in unit.batches("rows"):
             keys = np.stack([rows["key_high"].to_numpy(), rows["key_low"].to_numpy()], axis=1)
             self._seen.add(keys, _places(number, rows["row"].to_numpy(), rows["note"].to_numpy()))
@@ -74,19 +76,23 @@ class Admission:
         """Free what was kept of every row: nothing more will be admitted."""
         self._seen, self._splits = Seen(np.int64), None
 
-    def take_moved(self) -> list[str]:
-        """Prompts found in both splits since this was last asked."""
-        new, self._new_moved = sorted(self._new_moved), set()
-        self.moved.update(new)
-        return new
+    def take_moved(self) -> list[tuple[str, str]]:
+        """Prompts found in several splits since this was last asked, and where they belong."""
+        new, self._new_moved = self._new_moved, {}
+        self._move(new)
+        return sorted(new.items())
+
+    def _move(self, new: Mapping[str, str]) -> None:
+        _move_up(self.moved, new)
 
     def _identified(self, examples: pl.DataFrame, source: Source) -> pl.DataFrame:
         examples = with_ids_of_texts(examples)
         if source.split is not None:
-            split = pl.lit(source.split).alias("split")
-            examples = examples.with_columns(split)
+            carved = self._config.dev_fraction if source.carves_dev else 0
+            examples = with_own_split(examples, source.split, carved)
         else:
-            examples = with_hash_splits(examples, self._config.test_fraction)
+            fractions = (self._config.test_fraction, self._config.dev_fraction)
+            examples = with_hash_splits(examples, *fractions)
         if self._config.sides == "dealt" and examples["chosen_first"].any():
             examples = with_dealt_sides(examples, self._config.seed)
         return with_row_ids(examples, derive=source.derives_demonstrations)
@@ -96,7 +102,12 @@ class Admission:
             return
         found, marks = self._look_up_splits(examples)
         differs = (found >= 0) & (found != marks)
-        self._new_moved.update(examples["prompt_id"].filter(pl.Series(differs)))
+        if not differs.any():
+            return
+        strictest = np.maximum(found, marks)[differs].tolist()
+        ids = examples["prompt_id"].filter(pl.Series(differs)).to_list()
+        for id_, mark in zip(ids, strictest, strict=True):
+            _move_up(self._new_moved, {id_: ORDER[mark]})
 
     def _look_up_splits(self, examples: pl.DataFrame) -> tuple[Marks, Marks]:
         assert self._splits is not None
@@ -131,6 +142,13 @@ class Admission:
         reason = "duplicate" if noted == note else "contradictory_duplicate"
         where = f"{self._sources[number].file} row {row}"
         return RowError(reason, f"the same texts are compared in {where}")
+
+
+def _move_up(moved: dict[str, str], new: Mapping[str, str]) -> None:
+    """Note where prompts belong: a split once given is only exchanged for a stricter one."""
+    for id_, split in new.items():
+        if ORDER.index(split) > ORDER.index(moved.get(id_, "train")):
+            moved[id_] = split
 
 
 def _places(number: int, rows: NDArray[np.int64], notes: NDArray[np.int8]) -> NDArray[np.int64]:

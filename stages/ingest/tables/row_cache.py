@@ -46,7 +46,8 @@ _FILES = {"rows": ROWS, "rejects": REJECTS.schema}
 class UnitFacts:
     """Of which file and source the rows are, and how many were read and rejected.
 
-    `next_row` is the number of raw rows read, `moved` are prompts found to be in both splits.
+    `next_row` is the number of raw rows read, `moved` are prompts found to be in
+    several splits, each with the one it belongs to.
     """
 
     file: str
@@ -54,7 +55,7 @@ class UnitFacts:
     rows_in: int = 0
     rejects: int = 0
     next_row: int = 0
-    moved: tuple[str, ...] = ()
+    moved: tuple[tuple[str, str], ...] = ()
 
 
 class Unit:
@@ -99,7 +100,7 @@ class UnitWriter:
             next_row=next_row,
         )
 
-    def finish(self, moved: Sequence[str]) -> Unit:
+    def finish(self, moved: Sequence[tuple[str, str]]) -> Unit:
         """Give the unit its name: from now on it is there."""
         self._files.close()
         facts = replace(self._facts, moved=tuple(moved))
@@ -144,7 +145,8 @@ class UnitStore:
         if not is_sound(folder):
             return None
         facts = json.loads((folder / "facts.json").read_text())
-        return Unit(folder, UnitFacts(**{**facts, "moved": tuple(facts["moved"])}))
+        moved = tuple((id_, split) for id_, split in facts["moved"])
+        return Unit(folder, UnitFacts(**{**facts, "moved": moved}))
 
     def writer(self, key: str, source: Source) -> UnitWriter:
         """Write that unit."""

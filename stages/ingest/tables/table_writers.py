@@ -17,11 +17,15 @@ from schemas.tables import COMPARISONS, DEMONSTRATIONS, PROMPTS, REJECTS, Table
 from stages.ingest.frames.examples import Flags, those
 from stages.ingest.frames.identities import arrow_keys
 from stages.ingest.frames.seen import Seen
+from stages.ingest.splits import ORDER
 from stages.ingest.tables.assign_ids import count_reasons
 
 _ROW_TABLES = (PROMPTS, DEMONSTRATIONS, COMPARISONS)
-_SPLITS = ("train", "test")
-_NO_MOVES = {"prompts_moved_to_test": 0, "near_duplicates_moved_to_test": 0}
+_NO_MOVES = {
+    f"{what}_moved_to_{split}": 0
+    for what in ("prompts", "near_duplicates")
+    for split in ("test", "dev")
+}
 
 
 class Tables:
@@ -73,9 +77,9 @@ class Tables:
         ):
             frame = new(rows)
             self._numbers[table.name] += len(frame)
-            held_out = int((frame["split"] == "test").sum())
-            self._numbers[f"{table.name}/test"] += held_out
-            self._numbers[f"{table.name}/train"] += len(frame) - held_out
+            for split in ORDER:
+                held = int((frame["split"] == split).sum())
+                self._numbers[f"{table.name}/{split}"] += held
             self._groups[table.name].append(frame)
 
     def finish(self, rows_in: int, moved: Mapping[str, int] = _NO_MOVES) -> dict[str, int]:
@@ -103,7 +107,7 @@ class Tables:
             **{
                 name: self._numbers[name]
                 for table in _ROW_TABLES
-                for name in (table.name, *(f"{table.name}/{split}" for split in _SPLITS))
+                for name in (table.name, *(f"{table.name}/{split}" for split in ORDER))
             },
         }
 

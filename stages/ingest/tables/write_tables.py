@@ -1,6 +1,6 @@
 """From units to the tables, once everything has been read and decided."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,27 +29,34 @@ index in the piece, and why.
 def publish(
     units: Sequence[Unit],
     sources: Sequence[Source],
-    moved: set[str],
+    moved: Mapping[str, str],
     output: Path,
     late: Late = lambda unit, rows: (),
-    held_out: NDArray[np.bytes_] = NO_KEYS,
+    joins: Mapping[str, NDArray[np.bytes_]] = {},
 ) -> dict[str, int]:
     """Write the four tables; returns the counts, in which every row read is accounted for.
 
     `sources` are those of the units, one each: rows that go late are read there once more, so
-    that they stand among the rejects as they were written. `held_out` are the keys of
-    prompts that join the test split because of what else was read; none of them is in `moved`.
+    that they stand among the rejects as they were written. `moved` says by id of prompts in
+    several splits where they belong; `joins` are by split the keys of prompts that join it because
+    of what else was read.
     """
-    test = np.sort(np.concatenate((id_keys(moved), held_out)))
+    own = {split: [id_ for id_, to in moved.items() if to == split] for split in ("dev", "test")}
+    target = {
+        split: np.sort(np.concatenate((id_keys(ids), joins.get(split, NO_KEYS))))
+        for split, ids in own.items()
+    }
     with Tables(output, _shown(units)) as tables:
         for unit, source in zip(units, sources, strict=True):
             raw = _Rereader(source)
             for rows, rejects in unit.pieces():
                 rows, rejects = _without_late(late(unit, rows), rows, rejects, raw)
-                tables.append(_settled(rows, unit, test), rejects)
+                tables.append(_settled(rows, unit, target), rejects)
         moves = {
-            "prompts_moved_to_test": len(moved),
-            "near_duplicates_moved_to_test": len(held_out),
+            **{f"prompts_moved_to_{split}": len(ids) for split, ids in own.items()},
+            **{
+                f"near_duplicates_moved_to_{split}": len(joins.get(split, NO_KEYS)) for split in own
+            },
         }
         return tables.finish(sum(unit.facts.rows_in for unit in units), moves)
 
@@ -103,13 +110,14 @@ def _without_late(
     return rows.filter(keep), both.take(order)
 
 
-def _settled(rows: pa.Table, unit: Unit, test: NDArray[np.bytes_]) -> pl.DataFrame:
-    """Rows with their lineage; those of prompts whose keys are in `test` are held out."""
+def _settled(rows: pa.Table, unit: Unit, target: Mapping[str, NDArray[np.bytes_]]) -> pl.DataFrame:
+    """Rows with their lineage; those of prompts whose keys `target` has are of that split."""
     frame = pl.DataFrame(pl.from_arrow(rows)).with_columns(
         source=pl.lit(unit.facts.source), file=pl.lit(unit.facts.file)
     )
-    if not len(test):
-        return frame
-    held_out = places_among(test, id_keys(frame["prompt_id"])) >= 0
-    split = pl.when(pl.Series(held_out)).then(pl.lit("test"))
-    return frame.with_columns(split=split.otherwise("split"))
+    for split, keys in target.items():  # test last: it is the stricter one
+        if len(keys):
+            joins = pl.Series(places_among(keys, id_keys(frame["prompt_id"])) >= 0)
+            here = pl.when(joins).then(pl.lit(split)).otherwise("split")
+            frame = frame.with_columns(split=here)
+    return frame

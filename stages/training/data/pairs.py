@@ -10,7 +10,7 @@ from schemas.ids import file_sha256, pair_id
 from schemas.labels import Preference
 from schemas.parquet import iter_batches
 from schemas.stage import StageContext
-from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, Table
+from schemas.tables import COMPARISONS, DECIDING, PREFERENCE_PAIRS, Table
 from stages.training.data.disk_cache import DiskCache
 from stages.training.data.pair_weights import Floats
 from stages.training.data.rejects import Rejects
@@ -28,38 +28,37 @@ _HUMAN = ("prompt", "label", "strength", "comparison_id", "split", "file", "row"
 
 @dataclass(frozen=True)
 class PairSource:
-    """A table with pairs in it; where `split` is given, only its rows of that split."""
+    """A table with pairs in it, of which the rows of some splits are read, never those of test."""
 
     path: Path
     table: Table
-    split: str | None = None
+    splits: Sequence[str] = DECIDING
 
     def batches(self) -> Iterator[list[Row]]:
         """Rows with `pair_id`, `chosen` and `rejected`, which are None where nobody has chosen."""
         as_pair = _as_pair if self.table is COMPARISONS else dict
-        for batch in iter_batches(self.path, self.table, _BATCH_ROWS):
-            rows = batch.to_pylist()
-            yield [as_pair(row) for row in rows if self.split in (None, row["split"])]
+        for batch in iter_batches(self.path, self.table, _BATCH_ROWS, self.splits):
+            yield [as_pair(row) for row in batch.to_pylist()]
 
     @property
     def content(self) -> str:
         """What the rows are made of."""
-        return f"{self.table.name}:{self.split}:{file_sha256(self.path)}"
+        return f"{self.table.name}:{','.join(self.splits)}:{file_sha256(self.path)}"
 
 
 def pair_sources(context: StageContext) -> list[PairSource]:
     """Where the pairs are: label's tables (of all rounds mixed in), else people's comparisons.
 
-    Where label has written no held-out pairs, people's comparisons of the test split serve.
+    Where label has written no held-out pairs, people's comparisons of the dev split serve.
     """
     if not context.has("label"):
         return [_people(context)]
     names = ["label", *(name for name in context.inputs if name.startswith("label@"))]
     paths = [context.input(name, PREFERENCE_PAIRS.file_name) for name in names]
     sources = [PairSource(path, PREFERENCE_PAIRS) for path in paths]
-    held_out = any(has_split(path, PREFERENCE_PAIRS, "test") for path in paths)
+    held_out = any(has_split(path, PREFERENCE_PAIRS, "dev") for path in paths)
     if not held_out and context.has("ingest"):
-        sources.append(_people(context, "test"))
+        sources.append(_people(context, ("dev",)))
     return sources
 
 
@@ -104,8 +103,8 @@ def view_pairs(
     return TokenView(table, rows, make)
 
 
-def _people(context: StageContext, split: str | None = None) -> PairSource:
-    return PairSource(context.input("ingest", COMPARISONS.file_name), COMPARISONS, split)
+def _people(context: StageContext, splits: Sequence[str] = DECIDING) -> PairSource:
+    return PairSource(context.input("ingest", COMPARISONS.file_name), COMPARISONS, splits)
 
 
 def _as_pair(row: Row) -> Row:

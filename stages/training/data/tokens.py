@@ -11,7 +11,7 @@ from stages.training.data.rejects import Rejects
 from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 
 # To be raised when the same rows are screened, or stored, differently from before.
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 def cached_tokens(
@@ -45,4 +45,4 @@ def cached_tokens(
 
 def has_split(path: Path, table: Table, name: str) -> bool:
     """Whether the file of a declared table has a row of that split."""
-    return any(name in batch["split"].to_pylist() for batch in iter_batches(path, table))
+    return any(batch.num_rows for batch in iter_batches(path, table, splits=(name,)))

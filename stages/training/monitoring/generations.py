@@ -16,7 +16,7 @@ from schemas.ids import seed_from
 from schemas.labels import Messages
 from schemas.parquet import read_rows, read_table, write_table
 from schemas.stage import Progress
-from schemas.tables import PROMPTS
+from schemas.tables import DECIDING, PROMPTS
 from stages.training.config import TrainingConfig
 from stages.training.data.rejects import length_limit
 from stages.training.engines.precision import autocast
@@ -34,13 +34,13 @@ _WORLDS: Mapping[str, Callable[[Messages, str], food_world.Outcome]] = {"food": 
 
 
 def fixed_prompts(path: Path, count: int) -> list[dict[str, Any]]:
-    """`count` rows of the prompts table, of the test split where it has any: a random choice.
+    """`count` rows of the prompts table, of the dev split where it has any: a random choice.
 
     The ids are hashes, so the first by id are as good as drawn.
     """
-    table = read_table(path, PROMPTS)
-    test = table.filter(pc.equal(table["split"], "test"))
-    chosen = (test if test.num_rows else table).sort_by("prompt_id").slice(0, count)
+    table = read_table(path, PROMPTS, DECIDING)
+    dev = table.filter(pc.equal(table["split"], "dev"))
+    chosen = (dev if dev.num_rows else table).sort_by("prompt_id").slice(0, count)
     rows: list[dict[str, Any]] = chosen.to_pylist()
     return rows
 

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,9 +64,9 @@ def test_one_go_and_by_units_make_the_same_tables(
 
 def test_a_larger_test_fraction_only_adds() -> None:
     ids = [f"{random.Random(i).getrandbits(128):032x}" for i in range(500)]
-    small, large = ({i for i in ids if hash_split(i, f) == "test"} for f in (0.1, 0.2))
+    small, large = ({i for i in ids if hash_split(i, f, 0.1) == "test"} for f in (0.1, 0.2))
     assert small < large
-    assert not [i for i in ids if hash_split(i, 0) == "test" or hash_split(i, 1) == "train"]
+    assert not [i for i in ids if hash_split(i, 0, 0) != "train" or hash_split(i, 1, 1) != "test"]
 
 
 def test_chosen_falls_on_a_side_by_content_and_seed(ingest: Ingest, jsonl: Write) -> None:
@@ -145,7 +146,7 @@ def test_demonstrations_are_the_chosen_answers_of_train_once_each(
         ("harmless-base-test.jsonl.gz", "test"),
         ("data/train.jsonl", "train"),
         ("test_prefs-00000.parquet", "test"),
-        ("validation.jsonl.gz", "test"),
+        ("validation.jsonl.gz", "dev"),
         ("train/part-0.parquet", "train"),
         ("test/x/train.jsonl", "train"),
     ],
@@ -172,16 +173,75 @@ def test_no_prompt_is_in_both_splits_even_if_sources_say_so(ingest: Ingest, json
         assert result.counts["prompts/test"] == 6
         splits = {(r["prompt_id"], r["split"]) for r in result.table("comparisons")}
         assert len(splits) == 14
-        held_out = {p for p, split in splits if split == "test"}
+        held_out = {p for p, split in splits if split != "train"}
         assert not held_out & {r["prompt_id"] for r in result.table("demonstrations")}
-        assert "in train and test of their sources" in result.progress.warnings[0]
+        assert "2 prompts were in test and in another split" in result.progress.warnings[0]
 
 
 def test_an_empty_split_is_warned_of(ingest: Ingest, jsonl: Write) -> None:
     result = ingest(own(jsonl([pair(0)])), test_fraction=0)
     assert result.progress.warnings == [
-        "no comparison is in the test split; set test_fraction in [ingest]"
+        f"no comparison is in the {split} split; set {split}_fraction in [ingest]"
+        for split in ("dev", "test")
     ]
+
+
+def test_dev_is_carved_out_of_train_and_test_stays_what_it_was(
+    ingest: Ingest, jsonl: Write
+) -> None:
+    path = jsonl([pair(i) for i in range(400)])
+
+    def splits(dev: float) -> dict[str, str]:
+        found = ingest(own(path), test_fraction=0.2, dev_fraction=dev).table("prompts")
+        return {row["prompt_id"]: row["split"] for row in found}
+
+    without, some, more = splits(0), splits(0.1), splits(0.3)
+    for found in (some, more):
+        assert {i for i in found if found[i] == "test"} == {
+            i for i in without if without[i] == "test"
+        }
+    dev = [{i for i in found if found[i] == "dev"} for found in (without, some, more)]
+    assert dev[0] == set() < dev[1] < dev[2]
+    assert 20 <= len(dev[1]) <= 60
+
+
+HELPSTEER3 = {"domain": "general", "language": "english", "overall_preference": 2}
+
+
+def test_a_source_with_one_held_out_split_keeps_it_as_test(
+    ingest: Ingest, jsonl: Write, tmp_path: Path
+) -> None:
+    """HelpSteer3 publishes train and validation; dev is carved out of its train by hash."""
+
+    def rows(numbers: range) -> list[dict[str, Any]]:
+        return [
+            HELPSTEER3
+            | {"context": [{"role": "user", "content": f"question {i}"}]}
+            | {"response1": f"one {i}", "response2": f"two {i}"}
+            for i in numbers
+        ]
+
+    folder = tmp_path / "preference"
+    folder.mkdir()
+    jsonl(rows(range(100)), "preference/train.jsonl.gz")
+    jsonl(rows(range(100, 120)), "preference/validation.jsonl.gz")
+    source = {"kind": "helpsteer3", "path": str(folder), "keep_source_split": True}
+    found = ingest(source, dev_fraction=0.2)
+    by_file = {(Path(r["file"]).name, r["split"]) for r in found.table("prompts")}
+    assert by_file == {
+        ("train.jsonl.gz", "train"),
+        ("train.jsonl.gz", "dev"),
+        ("validation.jsonl.gz", "test"),
+    }
+    assert found.counts["prompts/test"] == 20
+    jsonl(rows(range(120, 130)), "preference/test.jsonl.gz")
+    both = ingest(source, dev_fraction=0.2)
+    by_file = {(Path(r["file"]).name, r["split"]) for r in both.table("prompts")}
+    assert by_file == {
+        ("train.jsonl.gz", "train"),
+        ("validation.jsonl.gz", "dev"),
+        ("test.jsonl.gz", "test"),
+    }
 
 
 def test_nothing_but_tables_is_left_and_a_leftover_does_no_harm(

@@ -38,17 +38,22 @@ def split_by_row(rows: list[dict[str, Any]]) -> dict[int, str]:
     return {row["row"]: row["split"] for row in rows}
 
 
+UPWARDS = {("train", "dev"), ("train", "test"), ("dev", "test")}
+
+
 def test_near_copies_are_in_one_split_and_nothing_is_lost(ingest: Ingest, jsonl: Write) -> None:
     rows = long_pairs(300, 300)
-    result = ingest(own(jsonl(rows)), test_fraction=0.3)
+    result = ingest(own(jsonl(rows)), test_fraction=0.3, dev_fraction=0.2)
     splits = split_by_row(result.table("comparisons"))
     assert all(splits[i] == splits[i + 300] for i in range(300))
     assert len(splits) == 600
-    apart = ingest(own(jsonl(rows)), test_fraction=0.3, near_duplicates=OFF)
+    apart = ingest(own(jsonl(rows)), test_fraction=0.3, dev_fraction=0.2, near_duplicates=OFF)
     alone = split_by_row(apart.table("comparisons"))
     moved = [i for i in splits if splits[i] != alone[i]]
-    assert all(alone[i] == "train" for i in moved)
-    assert result.counts["near_duplicates_moved_to_test"] == len(moved) > 60
+    assert all((alone[i], splits[i]) in UPWARDS for i in moved)
+    for split in ("dev", "test"):
+        joined = [i for i in moved if splits[i] == split]
+        assert result.counts[f"near_duplicates_moved_to_{split}"] == len(joined) > 20
     assert result.counts["prompts_moved_to_test"] == 0
     held_out = {r["prompt_id"] for r in result.table("comparisons") if r["split"] == "test"}
     assert {r["prompt_id"] for r in result.table("prompts") if r["split"] == "test"} == held_out
@@ -61,7 +66,25 @@ def test_what_was_held_out_stays_held_out_when_rows_are_added(ingest: Ingest, js
     many = ingest(own(jsonl(rows, "all.jsonl")), test_fraction=0.2)
     before = {r["prompt_id"]: r["split"] for r in few.table("prompts")}
     after = {r["prompt_id"]: r["split"] for r in many.table("prompts")}
-    assert not [i for i, split in before.items() if split == "test" and after[i] == "train"]
+    order = ("train", "dev", "test")
+    assert not [i for i, split in before.items() if order.index(after[i]) < order.index(split)]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.01])
+def test_prompts_of_one_template_are_not_held_out_as_one(
+    ingest: Ingest, jsonl: Write, fraction: float
+) -> None:
+    asked = (
+        "You are a careful assistant. Read the word below, then write one short friendly sentence "
+        "that uses it and nothing else at all. Word: {} {}"
+    )
+    draw = random.Random(0)
+    rows = [{**pair(i), "prompt": asked.format(draw.choice(WORDS), i)} for i in range(300)]
+    with pytest.raises(ConfigError, match=r"near_duplicates\.policy = 'off', or raise .*threshold"):
+        ingest(own(jsonl(rows)), test_fraction=fraction)
+    apart = ingest(own(jsonl(rows)), test_fraction=fraction, near_duplicates=OFF)
+    assert apart.counts["prompts/test"] <= 300 * fraction + 20
+    assert apart.counts["prompts/train"] > 200
 
 
 def test_dropping_keeps_one_of_each_held_out_first(ingest: Ingest, jsonl: Write) -> None:
@@ -73,9 +96,10 @@ def test_dropping_keeps_one_of_each_held_out_first(ingest: Ingest, jsonl: Write)
         ingest(own(path), test_fraction=0.3, near_duplicates=OFF).table("comparisons")
     )
     assert [(i in kept) + (i + 120 in kept) for i in range(120)] == [1] * 120
+    order = ("train", "dev", "test")
     for index in range(120):
         splits = {alone[index], alone[index + 120]}
-        assert kept[index if index in kept else index + 120] == min(splits)
+        assert kept[index if index in kept else index + 120] == max(splits, key=order.index)
     rejects = result.table("rejects")
     assert {r["reason"] for r in rejects} == {"near_duplicate"}
     assert result.counts["rejects/near_duplicate"] == 120
@@ -106,7 +130,7 @@ def test_contaminated_training_prompts_go_with_the_overlap_quoted(
     splits = split_by_row(result.table("comparisons"))
     assert all(i in splits for i in range(40))
     # What is held out is not trained on, whatever it says.
-    assert {splits[i] for i in range(40, 80) if i in splits} == {"test"}
+    assert {splits[i] for i in range(40, 80) if i in splits} == {"dev", "test"}
     rejects = result.table("rejects")
     assert [r["row"] for r in rejects] == [i for i in range(40, 80) if i not in splits]
     assert {r["reason"] for r in rejects} == {"eval_contamination"}

@@ -25,7 +25,7 @@ def test_labels_are_the_truth_and_no_answer_is_empty(ingest: Ingest) -> None:
         assert a.strip()
         assert b.strip()
         assert row["label_source"] == "rule"
-    assert Counter(r["split"] for r in rows).keys() == {"train", "test"}
+    assert Counter(r["split"] for r in rows).keys() == {"train", "dev", "test"}
     assert Counter(r["label"] for r in rows).keys() == {"A", "B", "Tie"}
 
 
@@ -38,8 +38,8 @@ def test_shares_are_as_asked_for(ingest: Ingest) -> None:
 
 def test_held_out_people_are_in_no_demonstration(ingest: Ingest) -> None:
     result = ingest(FOOD, test_fraction=0.3)
-    held_out = {r["prompt_id"] for r in result.table("prompts") if r["split"] == "test"}
-    assert 8 <= len(held_out) <= 28
+    held_out = {r["prompt_id"] for r in result.table("prompts") if r["split"] != "train"}
+    assert 8 <= len(held_out) <= 40
     demonstrations = result.table("demonstrations")
     assert not held_out & {r["prompt_id"] for r in demonstrations}
     splits = {(r["prompt_id"], r["split"]) for r in result.table("comparisons")}

@@ -23,7 +23,7 @@ from tests.fixtures.tiny_models import tiny_llama
 
 ROOT = Path(__file__).parents[3]
 CONFIG = SampleConfig(
-    sampler=TransformersSampler(), n=2, max_tokens=4, shard_size=1, max_test_prompts=None
+    sampler=TransformersSampler(), n=2, max_tokens=4, shard_size=1, max_dev_prompts=None
 )
 
 

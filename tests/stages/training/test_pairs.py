@@ -104,7 +104,7 @@ def test_tokens_are_what_the_renderer_gives(
 ) -> None:
     table, _ = opened(source, renderer, cache)
     (train,) = view_pairs(table, table.split("train"))
-    (held_out,) = view_pairs(table, table.split("test"))
+    (held_out,) = view_pairs(table, table.split("dev"))
     for pair, row in ((train, ROWS[0]), (held_out, ROWS[7])):
         chosen = renderer.render(row["prompt"], row["completion_a"])
         rejected = renderer.render(row["prompt"], row["completion_b"])
@@ -137,7 +137,7 @@ def test_other_content_length_or_template_is_made_anew(
     again = Counter(renderer.tokenizer)
     open_pairs([source], again, 121, cache, Rejects("preference_pairs"))
     assert again.rendered == 6
-    opened(replace(source, split="test"), again, cache)
+    opened(replace(source, splits=("dev",)), again, cache)
     assert again.rendered == 6 + 1
     write_table(source.path, COMPARISONS, ROWS[:3])
     assert len(opened(source, again, cache)[0]) == 1
@@ -168,7 +168,7 @@ def test_a_training_pair_without_weight_is_set_aside(
     write_table(path, table, rows)
     tokens, rejects = opened(PairSource(path, table), renderer, cache, weighed_by=column)
     assert {r["row"]: r["reason"] for r in rejects.rows} == {1: f"zero_{column}", 2: f"no_{column}"}
-    assert len(tokens.split("train")) == len(tokens.split("test")) == 1
+    assert len(tokens.split("train")) == len(tokens.split("dev")) == 1
     assert tokens.numbers(column)[tokens.split("train")].tolist() == [0.5]
     unweighed, rejects = opened(PairSource(path, table), renderer, cache)
     assert (len(unweighed), rejects.rows) == (4, [])
@@ -180,13 +180,13 @@ def test_where_pairs_come_from(tmp_path: Path) -> None:
     both = [preference_pair(name, "pizza", "sushi") for name in ("kai", "ada")]
     held_out = write_label(tmp_path / "label-2", both)
 
-    def sources(**inputs: Path) -> list[tuple[Path, str | None]]:
+    def sources(**inputs: Path) -> list[tuple[Path, str]]:
         found = pair_sources(StageContext(inputs, tmp_path))
-        return [(source.path.parent, source.split) for source in found]
+        return [(source.path.parent, ",".join(source.splits)) for source in found]
 
-    assert sources(ingest=ingest) == [(ingest, None)]
-    assert sources(ingest=ingest, label=train_only) == [(train_only, None), (ingest, "test")]
-    assert sources(ingest=ingest, label=held_out) == [(held_out, None)]
-    assert sources(label=train_only) == [(train_only, None)]
+    assert sources(ingest=ingest) == [(ingest, "train,dev")]
+    assert sources(ingest=ingest, label=train_only) == [(train_only, "train,dev"), (ingest, "dev")]
+    assert sources(ingest=ingest, label=held_out) == [(held_out, "train,dev")]
+    assert sources(label=train_only) == [(train_only, "train,dev")]
     mixed = sources(**{"ingest": ingest, "label": train_only, "label@1": held_out})
-    assert mixed == [(train_only, None), (held_out, None)]
+    assert mixed == [(train_only, "train,dev"), (held_out, "train,dev")]

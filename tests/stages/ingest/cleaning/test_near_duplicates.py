@@ -24,7 +24,15 @@ def moves(pairs: Pairs, test: list[bool], part: int = 3) -> list[int]:
         some = np.array(pairs[first : first + part], np.uint32)
         groups.join(some)
         assert not groups.apart(some).any()
-    return [int(text) for text in groups.held_out_together(np.array(test, bool))]
+    before = np.array(test, np.uint8)
+    return np.flatnonzero(groups.held_out_together(before) > before).tolist()
+
+
+def test_a_group_is_held_out_as_strictly_as_its_strictest_member() -> None:
+    groups = Groups(7)
+    groups.join(np.array([(0, 1), (1, 2), (3, 4)], np.uint32))
+    levels = np.array([0, 1, 2, 1, 0, 0, 1], np.uint8)
+    assert groups.held_out_together(levels).tolist() == [2, 2, 2, 1, 1, 0, 1]
 
 
 def test_near_copies_of_what_is_held_out_are_held_out() -> None:
@@ -91,7 +99,7 @@ def test_what_is_dropped_is_near_what_is_kept(
         (np.array(pairs[i : i + 4], np.uint32), np.array(alike[i : i + 4]))
         for i in range(0, len(pairs), 4)
     ]
-    found = surplus(parts, np.array(test), id_keys(ids))
+    found = surplus(parts, np.array(test, np.uint8), id_keys(ids))
     assert found.keys.tobytes().hex() == "".join(sorted(plain_surplus(pairs, alike, test, ids)))
     for index, (text, (like, s)) in enumerate(
         sorted(plain_surplus(pairs, alike, test, ids).items())
