@@ -179,7 +179,7 @@ def test_no_prompt_is_in_both_splits_even_if_sources_say_so(ingest: Ingest, json
 
 
 def test_an_empty_split_is_warned_of(ingest: Ingest, jsonl: Write) -> None:
-    result = ingest(own(jsonl([pair(0)])), test_fraction=0)
+    result = ingest(own(jsonl([pair(0)])), test_fraction=0, dev_fraction=0)
     assert result.progress.warnings == [
         f"no comparison is in the {split} split; set {split}_fraction in [ingest]"
         for split in ("dev", "test")

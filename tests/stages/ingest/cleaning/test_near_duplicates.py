@@ -25,7 +25,8 @@ def moves(pairs: Pairs, test: list[bool], part: int = 3) -> list[int]:
         groups.join(some)
         assert not groups.apart(some).any()
     before = np.array(test, np.uint8)
-    return np.flatnonzero(groups.held_out_together(before) > before).tolist()
+    moved = np.flatnonzero(groups.held_out_together(before) > before)
+    return [int(text) for text in moved]
 
 
 def test_a_group_is_held_out_as_strictly_as_its_strictest_member() -> None:
