@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
 from evals.judges.kinds.preference_model import MODEL_FOLDER, PreferenceModelJudge
 from evals.judges.scoring.label_tokens import LabelTokens
 from evals.judges.scoring.transformers import prompt_limit
@@ -14,15 +12,15 @@ from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
     load_tokenizer,
-    save_checkpoint,
 )
 from schemas.errors import ConfigError
-from schemas.files import writing_folder
 from schemas.ids import content_id
 from schemas.labels import LabeledComparison, Order
 from schemas.stage import StageContext
-from stages.training.checkpoints.adapters import add_lora, fold_adapter
+from stages.training.checkpoints.adapters import trainable_start
+from stages.training.checkpoints.read_back import loss_of_first, publish_whole
 from stages.training.checkpoints.resume import CHECKPOINTS
+from stages.training.checkpoints.saving import ModelSaver
 from stages.training.config import TrainingConfig
 from stages.training.data.disk_cache import DiskCache, open_cache
 from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
@@ -129,7 +127,16 @@ class PreferenceModelTraining:
         self._cache = open_cache(context)
         self._context = context
         self._tokenizer = load_tokenizer(source)
-        self._model = _trainable(load_causal_lm(source, loading_device(context.runtime)))
+        self._model = trainable_start(
+            load_causal_lm(source, loading_device(context.runtime)),
+            training.lora,
+            source.path,
+            training.seed,
+        )
+        if training.lora is None:
+            self._model.requires_grad_(True)
+        self._saver = ModelSaver(source, self._tokenizer, training.save_dtype)
+        self._saver.try_out(self._model)
         self.labels = LabelTokens(self._tokenizer, judge.chat)
         limit = prompt_limit(self._model, judge) + 1  # the label's token
         self.max_tokens = min(limit, training.max_length or limit)
@@ -150,19 +157,9 @@ class PreferenceModelTraining:
             self._train(train, held_out)
             if not world.is_main:
                 return
-            with writing_folder(folder) as writing:
-                save_checkpoint(self._model, self._tokenizer, writing)
+            publish_whole(self._model, self._saver, loss_of_first(held_out, train), folder)
         self._context.discard(self._context.output / CHECKPOINTS)
 
     def _train(self, train: Sequence[TokenExample], held_out: Sequence[TokenExample]) -> None:
-        lora, seed = self._training.lora, self._training.seed
-        model = add_lora(self._model, lora, seed) if lora else self._model
-        train_supervised(model, train, held_out, self._training, self._context, "train the judge")
-        self._model = fold_adapter(model)
-
-
-def _trainable(model: PreTrainedModel) -> PreTrainedModel:
-    """Plain weights that learn: an adapter, which comes frozen, is folded in."""
-    plain: PreTrainedModel = fold_adapter(model)
-    plain.requires_grad_(True)
-    return plain
+        title = "train the judge"
+        train_supervised(self._model, train, held_out, self._training, self._context, title)

@@ -7,10 +7,9 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.judges.layout import comparison_chat
-from evals.models.checkpoints import load_causal_lm, load_tokenizer, save_checkpoint
+from evals.models.checkpoints import load_causal_lm, load_tokenizer
 from evals.models.rendering import ChatRenderer
 from schemas.errors import DataError
-from schemas.files import writing_folder
 from schemas.ids import file_sha256
 from schemas.labels import Comparison, Messages, Preference
 from schemas.parquet import iter_batches
@@ -23,8 +22,10 @@ from stages.sft.from_scratch import (
     initial_model,
     train_tokenizer,
 )
-from stages.training.checkpoints.adapters import add_lora, fold_adapter
+from stages.training.checkpoints.adapters import trainable_start
+from stages.training.checkpoints.read_back import loss_of_first, publish_whole
 from stages.training.checkpoints.resume import CHECKPOINTS
+from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
 from stages.training.data.rejects import Rejects, length_limit
 from stages.training.data.render_rows import Candidate, token_items
@@ -53,14 +54,15 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
             f"sft: every demonstration of the train split was rejected ({rejects.describe()}); "
             "raise training.max_length, or look into the rows that ingest kept"
         )
-    if config.training.lora:
-        model = add_lora(model, config.training.lora, config.training.seed)
+    lora, seed = config.training.lora, config.training.seed
+    model = trainable_start(model, lora, config.model.path if config.model else "", seed)
+    saver = ModelSaver(config.model, tokenizer, config.training.save_dtype)
+    saver.try_out(model)
     result = train_supervised(model, train, held_out, config.training, context, "sft")
     if not current_world().is_main:
         return {}
     rejects.write(context.output)
-    with writing_folder(context.output / "model") as folder:
-        save_checkpoint(fold_adapter(model), tokenizer, folder)
+    publish_whole(model, saver, loss_of_first(held_out, train), context.output / "model")
     if not (context.runtime.keep_training_state and config.training.can_be_continued):
         context.discard(context.output / CHECKPOINTS)
     rows_in = len(table) + len(rejects.rows)
@@ -84,7 +86,7 @@ def _start(
     """The model to train, in float32 on its device, and its tokenizer."""
     device = loading_device(context.runtime)
     if config.model:
-        model = fold_adapter(load_causal_lm(config.model, device))
+        model = load_causal_lm(config.model, device)
         return model, load_tokenizer(config.model)
     shape = config.from_scratch
     assert shape is not None

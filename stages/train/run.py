@@ -1,5 +1,6 @@
 """The steps of train: pairs, their reference, and the optimisation."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,16 @@ from schemas.errors import ConfigError, DataError
 from schemas.stage import StageContext
 from schemas.tables import PROMPTS
 from stages.train.config import TrainConfig
-from stages.training.checkpoints.adapters import add_lora, fold_adapter
+from stages.training.checkpoints.adapters import (
+    changes_a_tie,
+    fold_adapter,
+    is_adapted,
+    trainable_start,
+)
+from stages.training.checkpoints.read_back import HeldOutLoss, loss_of_first, read_back
 from stages.training.checkpoints.resume import CHECKPOINTS
-from stages.training.checkpoints.retention import KeptCheckpoints
+from stages.training.checkpoints.retention import PUBLISHED, KeptCheckpoints
+from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
 from stages.training.data.pair_weights import effective_pairs, weigh_pairs
 from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
@@ -52,24 +60,36 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     refuse_missing_reporters(context.runtime)
     source = _start_model(config, context)
     tokenizer = load_tokenizer(source)
-    model = fold_adapter(load_causal_lm(source, loading_device(context.runtime)))
+    loaded = load_causal_lm(source, loading_device(context.runtime))
+    from_adapter = is_adapted(loaded)
+    lora, seed = config.training.lora, config.training.seed
+    model = trainable_start(loaded, lora, source.path, seed)
+    saver = ModelSaver(source, tokenizer, config.training.save_dtype)
+    saver.try_out(model)
     rejects = Rejects("preference_pairs")
     pairs = _pairs(config, context, model.config, tokenizer, rejects)
     reference = _reference(config, context, source, model, tokenizer, pairs)
     held_out = bool(pairs.held_out)
     guard = Guard(config.guard, config.loss.beta, context.progress, held_out=held_out)
-    kept = _kept_checkpoints(config, context, tokenizer, guard)
+    loss = loss_of_first(pairs.held_out, pairs.train)
+    merged = (lora is not None and from_adapter and lora.start == "new") or changes_a_tie(model)
+    kept = _kept_checkpoints(config, context, saver, guard, loss, merged=merged)
     observers = [*_generations(config, context, tokenizer), guard, kept]
     model, rows = _optimise(config, context, model, pairs, reference, observers)
     if not current_world().is_main:
         return {}
     published = kept.publish(model, int(rows[-1]["step"]))
+    model_folder, device = context.output / PUBLISHED, model.device
+    del model
+    assert published.loss is not None
+    checked = read_back(model_folder, loss, published.loss, device, saver.dtype)
     context.progress.note(f"train: step {published.step} is published: {published.why}")
     counts = {**pairs.counts, "steps": published.final_step, **rejects.counts()}
     counts["published_step"] = published.step
     said = {
         "loss": config.loss.model_dump(),
-        "method": "lora" if config.training.lora else "full",
+        "method": "lora" if lora else "full",
+        "read_back": checked,
         "reference": reference.fingerprint,
         "counts": counts,
     }
@@ -83,13 +103,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
 def _start_model(config: TrainConfig, context: StageContext) -> ModelSource:
     if config.model is None and not context.has("sft"):
         raise ConfigError("train: no model to start from: set train.model or add [sft]")
-    source = config.model or ModelSource(path=str(context.input("sft", "model")))
-    if config.training.lora and (Path(source.path) / "adapter_config.json").exists():
-        raise ConfigError(
-            f"{source.path}: is an adapter, and training.lora would put one on top of it; merge it "
-            "into its base model first, or train without lora"
-        )
-    return source
+    return config.model or ModelSource(path=str(context.input("sft", "model")))
 
 
 @dataclass(frozen=True)
@@ -177,8 +191,6 @@ def _optimise(
     reference: ReferencePass,
     observers: Sequence[Observer],
 ) -> tuple[PreTrainedModel, list[Row]]:
-    if config.training.lora:
-        model = add_lora(model, config.training.lora, config.training.seed)
     trained = sharded(model)
     engine = open_engine(trained, config.training, context.progress)
     rows = train(
@@ -200,11 +212,19 @@ def _optimise(
 def _kept_checkpoints(
     config: TrainConfig,
     context: StageContext,
-    tokenizer: PreTrainedTokenizerBase,
+    saver: ModelSaver,
     guard: Guard,
+    loss: HeldOutLoss,
+    *,
+    merged: bool,
 ) -> KeptCheckpoints:
+    """`merged`: the adapter has no base on disk that it would open on; models are written whole."""
+
+    def write(plain: PreTrainedModel, folder: Path) -> None:
+        saver.save(fold_adapter(copy.deepcopy(plain)) if merged else plain, folder)
+
     def save(model: PreTrainedModel, folder: Path) -> None:
-        save_collected(model, tokenizer, folder)
+        save_collected(model, write, folder)
 
     return KeptCheckpoints(
         context.output,
@@ -213,6 +233,7 @@ def _kept_checkpoints(
         save,
         context.progress,
         guard.is_sound,
+        loss,
     )
 
 

@@ -3,10 +3,12 @@
 import math
 from typing import Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from schemas.stage import Config
 from schemas.work import Work
+
+SavedDtype = Literal["start", "float32", "bfloat16", "float16"]
 
 
 class LoraConfig(Config):
@@ -18,6 +20,20 @@ class LoraConfig(Config):
     target_modules: str | tuple[str, ...] = Field(
         "all-linear", description="all-linear, or the names of the modules to adapt"
     )
+
+    start: Literal["continue", "new"] = Field(
+        "continue",
+        description="where training starts from an adapter: continue goes on with it (rank must "
+        "agree), new merges it into its base and puts a new one on",
+    )
+
+    @field_validator("target_modules")
+    @classmethod
+    def _a_list_is_a_list(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, str) and "," in value:
+            names = ", ".join(f'"{name.strip()}"' for name in value.split(","))
+            raise ValueError(f"several modules are a list: [{names}]")
+        return value
 
 
 class TrainingConfig(Config):
@@ -84,6 +100,9 @@ class TrainingConfig(Config):
         200, ge=1, description="steps between checkpoints to resume from; null saves none"
     )
     lora: LoraConfig | None = Field(None, description="train low-rank adapters only")
+    save_dtype: SavedDtype = Field(
+        "start", description="number format of the saved weights; start: that of the start model"
+    )
 
     @property
     def can_be_continued(self) -> bool:

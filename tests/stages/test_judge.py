@@ -230,7 +230,7 @@ def test_a_killed_stage_does_not_train_again(tmp_path: Path, start: Path) -> Non
     assert {p.name: p.read_bytes() for p in context.output.iterdir() if p.is_file()} == before
 
 
-@pytest.mark.parametrize("lora", [None, {"rank": 4}])
+@pytest.mark.parametrize("lora", [None, {"rank": 8}])
 def test_training_goes_on_from_an_adapter(
     tmp_path: Path, start: Path, lora: dict[str, int] | None
 ) -> None:

@@ -17,6 +17,7 @@ from schemas.errors import ConfigError
 from schemas.files import remove, write_json, writing_folder
 from schemas.stage import Progress
 from stages.training.checkpoints.config import BestCheckpoint, LastCheckpoint
+from stages.training.checkpoints.read_back import HeldOutLoss
 from stages.training.checkpoints.selection import IsSound, best_steps, is_candidate
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
@@ -24,6 +25,7 @@ from stages.training.monitoring.observers import Observer
 KEPT = "checkpoints"
 PUBLISHED = "model"
 RECORD = "checkpoints.json"
+_LOSSES = "losses.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Published:
     step: int
     final_step: int
     why: str
+    loss: float | None = None
+    """Of one held-out item, when the weights were written: see `HeldOutLoss`."""
 
 
 class KeptCheckpoints(Observer):
@@ -50,14 +54,16 @@ class KeptCheckpoints(Observer):
         save: Callable[[PreTrainedModel, Path], None],
         progress: Progress,
         is_sound: IsSound = lambda row: True,
+        loss: HeldOutLoss | None = None,
     ) -> None:
-        """`save` writes a model into a new folder."""
+        """`save` writes a model into a new folder; `loss` is measured on each that is kept."""
         self._output = output
         self._publish = publish
         self._count = count
         self._save = save
         self._progress = progress
         self._is_sound = is_sound
+        self._loss = loss
         self._measured: list[Row] = []
         self._resumable: Sequence[Row] = ()
 
@@ -101,10 +107,13 @@ class KeptCheckpoints(Observer):
         best = self._best(self._measured)
         chosen = best[0] if best else final_step
         self._prune([*best, final_step])
-        published = Published(chosen, final_step, self._why(chosen))
+        published = Published(
+            chosen, final_step, self._why(chosen), self._losses().get(str(chosen))
+        )
         self._warn_of_no_gain(chosen)
         self._write_record(published)
         os.replace(self._folder(chosen), self._output / PUBLISHED)
+        (self._output / KEPT / _LOSSES).unlink(missing_ok=True)
         if not any((self._output / KEPT).iterdir()):
             (self._output / KEPT).rmdir()
         return published
@@ -171,6 +180,13 @@ class KeptCheckpoints(Observer):
     def _write(self, step: int, model: PreTrainedModel) -> None:
         with writing_folder(self._folder(step)) as writing:
             self._save(model, writing)
+            if self._loss is not None:
+                losses = self._losses() | {str(step): self._loss.measure(model)}
+                write_json(self._output / KEPT / _LOSSES, losses)
+
+    def _losses(self) -> dict[str, float]:
+        path = self._output / KEPT / _LOSSES
+        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
 
     def _prune(self, wanted: Iterable[int] | None = None) -> None:
         if wanted is None:

@@ -5,7 +5,7 @@ loading. Files hold whole tensors, so that any number of ranks continues what an
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn import Parameter
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from evals.models.checkpoints import save_checkpoint
 from schemas.errors import BackendError
 from stages.training.distributed.world import current_world
 
@@ -72,13 +71,13 @@ def collected(model: Model) -> Model:
 
 
 def save_collected(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+    model: PreTrainedModel, save: Callable[[PreTrainedModel, Path], None], folder: Path
 ) -> None:
-    """Write a Hugging Face folder. All ranks must call it; only rank 0's gets files."""
+    """Let `save` write the plain model into a folder. All ranks must call it; rank 0 writes."""
     plain = collected(model)
     folder.mkdir(parents=True, exist_ok=True)
     if current_world().is_main:
-        save_checkpoint(plain, tokenizer, folder)
+        save(plain, folder)
 
 
 def forget_failed_pass(model: PreTrainedModel) -> None:

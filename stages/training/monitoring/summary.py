@@ -27,7 +27,7 @@ def write_summary(
         "eval_first": measured[0] if measured else None,
         "eval_last": measured[-1] if measured else None,
         "eval_best": min(measured, key=lambda row: row["eval_loss"], default=None),
-        "published": asdict(published),
+        "published": {k: v for k, v in asdict(published).items() if k != "loss"},
         "guard": guard.findings,
         "chosen_fell_at_step": guard.first_step("chosen_fell"),
     }
