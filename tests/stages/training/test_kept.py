@@ -30,7 +30,7 @@ ACCURACY = BestCheckpoint(measure="eval_accuracy")
 
 
 def save(model: Any, folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     save_file({n: p.detach().clone() for n, p in model.named_parameters()}, folder / "w")
 
 
