@@ -14,7 +14,7 @@ MANIFEST_NAME = "manifest.json"
 class OutputFile(BaseModel):
     """Size and content hash of one file of a stage."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     size_bytes: int
     sha256: str
@@ -23,7 +23,7 @@ class OutputFile(BaseModel):
 class Provenance(BaseModel):
     """Where, when and with what a stage ran. Times are UTC, ISO 8601."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     started_at: str
     finished_at: str
@@ -47,7 +47,7 @@ class Manifest(BaseModel):
     `skipped` marks a stage that the recipe leaves out.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     stage: str
     fingerprint: str

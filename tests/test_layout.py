@@ -50,6 +50,21 @@ def test_importing_the_command_line_is_free() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_validating_a_recipe_loads_its_settings_alone() -> None:
+    """What `make bench-cli` measures: neither a table for people nor what runs a stage."""
+    needless = ("rich", "pipeline.runs", "schemas.manifest", "asyncio", "numpy", "torch", "pyarrow")
+    code = f"""
+import runpy, sys
+sys.argv = ["prefline", "validate", "--recipe", "food"]
+try:
+    runpy.run_module("pipeline", run_name="__main__")
+except SystemExit as end:
+    print(end.code or 0, [m for m in {needless!r} if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
 def test_makefile_has_the_same_chain() -> None:
     text = (ROOT / "Makefile").read_text()
     listed = re.search(r"^STAGES := (.*)$", text, re.MULTILINE)

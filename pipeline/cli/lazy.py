@@ -1,5 +1,6 @@
 """A group of commands each of which is imported when it is typed."""
 
+import gc
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -41,7 +42,11 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, *arguments: Any, **keywords: Any) -> Any:
         """The context of the command itself, which runs it."""
-        return self.loaded().make_context(*arguments, **keywords)
+        loaded = self.loaded()
+        # Loading leaves no garbage: it is switched off until here, and never looks there again.
+        gc.freeze()
+        gc.enable()
+        return loaded.make_context(*arguments, **keywords)
 
 
 class LazyGroup(TyperGroup):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import ConfigError, DataError
 from schemas.files import clear_leftovers, is_leftover, remove, sync, sync_tree, write_text
@@ -29,6 +29,8 @@ _NO_OUTPUTS = (MANIFEST_NAME, *_RECORDS)
 
 class Finished(BaseModel):
     """What a stage has said when its work was done, and what of its folder is no output."""
+
+    model_config = ConfigDict(defer_build=True)
 
     manifest: Manifest
     # Names in the folder itself: what a damaged record says leads nowhere else.

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from pipeline.commands.named_run import look_at, open_run
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RunDirOption,
     SetOption,
-    look_at,
-    open_run,
     resolve,
 )
 from pipeline.commands.runs.plan import plan, plan_json, plan_table

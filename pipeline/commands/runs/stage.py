@@ -7,14 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.commands.named_run import open_round, open_run
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RoundOption,
     RunDirOption,
     SetOption,
-    open_round,
-    open_run,
     resolve,
 )
 from pipeline.display.progress import make_progress

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.commands.named_run import look_at
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RunDirOption,
     SetOption,
-    look_at,
     resolve,
 )
 from pipeline.runs.rounds import rounds_of, stages_of
