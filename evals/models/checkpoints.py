@@ -1,19 +1,34 @@
 """Model folders: found, fingerprinted, opened and saved."""
 
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from schemas.errors import BackendError, ConfigError, MissingInputError
+from evals.models.adapters import (
+    ADAPTER_CONFIG,
+    BASE_RECORD,
+    is_adapter,
+    locate_base,
+    read_adapter_config,
+)
+from evals.models.hub import commit_of
+from schemas.errors import BackendError, ConfigError, MissingInputError, PipelineError
 from schemas.files import first_line
-from schemas.ids import content_id, file_sha256
+from schemas.hashes import known_sha256
+from schemas.ids import content_id
 from schemas.stage import Config, Runtime
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_CONTENT = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin", ".py", ".tiktoken"}
+_ABOUT_BASE = {ADAPTER_CONFIG, BASE_RECORD}
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -29,14 +44,54 @@ class ModelSource(Config):
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
     def files(self) -> list[Path]:
-        """The files of a local folder, whose content belongs into a fingerprint.
+        """The files of a local folder, an adapter's base's too: they belong into a fingerprint.
 
         Raises:
             MissingInputError: the path is a folder's, and there is no model.
+            DataError: an adapter's base is not the one it was trained on.
         """
+        folder = self.folder
+        if folder is None:
+            return []
+        base = self.base
+        own = sorted(p for p in folder.rglob("*") if p.is_file())
+        return own + (base.files() if base else [])
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, None for a hub id. Raises MissingInputError where there is none."""
         _refuse_missing_folder(self)
         folder = Path(self.path)
-        return sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
+        return folder if folder.is_dir() else None
+
+    @property
+    def base(self) -> "ModelSource | None":
+        """What an adapter lies on, None where this is no adapter.
+
+        Raises:
+            MissingInputError: it is not there.
+            DataError: it is not the one that the adapter was trained on.
+        """
+        folder = self.folder
+        if folder is None or not is_adapter(folder):
+            return None
+        path = locate_base(folder, lambda base: model_fingerprint(ModelSource(path=str(base))))
+        revision = read_adapter_config(folder).get("revision")
+        return ModelSource(
+            path=path,
+            revision=revision if not Path(path).is_dir() else None,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of a hub's model, the same through a run; None for a local folder."""
+        return None if self.folder else commit_of(self.path, self.revision)
+
+    @property
+    def weights(self) -> "ModelSource":
+        """What holds the weights of the whole model: an adapter's base, else this itself."""
+        return self.base or self
 
 
 def torch_device(runtime: Runtime) -> "torch.device":
@@ -57,17 +112,27 @@ def torch_device(runtime: Runtime) -> "torch.device":
 
 
 def model_fingerprint(source: ModelSource) -> str:
-    """32 hex digits that name the weights: file contents of a folder, id and revision of a hub."""
-    files = source.files()
-    if not files:
-        return content_id("hub-model", source.path, source.revision or "main")
-    folder = Path(source.path)
+    """32 hex digits that name the weights: file contents of a folder, id and commit of a hub.
+
+    Of an adapter it is its own content and its base's fingerprint: where either lies is no part.
+
+    Raises:
+        What `ModelSource.base` raises.
+    """
+    folder = source.folder
+    if folder is None:
+        return content_id("hub-model", source.path, source.commit or source.revision or "main")
+    base = source.base
     digests = [
-        f"{p.relative_to(folder)}={file_sha256(p)}"
-        for p in files
-        if p.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin"}
+        f"{p.relative_to(folder)}={known_sha256(p)}"
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.suffix in _CONTENT and not (base and p.name in _ABOUT_BASE)
     ]
-    return content_id("model", *digests)
+    if base is None:
+        return content_id("model", *digests)
+    config = read_adapter_config(folder)
+    own = {k: v for k, v in config.items() if k not in ("base_model_name_or_path", "revision")}
+    return content_id("adapter", json.dumps(own, sort_keys=True), model_fingerprint(base), *digests)
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
@@ -81,16 +146,14 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
 
     from evals.models.rendering import CHAT_TEMPLATES
 
-    _refuse_missing_folder(source)
-    try:
+    revision = source.commit or source.revision
+    with library_errors(
+        f"{source.path}: no tokenizer",
+        "check the name and the network, or save one into the folder",
+    ):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
+            source.path, revision=revision, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError) as error:
-        raise BackendError(
-            f"{source.path}: no tokenizer ({first_line(error)}); check the name and the network, "
-            "or save one into the folder"
-        ) from error
     if source.chat_template is not None:
         if source.chat_template not in CHAT_TEMPLATES:
             raise ConfigError(
@@ -107,35 +170,67 @@ def load_causal_lm(
 
     Raises:
         MissingInputError: no such folder.
-        BackendError: the folder or the hub does not give a model.
+        BackendError: the folder or the hub does not give a model, or not all of its weights.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    _refuse_missing_folder(source)
+    from evals.models.soundness import refuse_unsound
+
     _quiet()
-    folder = Path(source.path)
-    adapter = folder / "adapter_config.json"
-    base = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else None
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base or source.path,
-            revision=None if base else source.revision,
+    whole = source.weights
+    revision = whole.commit or whole.revision
+    with library_errors(f"{source.path}: cannot be loaded", _SAVE_AGAIN):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            whole.path,
+            revision=revision,
             dtype=getattr(torch, dtype),
             trust_remote_code=source.trust_remote_code,
+            output_loading_info=True,
         )
-        if base:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, source.path)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BackendError(
-            f"{source.path}: cannot be loaded ({first_line(error)}); check the name and the "
-            "network, or save the folder again"
-        ) from error
+    refuse_unsound(whole.path, model, info)
+    if whole is not source:
+        model = _with_adapter(model, source)
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
+
+
+def _with_adapter(model: "PreTrainedModel", source: ModelSource) -> Any:
+    """The model with a PEFT adapter on it, which is checked to fit."""
+    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+
+    from evals.models.soundness import refuse_not_finite, refuse_unsound_adapter
+
+    with (
+        library_errors(f"{source.path}: cannot be loaded as an adapter", _SAVE_AGAIN),
+        warnings.catch_warnings(action="ignore"),  # what does not fit is an error here
+    ):
+        found = load_peft_weights(source.path, device="cpu")
+        adapted = PeftModel.from_pretrained(model, source.path)
+        # Whether embeddings are among them peft asks a hub; they are no part of the check.
+        expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    refuse_unsound_adapter(source.path, expected, found)
+    refuse_not_finite(source.path, adapted)
+    return adapted
+
+
+_SAVE_AGAIN = "check the name and the network, or save the folder again"
+
+
+@contextmanager
+def library_errors(what: str, remedy: str) -> Iterator[None]:
+    """Say in one line what a library has against a model: they raise whatever they like.
+
+    Raises:
+        BackendError: for any error of the block that is not one of ours.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise BackendError(f"{what} ({kind}{first_line(error)}); {remedy}") from error
 
 
 def save_checkpoint(

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from evals.models.checkpoints import Dtype, ModelSource
-from schemas.errors import BackendError, ConfigError
-from schemas.files import first_line
+from evals.models.checkpoints import Dtype, ModelSource, library_errors
+from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -26,30 +25,34 @@ def load_reward_model(
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
-    source.files()  # says what is missing
+    from evals.models.soundness import refuse_unsound
+
+    revision = source.commit or source.revision  # says what is missing
     logging.disable_progress_bar()
     loading = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is an error here, not a warning
     try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
-            source.path,
-            revision=source.revision,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=source.trust_remote_code,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise BackendError(
-            f"{source.path}: cannot be loaded as a sequence classifier ({first_line(error)}); "
-            "check the name and the network"
-        ) from error
+        with library_errors(
+            f"{source.path}: cannot be loaded as a sequence classifier",
+            "check the name and the network",
+        ):
+            model, found = AutoModelForSequenceClassification.from_pretrained(
+                source.path,
+                revision=revision,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=source.trust_remote_code,
+                output_loading_info=True,
+            )
     finally:
         logging.set_verbosity(loading)
-    if found["missing_keys"]:
+    inner = f"{model.base_model_prefix}."
+    head = sorted(key for key in found["missing_keys"] if not key.startswith(inner))
+    if head:
         raise ConfigError(
-            f"{source.path}: no reward model: it has no trained {sorted(found['missing_keys'])[0]}"
+            f"{source.path}: no reward model: it has no trained {head[0]}"
             "; use kind preference_model or llm for a language model"
         )
+    refuse_unsound(source.path, model, found)
     if model.config.num_labels != 1:
         raise ConfigError(
             f"{source.path}: has {model.config.num_labels} labels, and a reward model has one"

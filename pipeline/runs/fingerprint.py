@@ -23,18 +23,22 @@ def fingerprint(payload: Mapping[str, Any]) -> str:
 
 
 def payload_of(
-    stage: Stage[Any], config: Config | None, upstream: Mapping[str, Manifest]
+    stage: Stage[Any],
+    config: Config | None,
+    upstream: Mapping[str, Manifest],
+    commits: Mapping[str, str],
 ) -> dict[str, Any]:
     """Everything that changes a stage's output: version, config, raw files, upstream content.
 
-    `config` is None for a stage that the recipe leaves out.
+    `config` is None for a stage that the recipe leaves out; `commits` are those of models of a hub.
 
     Raises:
         MissingInputError: a raw file that the config names is not there.
     """
     if config is None:
         return {"stage": stage.name, "skipped": True}
-    return {
+    pinned = {"commits": dict(commits)} if commits else {}
+    return pinned | {
         "stage": stage.name,
         "version": stage.version,
         "config": config.model_dump(mode="json"),

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.recipe import Recipe
 from pipeline.runs.fingerprint import continuation_of, fingerprint, payload_of
 from pipeline.runs.locks import stage_lock
+from pipeline.runs.pins import commits_of, recall_pins, write_pins
 from pipeline.runs.progress_file import Recorder, WatchedProgress
 from pipeline.runs.provenance import Stopwatch
 from pipeline.runs.publish import (
@@ -166,6 +167,7 @@ class Run:
             MissingInputError, StaleInputError, DataError: the upstream is not fit to be read.
             RunLockedError: another process is at this stage.
         """
+        recall_pins(self.directory)
         with stage_lock(self.directory, stage.name):
             directory = self.directory / stage.name
             said = finish_publishing(directory)
@@ -174,7 +176,9 @@ class Run:
             refuse_unfit_upstream(self, stage)
             upstream = self.upstream(stage)
             config = self.recipe.stages.get(stage.name)
-            payload = payload_of(stage, config, upstream)
+            commits = commits_of(config, ask=True)
+            write_pins(self.directory, commits)
+            payload = payload_of(stage, config, upstream, commits)
             manifest = _readable_manifest(directory)
             if (
                 manifest

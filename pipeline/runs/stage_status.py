@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pipeline.recipe import Recipe
 from pipeline.runs.fingerprint import differences, fingerprint, payload_of
 from pipeline.runs.locks import is_held
+from pipeline.runs.pins import commits_of, recall_pins
 from pipeline.runs.progress_file import how_far
 from pipeline.runs.publish import damage_of
 from pipeline.stage_registry import STAGES
@@ -84,6 +85,7 @@ ByStage = Mapping[str, StageStatus]
 
 def statuses_of(run: RunToJudge) -> dict[str, StageStatus]:
     """How every stage stands to the recipe and to its upstream, in the order of a run."""
+    recall_pins(run.directory)
     found: dict[str, StageStatus] = {}
     elsewhere: dict[RunToJudge, ByStage] = {run: found}
     for stage in STAGES:
@@ -132,8 +134,9 @@ def _standing(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus
             why = f"{name} is {status.state}"
             return StageStatus(stage.name, State.STALE, why, manifest)
     try:
-        payload = payload_of(stage, config, run.upstream(stage))
-    except MissingInputError as error:
+        commits = commits_of(config, ask=False)
+        payload = payload_of(stage, config, run.upstream(stage), commits)
+    except (MissingInputError, DataError) as error:
         return StageStatus(stage.name, State.STALE, str(error), manifest)
     if fingerprint(payload) != manifest.fingerprint:
         why = "; ".join(differences(manifest.payload, payload))

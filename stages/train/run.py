@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from evals.models.checkpoints import ModelSource, load_causal_lm, load_tokenizer
+from evals.models.adapters import record_base
+from evals.models.checkpoints import (
+    ModelSource,
+    load_causal_lm,
+    load_tokenizer,
+    model_fingerprint,
+)
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError, DataError
 from schemas.stage import StageContext
@@ -73,7 +79,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     guard = Guard(config.guard, config.loss.beta, context.progress, held_out=held_out)
     loss = loss_of_first(pairs.held_out, pairs.train)
     merged = (lora is not None and from_adapter and lora.start == "new") or changes_a_tie(model)
-    kept = _kept_checkpoints(config, context, saver, guard, loss, merged=merged)
+    kept = _kept_checkpoints(config, context, source, saver, guard, loss, merged=merged)
     observers = [*_generations(config, context, tokenizer), guard, kept]
     model, rows = _optimise(config, context, model, pairs, reference, observers)
     if not current_world().is_main:
@@ -212,6 +218,7 @@ def _optimise(
 def _kept_checkpoints(
     config: TrainConfig,
     context: StageContext,
+    start: ModelSource,
     saver: ModelSaver,
     guard: Guard,
     loss: HeldOutLoss,
@@ -219,9 +226,12 @@ def _kept_checkpoints(
     merged: bool,
 ) -> KeptCheckpoints:
     """`merged`: the adapter has no base on disk that it would open on; models are written whole."""
+    run, whole = tuple(context.inputs.values()), start.weights
+    base = (whole.path, whole.commit or whole.revision, model_fingerprint(whole))
 
     def write(plain: PreTrainedModel, folder: Path) -> None:
         saver.save(fold_adapter(copy.deepcopy(plain)) if merged else plain, folder)
+        record_base(folder, *base, run)
 
     def save(model: PreTrainedModel, folder: Path) -> None:
         save_collected(model, write, folder)

@@ -1,12 +1,13 @@
 """What a vLLM engine is started with, and what is said where it does not start."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from schemas.errors import BackendError, ConfigError, MissingInputError
+from evals.models.adapters import read_adapter_config
+from evals.models.checkpoints import library_errors
+from schemas.errors import BackendError, ConfigError
 from schemas.files import first_line
 
 if TYPE_CHECKING:
@@ -44,17 +45,13 @@ def position_limit(model: "ModelSource") -> int | None:
     """
     from transformers import AutoConfig
 
-    adapter = adapter_config(model)
-    try:
+    whole = model.weights
+    with library_errors(f"{model.path}: no model", "check the name and the network"):
         config = AutoConfig.from_pretrained(
-            adapter["base_model_name_or_path"] if adapter else model.path,
-            revision=None if adapter else model.revision,
+            whole.path,
+            revision=whole.commit or whole.revision,
             trust_remote_code=model.trust_remote_code,
         )
-    except (OSError, ValueError) as error:
-        raise BackendError(
-            f"{model.path}: no model ({first_line(error)}); check the name and the network"
-        ) from error
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
@@ -71,15 +68,15 @@ def engine_options(
     """
     import torch
 
-    base = adapter["base_model_name_or_path"] if adapter else model.path
+    whole = model.weights
     limits = (position_limit(model), settings.max_model_len)
     context = min((n for n in limits if n is not None), default=None)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _refuse_missing_gpus(runtime, torch.cuda.device_count())
     options = {
-        "model": base,
+        "model": whole.path,
         "runner": settings.runner,
-        "revision": None if adapter else model.revision,
+        "revision": whole.commit or whole.revision,
         "trust_remote_code": model.trust_remote_code,
         "dtype": settings.dtype if settings.dtype != "auto" else _dtype_of(device),
         "max_model_len": context,
@@ -167,13 +164,8 @@ def adapter_config(model: "ModelSource") -> dict[str, Any] | None:
     """A LoRA adapter's own configuration where the folder holds one.
 
     Raises:
-        MissingInputError: its base model is not there.
+        MissingInputError, DataError: its base model is not there, or not the one it belongs to.
     """
-    path = Path(model.path) / "adapter_config.json"
-    if not path.exists():
+    if model.base is None:
         return None
-    adapter: dict[str, Any] = json.loads(path.read_text())
-    base = adapter["base_model_name_or_path"]
-    if base.startswith("/") and not Path(base).is_dir():
-        raise MissingInputError(f"{path}: its base model {base} is not there")
-    return adapter
+    return read_adapter_config(Path(model.path))

@@ -179,6 +179,7 @@ class KeptCheckpoints(Observer):
 
     def _write(self, step: int, model: PreTrainedModel) -> None:
         with writing_folder(self._folder(step)) as writing:
+            writing.rmdir()  # whoever saves makes it
             self._save(model, writing)
             if self._loss is not None:
                 losses = self._losses() | {str(step): self._loss.measure(model)}

@@ -130,10 +130,7 @@ class ModelSaver:
 
 def base_of(source: ModelSource) -> ModelSource:
     """The model that an adapter belongs to; a model that is none, as it is."""
-    adapter = Path(source.path) / "adapter_config.json"
-    if not adapter.is_file():
-        return source
-    return ModelSource(path=json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"])
+    return source.weights
 
 
 def declared_dtype(config: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.checkpoints import (
     Dtype,
@@ -61,25 +61,7 @@ def reference_fingerprint(
 ) -> str:
     """What reference log-probabilities depend on: weights, layout of the text, and precision."""
     weights = model_fingerprint(source)
-    return content_id(
-        "reference", weights, _hub_commit(source), str(tokenizer.chat_template), dtype
-    )
-
-
-def _hub_commit(source: ModelSource) -> str:
-    """The commit that a hub id stands for now: a branch moves on, and its weights with it.
-
-    Empty for a local folder, and where the hub gives no config: opening the model then says why.
-    """
-    if source.files():
-        return ""
-    try:
-        config = AutoConfig.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
-        )
-    except (OSError, ValueError):
-        return ""
-    return str(getattr(config, "_commit_hash", None) or "")
+    return content_id("reference", weights, str(tokenizer.chat_template), dtype)
 
 
 def open_reference(

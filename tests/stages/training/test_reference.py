@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from evals.models.checkpoints import ModelSource, load_tokenizer
+from evals.models.hub import forget_pins
 from schemas.errors import BackendError, StaleInputError
 from schemas.parquet import read_rows
 from schemas.stage import SilentProgress
@@ -25,6 +26,7 @@ from stages.training.data.reference import (
 from stages.training.data.reference_cache import ReferenceCache, tokens_digest
 from stages.training.engines.choose import PaddedEngine
 from stages.training.objectives.preference import PairExample, pair_logps
+from tests.fixtures.local_hub import LocalHub
 from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
 
 NAME = REFERENCE_LOGPS.file_name
@@ -203,18 +205,17 @@ def test_what_a_reference_is_known_by(tmp_path: Path) -> None:
     assert len(prints | {reference_fingerprint(one, tokenizer, "float32")}) == 4
 
 
-def test_a_branch_of_a_hub_model_is_known_by_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
+def test_a_branch_of_a_hub_model_is_known_by_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, source = LocalHub(tmp_path, monkeypatch), ModelSource(path="some/model")
 
-    import transformers
+    def at(seed: int) -> str:
+        hub.put("some/model", tiny_llama(tmp_path / f"from-{seed}", layers=1, seed=seed))
+        forget_pins()
+        return reference_fingerprint(source, load_tokenizer(source), "float32")
 
-    def at(commit: str) -> str:
-        config = SimpleNamespace(_commit_hash=commit)
-        monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: config)
-        tokenizer: Any = SimpleNamespace(chat_template="x")
-        return reference_fingerprint(ModelSource(path="some/model"), tokenizer, "float32")
-
-    assert at("a") == at("a") != at("b")
+    assert at(0) == at(0) != at(1)
 
 
 def test_a_reference_that_the_hub_does_not_have_is_told_when_it_is_opened() -> None:
