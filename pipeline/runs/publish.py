@@ -58,9 +58,13 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
 
 def reopen(directory: Path, partial: Path, wanted: str, continuation: str) -> None:
     """Make a partial folder of a finished stage, which stays as it is until the new one is done."""
-    copying = _copying(partial)
+    copying, theirs = _copying(partial), set(files_of_others(directory))
+
+    def not_ours(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(folder) / name in theirs]
+
     _new(copying, wanted, continuation)
-    shutil.copytree(directory, copying, dirs_exist_ok=True)
+    shutil.copytree(directory, copying, dirs_exist_ok=True, ignore=not_ours)
     (copying / MANIFEST_NAME).unlink()
     remove_ours(partial)
     os.rename(copying, partial)
@@ -168,7 +172,36 @@ def publish(partial: Path, directory: Path) -> None:
         os.rename(directory, old)
     os.rename(partial, directory)
     sync(directory.parent)
+    _carry_over(old, directory)
     remove_ours(old)
+
+
+def _carry_over(old: Path, directory: Path) -> None:
+    """Take files that somebody has put into a finished folder along to the one in its place."""
+    for path in files_of_others(old):
+        place = directory / path.relative_to(old)
+        if not os.path.lexists(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(path, place)
+
+
+def files_of_others(directory: Path) -> list[Path]:
+    """What lies in a finished folder and is no output of its stage."""
+    try:
+        manifest = None if directory.is_symlink() else read_manifest(directory)
+    except DataError:
+        manifest = None
+    if manifest is None:
+        return []
+    return [
+        path
+        for path in sorted(directory.rglob("*"))
+        if (path.is_file() or path.is_symlink())
+        and (name := path.relative_to(directory)).parts[0] != RESUME_FOLDER
+        and str(name) not in manifest.outputs
+        and str(name) not in _NO_OUTPUTS
+        and not any(is_leftover(part) for part in name.parts)
+    ]
 
 
 def finish_publishing(directory: Path) -> str:
@@ -193,6 +226,7 @@ def finish_publishing(directory: Path) -> str:
         else:
             publish(partial, directory)
     if directory.exists():
+        _carry_over(_old(directory), directory)
         remove_ours(_old(directory))
     elif _old(directory).exists():  # nothing took its place
         os.rename(_old(directory), directory)

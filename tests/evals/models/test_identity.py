@@ -130,7 +130,7 @@ def rename_all(weights: dict[str, torch.Tensor]) -> None:
 
 
 NORM = "model.norm.weight"
-DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (in_weights(drop(NORM)), f"has no weights for {NORM}"),
     "renamed": (in_weights(rename_all), "has no weights for .* more"),
     "more layers": (set_config(num_hidden_layers=2), r"has no weights for model\.layers\.1"),

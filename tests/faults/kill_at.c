@@ -1,0 +1,141 @@
+/* Kills its process before the n-th call that changes something below a folder.
+ *
+ * Loaded before all other libraries, so that Python, Arrow, SQLite, polars and safetensors pass
+ * through here on their way to the file system. Nothing is counted until kill_at_arm is called.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static char root[PATH_MAX];
+static size_t root_length;
+static long target, count;
+static volatile int armed;
+
+/* Count from now on what changes below `folder`; die before call number `n`, never where 0. */
+void kill_at_arm(const char *folder, long n) {
+    snprintf(root, sizeof root, "%s", folder);
+    root_length = strlen(root);
+    target = n;
+    count = 0;
+    armed = 1;
+}
+
+long kill_at_count(void) { return count; }
+
+static int below(const char *path) {
+    return strncmp(path, root, root_length) == 0 &&
+           (path[root_length] == '/' || path[root_length] == '\0');
+}
+
+static int fd_below(int fd) {
+    char link[64], path[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length <= 0) return 0;
+    path[length] = '\0';
+    return below(path);
+}
+
+static void step(int counts) {
+    if (counts && __sync_add_and_fetch(&count, 1) == target) {
+        kill(getpid(), SIGKILL);
+        for (;;) pause();
+    }
+}
+
+static void at_path(int folder, const char *path) {
+    if (!armed || !path) return;
+    step(path[0] == '/' || folder == AT_FDCWD ? below(path) : fd_below(folder));
+}
+
+static void at_fd(int fd) {
+    if (armed) step(fd_below(fd));
+}
+
+#define REAL(name) \
+    static __typeof__(&name) real; \
+    if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
+
+#define CHANGES(flags) ((flags) & (O_WRONLY | O_RDWR | O_CREAT | O_TRUNC | O_APPEND))
+
+#define OPEN(name) \
+    int name(const char *path, int flags, ...) { \
+        REAL(name); \
+        mode_t mode = 0; \
+        if (flags & (O_CREAT | O_TMPFILE)) { \
+            va_list rest; va_start(rest, flags); mode = va_arg(rest, mode_t); va_end(rest); \
+        } \
+        if (CHANGES(flags)) at_path(AT_FDCWD, path); \
+        return real(path, flags, mode); \
+    }
+OPEN(open)
+OPEN(open64)
+
+#define OPENAT(name) \
+    int name(int folder, const char *path, int flags, ...) { \
+        REAL(name); \
+        mode_t mode = 0; \
+        if (flags & (O_CREAT | O_TMPFILE)) { \
+            va_list rest; va_start(rest, flags); mode = va_arg(rest, mode_t); va_end(rest); \
+        } \
+        if (CHANGES(flags)) at_path(folder, path); \
+        return real(folder, path, flags, mode); \
+    }
+OPENAT(openat)
+OPENAT(openat64)
+
+#define FOPEN(name) \
+    FILE *name(const char *path, const char *mode) { \
+        REAL(name); \
+        if (strpbrk(mode, "wa+")) at_path(AT_FDCWD, path); \
+        return real(path, mode); \
+    }
+FOPEN(fopen)
+FOPEN(fopen64)
+
+/* The first argument is a path. */
+#define PATH1(type, name, rest, given) \
+    type name rest { REAL(name); at_path(AT_FDCWD, path); return real given; }
+PATH1(int, creat, (const char *path, mode_t mode), (path, mode))
+PATH1(int, mkdir, (const char *path, mode_t mode), (path, mode))
+PATH1(int, rmdir, (const char *path), (path))
+PATH1(int, unlink, (const char *path), (path))
+PATH1(int, remove, (const char *path), (path))
+PATH1(int, truncate, (const char *path, off_t length), (path, length))
+PATH1(int, rename, (const char *path, const char *to), (path, to))
+PATH1(int, link, (const char *path, const char *to), (path, to))
+
+#define AT1(name, rest, given) \
+    int name rest { REAL(name); at_path(folder, path); return real given; }
+AT1(mkdirat, (int folder, const char *path, mode_t mode), (folder, path, mode))
+AT1(unlinkat, (int folder, const char *path, int flags), (folder, path, flags))
+AT1(utimensat, (int folder, const char *path, const struct timespec times[2], int flags),
+    (folder, path, times, flags))
+AT1(renameat, (int folder, const char *path, int other, const char *to), (folder, path, other, to))
+AT1(renameat2, (int folder, const char *path, int other, const char *to, unsigned int flags),
+    (folder, path, other, to, flags))
+
+/* The first argument is an open file. */
+#define FD1(type, name, rest, given) \
+    type name rest { REAL(name); at_fd(fd); return real given; }
+FD1(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size))
+FD1(ssize_t, writev, (int fd, const struct iovec *parts, int n), (fd, parts, n))
+FD1(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at))
+FD1(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at))
+FD1(int, ftruncate, (int fd, off_t length), (fd, length))
+FD1(int, ftruncate64, (int fd, off64_t length), (fd, length))
+FD1(int, fsync, (int fd), (fd))
+FD1(int, fdatasync, (int fd), (fd))
+FD1(ssize_t, sendfile, (int fd, int from, off_t *at, size_t size), (fd, from, at, size))
+FD1(ssize_t, sendfile64, (int fd, int from, off64_t *at, size_t size), (fd, from, at, size))

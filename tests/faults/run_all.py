@@ -1,0 +1,75 @@
+"""All kills, or a sample of them: `python -m tests.faults.run_all [--every N] [--stages a,b]`.
+
+Starts itself again under the library that counts.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults.harness import build_library, cases, import_everything, warm_commands
+
+RESULTS = Path(__file__).resolve().parent / "counts.json"
+
+
+def main() -> int:
+    """Run the trials, print the counts; 1 where a fault was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="kill before every N-th change only")
+    parser.add_argument("--first", type=int, default=1, help="the first change to kill before")
+    parser.add_argument("--stages", default="", help="only these stages, by comma")
+    parser.add_argument("--lora", action="store_true", help="train low-rank adapters")
+    parser.add_argument("--save", default="", help="add the counts to tests/faults/counts.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="prefline-faults-") as folder:
+        work = Path(os.environ.get("PREFLINE_FAULTS", folder))
+        if "PREFLINE_FAULTS" not in os.environ:
+            _start_again(build_library(work), work)
+        import_everything(work, warm_commands(work))
+        tallies = []
+        for case in cases(work, options.lora):
+            if options.stages and case.name not in options.stages.split(","):
+                continue
+            for at in range(options.first, case.tally.calls + 1, options.every):
+                case.kill(at)
+            tallies.append(case.tally)
+            _say(json.dumps(case.tally.to_json()))
+            for fault in case.tally.faults[:20]:
+                _say(f"  {json.dumps(fault)[:600]}")
+    if options.save:
+        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        known[options.save] = [tally.to_json() for tally in tallies]
+        RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    _say(json.dumps({"kills": sum(t.kills for t in tallies)}))
+    return int(not all(tally.sound for tally in tallies))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _start_again(library: Path, work: Path) -> None:
+    """The same in a process that has the library in front of all others; ends this one."""
+    environment = os.environ | {
+        "LD_PRELOAD": str(library),
+        "PREFLINE_FAULTS": str(work),
+        "OMP_NUM_THREADS": "1",
+        "POLARS_MAX_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    code = os.spawnve(
+        os.P_WAIT,
+        sys.executable,
+        [sys.executable, "-m", "tests.faults.run_all", *sys.argv[1:]],
+        environment,
+    )
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
