@@ -144,7 +144,7 @@ def contents(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = str(path.relative_to(folder))
-        if name.split("/")[0] in (".locks", "cache"):
+        if name.startswith("cache/") or "/.locks/" in name:
             continue
         found[name] = _content(path)
     return found

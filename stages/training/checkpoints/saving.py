@@ -45,7 +45,7 @@ class ModelSaver:
     ) -> None:
         """`dtype`: number format of the weights."""
         self._tokenizer = tokenizer
-        base = None if source is None else base_of(source)
+        base = None if source is None else source.weights
         self._config: dict[str, Any] = json.loads(_file_of(base, _CONFIG) or "{}")
         self._generation = _file_of(base, _GENERATION)
         self._kept = {name: _file_of(source, name) for name in _TOKENIZER_FILES}
@@ -126,11 +126,6 @@ class ModelSaver:
         if isinstance(extra, list):
             config["additional_special_tokens"] = config.pop("extra_special_tokens")
         return config | {"chat_template": self._tokenizer.chat_template}
-
-
-def base_of(source: ModelSource) -> ModelSource:
-    """The model that an adapter belongs to; a model that is none, as it is."""
-    return source.weights
 
 
 def declared_dtype(config: Mapping[str, Any]) -> str:
