@@ -5,13 +5,15 @@ Importing this module imports inspect_ai (3 s).
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from inspect_ai.log import EvalSampleReductions, EvalScore
 from inspect_ai.scorer import value_to_float
+from pydantic import Field
 
 from evals.statistics.estimates import estimate_mean
+from evals.statistics.means import mean
+from schemas.results.base import Estimate, Result
 
 # Where all scores are 0 their spread equals their mean, and is none.
 _SPREADS = frozenset({"stderr", "bootstrap_stderr", "std", "var"})
@@ -20,8 +22,7 @@ About = Mapping[str, Mapping[str, Any]]
 """Metadata by sample id."""
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(Result):
     """One metric of one scorer.
 
     `scores` are the sample's scores by sample id (means over epochs) where the metric is their
@@ -34,15 +35,14 @@ class Measured:
     value: float | None
     n: int
     n_unscored: int
-    scores: Mapping[str, float] = field(default_factory=dict)
-    clusters: Mapping[str, str] = field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
+    clusters: dict[str, str] = Field(default_factory=dict)
 
-    def numbers(self) -> dict[str, Any]:
-        """`value, standard_error, ci_low, ci_high, n`; None where there is no such number."""
+    def estimate(self) -> Estimate:
+        """Value, error and interval; None where there is no such number."""
         if self.scores:
-            return estimate_mean(self.scores, self.clusters).to_json()
-        nothing = dict.fromkeys(("standard_error", "ci_low", "ci_high"))
-        return {"value": self.value, **nothing, "n": self.n}
+            return estimate_mean(self.scores, self.clusters)
+        return Estimate(value=self.value, n=self.n)
 
 
 def measures_of(
@@ -72,7 +72,7 @@ def measures_of(
 def _is_mean(value: float, scores: Mapping[str, float]) -> bool:
     if not scores:
         return False
-    return math.isclose(value, estimate_mean(scores).value, rel_tol=1e-9, abs_tol=1e-12)
+    return math.isclose(value, mean([*scores.values()]), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _clusters(score: EvalScore, about: About) -> dict[str, str]:
@@ -87,8 +87,8 @@ def _clusters(score: EvalScore, about: About) -> dict[str, str]:
 def _by_group(
     scorer: str,
     metric: str,
-    scores: Mapping[str, float],
-    clusters: Mapping[str, str],
+    scores: dict[str, float],
+    clusters: dict[str, str],
     about: About,
 ) -> Iterator[Measured]:
     """The mean of each group, where the samples' metadata name several under `group`."""
@@ -99,7 +99,15 @@ def _by_group(
     for name in sorted(groups) if len(groups) > 1 else ():
         of = groups[name]
         found = estimate_mean(of, clusters)
-        yield Measured(scorer, f"{metric}[{name}]", found.value, len(of), 0, of, clusters)
+        yield Measured(
+            scorer=scorer,
+            metric=f"{metric}[{name}]",
+            value=found.value,
+            n=len(of),
+            n_unscored=0,
+            scores=of,
+            clusters=clusters,
+        )
 
 
 def _sample_scores(score: EvalScore, reduced: EvalSampleReductions | None) -> dict[str, float]:

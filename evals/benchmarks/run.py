@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import Model
+from pydantic import Field
 
 from evals.benchmarks.dataset_errors import data_set_of
 from evals.benchmarks.measures import Measured, measures_of
@@ -25,24 +25,15 @@ from evals.benchmarks.provider import MAX_CONNECTIONS
 from evals.benchmarks.tasks import TASKS
 from schemas.errors import ConfigError, MissingInputError, PipelineError
 from schemas.files import first_line, writing_file
+from schemas.results.base import Result
 
 
-@dataclass(frozen=True)
-class BenchmarkRun:
+class BenchmarkRun(Result):
     """What a task measured, or why it could not. `n_truncated` counts completions cut short."""
 
-    measured: list[Measured] = field(default_factory=list)
+    measured: list[Measured] = Field(default_factory=list)
     n_truncated: int = 0
     error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, from which `from_json` makes the same run."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "BenchmarkRun":
-        """The run that `to_json` wrote."""
-        return cls(**{**value, "measured": [Measured(**m) for m in value["measured"]]})
 
 
 def run_benchmark(
@@ -161,7 +152,7 @@ def _finish(logs: list[EvalLog], destination: Path) -> BenchmarkRun:
     reductions = {reduced.scorer: reduced for reduced in log.reductions or []}
     about = {str(sample.id): sample.metadata for sample in log.samples or []}
     measured = [m for score in log.results.scores for m in measures_of(score, reductions, about)]
-    return BenchmarkRun(measured, _truncated(log))
+    return BenchmarkRun(measured=measured, n_truncated=_truncated(log))
 
 
 def _truncated(log: EvalLog) -> int:

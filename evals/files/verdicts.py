@@ -1,6 +1,5 @@
 """Verdicts from a file, whoever saved them: our tables, or AlpacaEval's annotations."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ from evals.files.alpaca_eval.verdicts import read_annotations
 from evals.files.external_files import choose
 from evals.judges.layout import text_of
 from evals.win_rate.report import SIDES, JudgedComparisons
-from schemas.errors import ConfigError, DataError, MissingInputError
+from schemas.errors import ConfigError, DataError, MissingInputError, PipelineError
 from schemas.files import first_line
 from schemas.parquet import read_rows
+from schemas.results.base import read_result
+from schemas.results.win_rates import WinRates
 from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
 
 Row = dict[str, Any]
@@ -130,7 +131,7 @@ def _beside(path: Path, name: str) -> list[Row]:
 def _first_judge(path: Path) -> str | None:
     """The judge that the stage reported first; a file that cannot be read names none."""
     try:
-        first = next(iter(json.loads(path.read_bytes()).values()))
-        return str(first["judge"])
-    except (OSError, ValueError, AttributeError, StopIteration, KeyError, TypeError):
+        rates = read_result(path, WinRates).root
+    except PipelineError:
         return None
+    return next((rate.judge for rate in rates.values()), None)

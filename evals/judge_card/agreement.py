@@ -5,37 +5,19 @@ Estimates without data have no value, rather than a zero.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 from evals.statistics.intervals import Z95, wilson_effective
+from evals.statistics.means import clustered_standard_error
 from schemas.labels import Preference
+from schemas.results.base import Estimate
 
 Labels = Sequence[Preference]
 Clusters = Sequence[Hashable]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval over n units; all None where there is nothing to estimate."""
-
-    value: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-
-    def to_json(self) -> dict[str, float | int | None]:
-        """The fields as plain JSON values."""
-        return {
-            "value": self.value,
-            "ci_low": self.ci_low,
-            "ci_high": self.ci_high,
-            "n": self.n,
-        }
-
-
-NOTHING = Estimate(None, None, None, 0)
+NOTHING = Estimate()
 
 
 def rate(scores: Sequence[float], clusters: Clusters | None = None) -> Estimate:
@@ -47,34 +29,18 @@ def rate(scores: Sequence[float], clusters: Clusters | None = None) -> Estimate:
     """
     if not scores:
         return NOTHING
-    return Estimate(*_mean_and_interval(scores, clusters), len(scores))
+    value, error, low, high = _mean_and_interval(scores, clusters)
+    return Estimate(value=value, standard_error=error, ci_low=low, ci_high=high, n=len(scores))
 
 
 def _mean_and_interval(
     scores: Sequence[float], clusters: Clusters | None
-) -> tuple[float, float, float]:
+) -> tuple[float, float | None, float, float]:
     owners = range(len(scores)) if clusters is None else clusters
     mean = min(1.0, math.fsum(scores) / len(scores))
     error = clustered_standard_error(scores, owners)
-    return mean, *wilson_effective(mean, error, len(set(owners)))
-
-
-def clustered_standard_error(scores: Sequence[float], clusters: Clusters) -> float:
-    """Cluster-robust standard error of a mean; NaN below two clusters.
-
-    sqrt(C / (C - 1) * sum_c (sum_{i in c} (s_i - mean))²) / n, with C clusters (E. Miller 2024,
-    arXiv:2411.00640, appendix A, with the finite-cluster correction).
-    """
-    n = len(scores)
-    mean = math.fsum(scores) / n
-    deviations: dict[Hashable, list[float]] = defaultdict(list)
-    for score, cluster in zip(scores, clusters, strict=True):
-        deviations[cluster].append(score - mean)
-    count = len(deviations)
-    if count < 2:
-        return math.nan
-    squares = math.fsum(math.fsum(d) ** 2 for d in deviations.values())
-    return math.sqrt(count / (count - 1) * squares) / n
+    known = None if math.isnan(error) else error
+    return mean, known, *wilson_effective(mean, error, len(set(owners)))
 
 
 def accuracy(truth: Labels, predicted: Labels, clusters: Clusters | None = None) -> Estimate:
@@ -97,12 +63,13 @@ def difference(
     """
     if not scores:
         return NOTHING
-    one, one_low, one_high = _mean_and_interval(scores, clusters)
-    two, two_low, two_high = _mean_and_interval(others, clusters)
+    one, _, one_low, one_high = _mean_and_interval(scores, clusters)
+    two, _, two_low, two_high = _mean_and_interval(others, clusters)
     value, phi = one - two, correlation(scores, others)
     below = _joined(one - one_low, two_high - two, phi)
     above = _joined(one_high - one, two - two_low, phi)
-    return Estimate(value, max(-1.0, value - below), min(1.0, value + above), len(scores))
+    low, high = max(-1.0, value - below), min(1.0, value + above)
+    return Estimate(value=value, ci_low=low, ci_high=high, n=len(scores))
 
 
 def _joined(one: float, two: float, phi: float) -> float:
@@ -140,7 +107,7 @@ def cohen_kappa(truth: Labels, predicted: Labels, clusters: Clusters | None = No
     of_truth, of_predicted = Counter(truth), Counter(predicted)
     expected = sum(of_truth[k] * of_predicted[k] for k in Preference) / (n * n) if n else 1.0
     if math.isclose(expected, 1.0):
-        return Estimate(None, None, None, n)
+        return Estimate(n=n)
     right = hits(truth, predicted)
     observed = math.fsum(right) / n
     kappa = (observed - expected) / (1 - expected)
@@ -155,7 +122,7 @@ def cohen_kappa(truth: Labels, predicted: Labels, clusters: Clusters | None = No
     else:
         ends = wilson_effective(observed, math.nan, len(set(owners)))
         low, high = ((p - expected) / (1 - expected) for p in ends)
-    return Estimate(kappa, max(-1.0, low), min(1.0, high), n)
+    return Estimate(value=kappa, ci_low=max(-1.0, low), ci_high=min(1.0, high), n=n)
 
 
 def position_consistency(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:
@@ -191,7 +158,8 @@ def position_gap(
     if found.value is None or found.ci_low is None or found.ci_high is None:
         return found
     value, low, high = (2 * end - 1 for end in (found.value, found.ci_low, found.ci_high))
-    return Estimate(value, low, high, found.n)
+    error = None if found.standard_error is None else 2 * found.standard_error
+    return Estimate(value=value, standard_error=error, ci_low=low, ci_high=high, n=found.n)
 
 
 def p_first(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:

@@ -2,21 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from evals.judge_card.agreement import Estimate, Labels, rate
+from evals.judge_card.agreement import Labels, rate
 from schemas.labels import LabelProbabilities, Preference
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Answers whose confidence lies in [low, high): how sure they were, how often right."""
-
-    low: float
-    high: float
-    n: int
-    mean_confidence: float | None
-    accuracy: Estimate
+from schemas.results.judge_card import ReliabilityBin
 
 
 def confidence(probabilities: LabelProbabilities) -> float:

@@ -34,6 +34,7 @@ from schemas.labels import (
     Unscored,
     Verdict,
 )
+from schemas.results.judge_card import HumanCeiling, JudgeCard, TrivialJudges, UnscoredRate
 
 VerdictRow = Mapping[str, Any]
 _Judged = tuple[LabeledComparison, Mapping[Order, LabelProbabilities]]
@@ -75,7 +76,7 @@ def build_card(
     judge: str,
     kind: str,
     fingerprint: str,
-) -> dict[str, Any]:
+) -> JudgeCard:
     """Measure a judge against labels.
 
     A comparison counts as scored where every order it was judged in is scored; its answer is the
@@ -91,7 +92,7 @@ def build_card(
         fingerprint: its fingerprint.
 
     Returns:
-        The card, ready for JSON. `baselines.longest` and `baselines.first` are the accuracies of
+        The card. `baselines.longest` and `baselines.first` are the accuracies of
         the longer completion and of always A on the comparisons that were scored.
         `accuracy_by_side`, where the label is no tie, takes the side that is ahead for the answer:
         a verdict and a tie are a verdict (JudgeBench's rule). `human_ceiling` is of comparisons
@@ -105,19 +106,22 @@ def build_card(
         if orders and not any(isinstance(v, Unscored) for v in orders.values())
     ]
     units = _units(scored)
-    return {
-        "judge": judge,
-        "kind": kind,
-        "fingerprint": fingerprint,
-        "n": len(labelled),
-        "n_scored": len(scored),
-        "n_prompts": len({unit.comparison.prompt_id for unit in labelled}),
+    table = reliability(units.truth, units.answers)
+    return JudgeCard(
+        judge=judge,
+        kind=kind,
+        fingerprint=fingerprint,
+        n=len(labelled),
+        n_scored=len(scored),
+        n_prompts=len({unit.comparison.prompt_id for unit in labelled}),
         **_agreement(units),
         **_position(scored),
-        "human_ceiling": _human_ceiling(scored),
-        "unscored_rate": _unscored([orders for _, orders in judged]),
-        **_calibration(units),
-    }
+        human_ceiling=_human_ceiling(scored),
+        unscored_rate=_unscored([orders for _, orders in judged]),
+        reliability=table,
+        ece=expected_calibration_error(table),
+        brier=brier_score(units.truth, units.answers),
+    )
 
 
 def _by_comparison(rows: Sequence[VerdictRow]) -> dict[str, dict[Order, Verdict]]:
@@ -147,22 +151,19 @@ def _side(score: float) -> Preference:
 def _agreement(units: _Units) -> dict[str, Any]:
     decided = units.only([label is not Preference.TIE for label in units.truth])
     right = hits(units.truth, units.predicted)
-    lifts = {
-        f"lift_over_{name}": difference(right, hits(units.truth, labels), units.prompts).to_json()
-        for name, labels in (("longest", units.longest), ("first", units.first))
-    }
     return {
-        "accuracy": accuracy(units.truth, units.predicted, units.prompts).to_json(),
-        "accuracy_non_ties": accuracy(decided.truth, decided.predicted, decided.prompts).to_json(),
-        "accuracy_by_side": accuracy(decided.truth, decided.sides, decided.prompts).to_json(),
-        "kappa": cohen_kappa(units.truth, units.predicted, units.prompts).to_json(),
+        "accuracy": accuracy(units.truth, units.predicted, units.prompts),
+        "accuracy_non_ties": accuracy(decided.truth, decided.predicted, decided.prompts),
+        "accuracy_by_side": accuracy(decided.truth, decided.sides, decided.prompts),
+        "kappa": cohen_kappa(units.truth, units.predicted, units.prompts),
         "confusion": confusion(units.truth, units.predicted),
-        "baselines": {
-            "longest": accuracy(units.truth, units.longest, units.prompts).to_json(),
-            "first": accuracy(units.truth, units.first, units.prompts).to_json(),
-            "longest_non_ties": accuracy(decided.truth, decided.longest, decided.prompts).to_json(),
-        },
-        **lifts,
+        "baselines": TrivialJudges(
+            longest=accuracy(units.truth, units.longest, units.prompts),
+            first=accuracy(units.truth, units.first, units.prompts),
+            longest_non_ties=accuracy(decided.truth, decided.longest, decided.prompts),
+        ),
+        "lift_over_longest": difference(right, hits(units.truth, units.longest), units.prompts),
+        "lift_over_first": difference(right, hits(units.truth, units.first), units.prompts),
     }
 
 
@@ -173,14 +174,14 @@ def _position(scored: Sequence[_Judged]) -> dict[str, Any]:
     ba = [orders[Order.BA].preference for _, orders in both]
     soft = {order: [orders[order].score_a for _, orders in both] for order in BOTH_ORDERS}
     return {
-        "position_consistency": position_consistency(ab, ba, prompts).to_json(),
-        "flip_rate": flip_rate(ab, ba, prompts).to_json(),
-        "p_first": p_first(ab, ba, prompts).to_json(),
-        "position_gap": position_gap(soft[Order.AB], soft[Order.BA], prompts).to_json(),
+        "position_consistency": position_consistency(ab, ba, prompts),
+        "flip_rate": flip_rate(ab, ba, prompts),
+        "p_first": p_first(ab, ba, prompts),
+        "position_gap": position_gap(soft[Order.AB], soft[Order.BA], prompts),
     }
 
 
-def _human_ceiling(scored: Sequence[_Judged]) -> dict[str, Any]:
+def _human_ceiling(scored: Sequence[_Judged]) -> HumanCeiling:
     known = [(u, orders) for u, orders in scored if len(u.annotations) >= MIN_ANNOTATORS]
     return human_ceiling(
         Annotated(
@@ -191,34 +192,16 @@ def _human_ceiling(scored: Sequence[_Judged]) -> dict[str, Any]:
     )
 
 
-def _unscored(judged: Sequence[Mapping[Order, Verdict]]) -> dict[str, Any]:
+def _unscored(judged: Sequence[Mapping[Order, Verdict]]) -> UnscoredRate:
     failures = [v.reason for orders in judged for v in orders.values() if isinstance(v, Unscored)]
     rates = {
         order.value: rate(
             [float(isinstance(orders[order], Unscored)) for orders in judged if order in orders]
-        ).to_json()
+        )
         for order in BOTH_ORDERS
     }
-    return {
+    return UnscoredRate(
         **rates,
-        "n": sum(len(orders) for orders in judged),
-        "by_reason": dict(sorted(Counter(failures).items())),
-    }
-
-
-def _calibration(units: _Units) -> dict[str, Any]:
-    table = reliability(units.truth, units.answers)
-    return {
-        "reliability": [
-            {
-                "low": row.low,
-                "high": row.high,
-                "n": row.n,
-                "mean_confidence": row.mean_confidence,
-                "accuracy": row.accuracy.to_json(),
-            }
-            for row in table
-        ],
-        "ece": expected_calibration_error(table),
-        "brier": brier_score(units.truth, units.answers),
-    }
+        n=sum(len(orders) for orders in judged),
+        by_reason=dict(sorted(Counter(failures).items())),
+    )

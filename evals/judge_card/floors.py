@@ -1,12 +1,12 @@
 """Floors that a judge must reach before anything is built on its verdicts."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from schemas.errors import ConfigError
+from schemas.results.base import Estimate, read_result
+from schemas.results.judge_card import JudgeCard
 from schemas.stage import Config
 
 CARD_FILE = "card.json"
@@ -30,14 +30,14 @@ class JudgeFloors(Config):
     )
 
 
-def shortfalls(card: Mapping[str, Any], floors: JudgeFloors) -> list[str]:
+def shortfalls(card: JudgeCard, floors: JudgeFloors) -> list[str]:
     """In words, each floor that the card's judge misses; one that was not measured is missed."""
     found = []
     least, most = floors.min_agreement, floors.max_position_gap
-    agreement, gap = card["accuracy"], card["position_gap"]
-    if least is not None and (agreement["value"] is None or agreement["value"] < least):
+    agreement, gap = card.accuracy, card.position_gap
+    if least is not None and (agreement.value is None or agreement.value < least):
         found.append(f"agreement {_said(agreement)} is below min_agreement {least}")
-    if most is not None and (gap["value"] is None or abs(gap["value"]) > most):
+    if most is not None and (gap.value is None or abs(gap.value) > most):
         found.append(f"position gap {_said(gap)} is beyond max_position_gap {most}")
     return found
 
@@ -52,10 +52,8 @@ def refuse_below_floors(folder: Path, stage: str) -> None:
     Raises:
         ConfigError: a floor is missed; names it and the judge's own number.
     """
-    from evals.files.external_files import read_json
-
     path = folder / CARD_FILE
-    missed = read_json(path).get("below_floors") if path.exists() else None
+    missed = read_result(path, JudgeCard).below_floors if path.exists() else None
     if missed:
         raise ConfigError(
             f"{stage}: the judge is not good enough for this recipe: {'; '.join(missed)}; "
@@ -63,10 +61,10 @@ def refuse_below_floors(folder: Path, stage: str) -> None:
         )
 
 
-def _said(estimate: Mapping[str, Any]) -> str:
-    if estimate["value"] is None:
+def _said(found: Estimate) -> str:
+    if found.value is None:
         return "(not measured)"
     return (
-        f"{estimate['value']:.3f} [{estimate['ci_low']:.3f}, {estimate['ci_high']:.3f}] "
-        f"on {estimate['n']:,} held-out comparisons"
+        f"{found.value:.3f} [{found.ci_low:.3f}, {found.ci_high:.3f}] "
+        f"on {found.n:,} held-out comparisons"
     )

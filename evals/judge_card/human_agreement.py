@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evals.judge_card.agreement import Clusters, Labels, rate
 from schemas.labels import Preference
+from schemas.results.judge_card import HumanCeiling
 
 MIN_ANNOTATORS = 2
 
@@ -23,7 +23,7 @@ class Annotated:
     prompts: Clusters
 
 
-def human_ceiling(units: Annotated) -> dict[str, Any]:
+def human_ceiling(units: Annotated) -> HumanCeiling:
     """Agreement of one person with the others, and of the judge with the same others.
 
     Each annotator of a comparison is left out in turn; a hit is the label that most of the others
@@ -41,11 +41,11 @@ def human_ceiling(units: Annotated) -> dict[str, Any]:
         for labels, said in zip(units.annotations, units.predicted, strict=True)
     ]
     counts = [len(labels) for labels in units.annotations]
-    return {
-        "annotator": rate(people, units.prompts).to_json(),
-        "judge": rate(judge, units.prompts).to_json(),
-        "annotators_per_comparison": sum(counts) / len(counts) if counts else None,
-    }
+    return HumanCeiling(
+        annotator=rate(people, units.prompts),
+        judge=rate(judge, units.prompts),
+        annotators_per_comparison=sum(counts) / len(counts) if counts else None,
+    )
 
 
 def _left_out(labels: Labels, answers: Labels) -> float:

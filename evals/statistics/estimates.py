@@ -2,30 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from evals.judge_card.agreement import clustered_standard_error
 from evals.statistics.intervals import Z95, wilson_effective
-from evals.win_rate.win_rate import mean, standard_error
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over `n` samples, its standard error and its 95% interval.
-
-    The error is None below two samples; the interval too, where the scores are no rates.
-    """
-
-    value: float
-    standard_error: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+from evals.statistics.means import clustered_standard_error, mean, standard_error
+from schemas.results.base import Estimate
 
 
 def estimate_mean(
@@ -55,7 +35,7 @@ def estimate_mean(
         low = high = None
     else:
         low, high = center - Z95 * error, center + Z95 * error
-    return Estimate(center, error, low, high, len(values))
+    return Estimate(value=center, standard_error=error, ci_low=low, ci_high=high, n=len(values))
 
 
 def paired_difference(

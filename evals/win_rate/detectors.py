@@ -8,14 +8,14 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 from evals.judges.layout import neutralise_text
-from evals.win_rate.lengths import THIN_OVERLAP, Overlap
+from evals.win_rate.lengths import THIN_OVERLAP
 from evals.win_rate.win_rate import VerdictRow
 from schemas.labels import Order
+from schemas.results.win_rates import Finding, Overlap
 
 MIN_OUTPUTS = 10
 """Fewer outputs than this may well be alike by chance."""
@@ -49,19 +49,6 @@ _SAME_FAMILY = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A warning: its name, a sentence for people, and the numbers it rests on."""
-
-    name: str
-    detail: str
-    numbers: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-
 def constant_outputs(side: str, texts: Sequence[str]) -> Finding | None:
     """One text, or one template, for most prompts: what it wins, it wins against the judge.
 
@@ -84,7 +71,7 @@ def constant_outputs(side: str, texts: Sequence[str]) -> Finding | None:
     said = f"{share:.0%} of its outputs are one and the same text"
     if share < CONSTANT_SHARE:
         said = f"neighbouring outputs share {overlap:.0%} of their wording"
-    return Finding(
+    return _finding(
         "constant_outputs",
         f"the {side} answers different prompts alike: {said}",
         {"side": side, "n": len(texts), "distinct": len(counts), "most_common_share": share}
@@ -100,7 +87,7 @@ def constant_lengths(side: str, lengths: Sequence[int]) -> Finding | None:
     share = count / len(lengths)
     if share < CONSTANT_SHARE:
         return None
-    return Finding(
+    return _finding(
         "constant_outputs",
         f"the {side} may answer different prompts alike: {share:.0%} of its outputs are "
         f"{length} characters long",
@@ -144,7 +131,7 @@ def same_family(judge: str, policy: str) -> Finding | None:
     shared = sorted(_families(judge) & _families(policy))
     if not shared:
         return None
-    return Finding(
+    return _finding(
         "same_family",
         f"judge {judge} and policy {policy} are both of the {shared[0]} family",
         {"family": shared[0], "judge": judge, "policy": policy},
@@ -156,11 +143,11 @@ def thin_length_overlap(overlap: Overlap) -> Finding | None:
     if not overlap.thin:
         return None
     share = overlap.share_of_like_length
-    return Finding(
+    return _finding(
         "thin_length_overlap",
         f"only {share:.1%} of the prompts have completions of like length (less than "
         f"{THIN_OVERLAP:.0%}): the length-controlled rate is an extrapolation",
-        asdict(overlap),
+        overlap.to_json(),
     )
 
 
@@ -183,14 +170,18 @@ def order_imbalance(
     if not odd:
         return None
     named = ", ".join(f"{name} {found['share_first']:.0%}" for name, found in odd.items())
-    return Finding(
+    return _finding(
         "order_imbalance", f"shown first more or less often than half the time: {named}", odd
     )
 
 
+def _finding(name: str, detail: str, numbers: Mapping[str, Any]) -> Finding:
+    return Finding(name=name, detail=detail, numbers=dict(numbers))
+
+
 def _counted(name: str, words: str, side: str, count: int, n: int) -> Finding:
     numbers = {"side": side, "n": n, "count": count, "share": count / n}
-    return Finding(name, f"{count} of {n} {words}", numbers)
+    return _finding(name, f"{count} of {n} {words}", numbers)
 
 
 def _shingles(text: str) -> frozenset[tuple[str, ...]]:

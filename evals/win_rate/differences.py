@@ -5,41 +5,20 @@ taken prompt by prompt.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from evals.statistics.estimates import Estimate, paired_difference
-from evals.win_rate.win_rate import Conclusion, conclusion, detectable_effect, prompts_to_settle
+from evals.statistics.conclusions import conclusion
+from evals.statistics.estimates import paired_difference
+from evals.win_rate.win_rate import detectable_effect, prompts_to_settle
+from schemas.results.win_rates import PolicyDifference
+
+Name = TypeVar("Name", bound=Hashable)
 
 FLIPS = 10_000
 _FLIPS_AT_ONCE = 500
-
-
-@dataclass(frozen=True)
-class PolicyDifference:
-    """Mean score of one policy less that of another, over the prompts that both have.
-
-    Attributes:
-        difference: in [-1, 1], with error, interval and number of prompts.
-        p_value: of the sign-flip test that neither is better, in (0, 1].
-        minimum_detectable_effect: smallest difference these prompts would find (80% power, 5%).
-        prompts_to_settle: prompts at which the difference seen would be the smallest detectable
-            one; None where it is 0.
-        verdict: of the first policy, from the interval.
-    """
-
-    difference: Estimate
-    p_value: float
-    minimum_detectable_effect: float
-    prompts_to_settle: int | None
-    verdict: Conclusion
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
 
 
 def policy_difference(
@@ -50,7 +29,7 @@ def policy_difference(
     The difference d is measured on the scale (d + 1) / 2 of rates, where 0.5 is no difference.
     """
     found = paired_difference(first, second)
-    if found is None or found.ci_low is None or found.ci_high is None:
+    if found is None or found.value is None or found.ci_low is None or found.ci_high is None:
         return None
     error = None if found.standard_error is None else found.standard_error / 2
     detectable = detectable_effect(error, found.n)
@@ -65,17 +44,23 @@ def policy_difference(
     )
 
 
-def differences_json(
-    first: Mapping[str, float], others: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, Any]]:
-    """One policy against several others, by name, as JSON values; `p_holm` counts them all.
+def adjusted(
+    found: Mapping[Name, PolicyDifference],
+) -> dict[Name, PolicyDifference]:
+    """The same differences with `p_holm`, which counts them all."""
+    p_values = holm({str(index): one.p_value for index, one in enumerate(found.values())})
+    return {
+        name: one.model_copy(update={"p_holm": p_values[str(index)]})
+        for index, (name, one) in enumerate(found.items())
+    }
 
-    An other without a common prompt is left out.
-    """
+
+def policy_differences(
+    first: Mapping[str, float], others: Mapping[str, Mapping[str, float]]
+) -> dict[str, PolicyDifference]:
+    """One policy against several others, by name; an other without a common prompt is left out."""
     found = {name: policy_difference(first, scores) for name, scores in others.items()}
-    known = {name: difference for name, difference in found.items() if difference is not None}
-    adjusted = holm({name: difference.p_value for name, difference in known.items()})
-    return {name: d.to_json() | {"p_holm": adjusted[name]} for name, d in known.items()}
+    return adjusted({name: one for name, one in found.items() if one is not None})
 
 
 def sign_flip_p(differences: Sequence[float], *, flips: int = FLIPS, seed: int = 0) -> float:

@@ -1,53 +1,17 @@
 """The one number that decides, declared before anyone has seen it, and what it says in words."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
 
+from evals.statistics.conclusions import conclusion
 from evals.statistics.estimates import estimate_mean
-from evals.win_rate.length_control import LengthControlled
 from evals.win_rate.win_rate import (
-    Conclusion,
-    Measure,
     VerdictRow,
-    conclusion,
     detectable_effect,
     discrete_scores,
     prompt_scores,
     prompts_to_settle,
 )
-
-_NAMES: dict[Measure, str] = {
-    "win_rate": "win rate",
-    "length_controlled": "length-controlled win rate",
-    "discrete": "discrete win rate",
-}
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The declared measure of A over B against one half. Rates are in [0, 1].
-
-    `minimum_detectable_effect` is the smallest distance from 0.5 that these prompts would show with
-    80% power, `prompts_to_settle` the number at which the distance seen would be that; `statement`
-    says all of it in words. Numbers are None where the measure could not be taken, which leaves the
-    verdict at "cannot tell".
-    """
-
-    measure: Measure
-    value: float | None
-    standard_error: float | None
-    ci_low: float | None
-    ci_high: float | None
-    n: int
-    minimum_detectable_effect: float | None
-    prompts_to_settle: int | None
-    verdict: Conclusion
-    statement: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+from schemas.results.win_rates import MEASURES, Conclusion, Headline, LengthControlled, Measure
 
 
 def headline(
@@ -82,16 +46,35 @@ def _headline(
     reason: str,
 ) -> Headline:
     low, high = interval
+    said = conclusion(low, high)
     if value is None or low is None or high is None:
-        statement = f"Cannot tell: there is no {_NAMES[measure]}, as {reason}."
-        return Headline(measure, None, None, None, None, n, None, None, "cannot tell", statement)
+        statement = f"Cannot tell: there is no {MEASURES[measure]}, as {reason}."
+        return Headline(
+            measure=measure,
+            value=None,
+            ci_low=None,
+            ci_high=None,
+            n=n,
+            verdict=said,
+            statement=statement,
+        )
     detectable = detectable_effect(error, n)
     settle = prompts_to_settle(value, detectable, n)
-    said = conclusion(low, high)
     statement = _statement(measure, value, (low, high), n, said)
     if said == "cannot tell":
         statement += _what_it_takes(detectable, settle, n)
-    return Headline(measure, value, error, low, high, n, detectable, settle, said, statement)
+    return Headline(
+        measure=measure,
+        value=value,
+        standard_error=error,
+        ci_low=low,
+        ci_high=high,
+        n=n,
+        minimum_detectable_effect=detectable,
+        prompts_to_settle=settle,
+        verdict=said,
+        statement=statement,
+    )
 
 
 def _statement(
@@ -99,7 +82,7 @@ def _statement(
 ) -> str:
     low, high = interval
     return (
-        f"{said.capitalize()}: {_NAMES[measure]} {value:.1%} "
+        f"{said.capitalize()}: {MEASURES[measure]} {value:.1%} "
         f"(95% interval {low:.1%} to {high:.1%}, {n:,} prompts)."
     )
 

@@ -11,14 +11,14 @@ a penalty. Lengths are in characters.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from evals.statistics.intervals import wilson_effective
-from evals.win_rate.lengths import Array, LengthSample, Overlap, length_overlap
-from evals.win_rate.win_rate import mean, standard_error
+from evals.statistics.means import mean, standard_error
+from evals.win_rate.lengths import Array, LengthSample, length_overlap
+from schemas.results.win_rates import LengthControlled
 
 DRAWS = 400
 MIN_PROMPTS = 20
@@ -47,29 +47,6 @@ class Calibration:
     features: Array
     label_sums: Array
     weight: float = 0.1
-
-
-@dataclass(frozen=True)
-class LengthControlled:
-    """A length-controlled win rate in [0, 1], its bootstrap error and interval.
-
-    `reason` says why there is no rate; rate, error and interval are None then.
-    """
-
-    n: int
-    win_rate: float | None
-    standard_error: float | None
-    ci_low: float | None
-    ci_high: float | None
-    overlap: Overlap | None
-    uses_difficulty: bool
-    uses_calibration: bool
-    draws: int
-    reason: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
 
 
 def length_controlled(

@@ -3,14 +3,14 @@
 One row per prompt, lengths in characters.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from evals.statistics.intervals import wilson_effective
-from evals.win_rate.win_rate import mean, standard_error
+from evals.statistics.means import mean, standard_error
+from schemas.results.win_rates import LengthMatched, Overlap
 
 Array = npt.NDArray[np.float64]
 
@@ -48,42 +48,6 @@ class LengthSample:
         return self.baseline_lengths - self.policy_lengths
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """How much of the data lies where a length-controlled rate is read off.
-
-    `share_of_like_length`: share of prompts with completions of like length.
-    `mean_tanh`: mean of tanh(shortfall / std); near 1 the policy is shorter, near -1 longer, on all
-    prompts. None where lengths do not vary.
-    `length_ratio`: mean length of the policy over that of the baseline; None where that is 0.
-    `thin`: the share is below `THIN_OVERLAP`: a length-controlled rate is an extrapolation.
-    """
-
-    share_of_like_length: float
-    mean_tanh: float | None
-    length_ratio: float | None
-    thin: bool
-
-
-@dataclass(frozen=True)
-class LengthMatched:
-    """The win rate over the prompts with completions of like length, in [0, 1].
-
-    None where there is no such prompt; the error is None below two.
-    """
-
-    tolerance: float
-    n: int
-    win_rate: float | None
-    standard_error: float | None
-    ci_low: float | None
-    ci_high: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
-
 def length_overlap(sample: LengthSample) -> Overlap:
     """How alike in length the two sides are, over at least one prompt; see `Overlap`."""
     baseline = float(sample.baseline_lengths.mean())
@@ -101,10 +65,17 @@ def length_matched(sample: LengthSample, tolerance: float = LIKE_LENGTH) -> Leng
     """The win rate over prompts whose lengths differ by at most `tolerance` of the longer one."""
     scores = sample.scores[_like_length(sample, tolerance)].tolist()
     if not scores:
-        return LengthMatched(tolerance, 0, None, None, None, None)
+        return LengthMatched(tolerance=tolerance, n=0)
     rate, error = mean(scores), standard_error(scores)
-    interval = wilson_effective(rate, np.nan if error is None else error, len(scores))
-    return LengthMatched(tolerance, len(scores), rate, error, *interval)
+    low, high = wilson_effective(rate, np.nan if error is None else error, len(scores))
+    return LengthMatched(
+        tolerance=tolerance,
+        n=len(scores),
+        win_rate=rate,
+        standard_error=error,
+        ci_low=low,
+        ci_high=high,
+    )
 
 
 def _like_length(sample: LengthSample, tolerance: float) -> npt.NDArray[np.bool_]:

@@ -3,15 +3,24 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from evals.statistics.means import mean
 from evals.win_rate import detectors
-from evals.win_rate.headline import Headline, headline
-from evals.win_rate.length_control import Calibration, LengthControlled, length_controlled
-from evals.win_rate.lengths import LIKE_LENGTH, LengthMatched, LengthSample, length_matched
-from evals.win_rate.win_rate import Measure, VerdictRow, mean, prompt_scores, win_rate
+from evals.win_rate.headline import headline
+from evals.win_rate.length_control import Calibration, length_controlled
+from evals.win_rate.lengths import LIKE_LENGTH, LengthSample, length_matched
+from evals.win_rate.win_rate import VerdictRow, prompt_scores, win_rate
+from schemas.results.win_rates import (
+    Finding,
+    Headline,
+    LengthControlled,
+    LengthMatched,
+    Measure,
+    Rate,
+    WinRateReport,
+)
 
 SIDES = ("policy", "baseline")
 
@@ -43,17 +52,12 @@ class JudgedComparisons:
     policy_model: str = ""
 
 
-def win_rate_report(judged: JudgedComparisons, measure: Measure = "win_rate") -> dict[str, Any]:
-    """The report as plain JSON values; the same verdicts give the same bits.
+def win_rate_report(judged: JudgedComparisons, measure: Measure = "win_rate") -> WinRateReport:
+    """The report; the same verdicts give the same bits.
 
     Args:
         judged: verdicts of one judge, and texts or lengths where they are known.
         measure: the headline, declared beforehand; the verdict is taken from it.
-
-    Returns:
-        The fields of `WinRate`, with verdict, minimum_detectable_effect and prompts_to_settle of
-        the headline; `headline`, `statement`, `discrete`, `length_controlled`, `length_matched`,
-        `detectors`.
 
     Raises:
         ValueError: no verdicts, or those of several judges.
@@ -63,29 +67,31 @@ def win_rate_report(judged: JudgedComparisons, measure: Measure = "win_rate") ->
     controlled = _NO_LENGTHS if sample is None else length_controlled(sample, judged.calibration)
     matched = _NONE_MATCHED if sample is None else length_matched(sample)
     decides = headline(measure, judged.verdicts, controlled)
-    return {
-        **rate.to_json(),
-        "verdict": decides.verdict,
-        "minimum_detectable_effect": decides.minimum_detectable_effect,
-        "prompts_to_settle": decides.prompts_to_settle,
-        "statement": decides.statement,
-        "headline": decides.to_json(),
-        "discrete": _rate(headline("discrete", judged.verdicts, controlled)),
-        "length_controlled": controlled.to_json(),
-        "length_matched": matched.to_json(),
-        "detectors": [finding.to_json() for finding in findings(judged, controlled)],
-    }
+    return WinRateReport(
+        **dict(rate)
+        | {
+            "verdict": decides.verdict,
+            "minimum_detectable_effect": decides.minimum_detectable_effect,
+            "prompts_to_settle": decides.prompts_to_settle,
+        },
+        statement=decides.statement,
+        headline=decides,
+        discrete=_rate(headline("discrete", judged.verdicts, controlled)),
+        length_controlled=controlled,
+        length_matched=matched,
+        detectors=findings(judged, controlled),
+    )
 
 
-def _rate(taken: Headline) -> dict[str, Any]:
+def _rate(taken: Headline) -> Rate:
     """A measure in the form that length-controlled and length-matched rates have."""
-    return {
-        "n": taken.n,
-        "win_rate": taken.value,
-        "standard_error": taken.standard_error,
-        "ci_low": taken.ci_low,
-        "ci_high": taken.ci_high,
-    }
+    return Rate(
+        n=taken.n,
+        win_rate=taken.value,
+        standard_error=taken.standard_error,
+        ci_low=taken.ci_low,
+        ci_high=taken.ci_high,
+    )
 
 
 def length_sample(judged: JudgedComparisons) -> LengthSample | None:
@@ -113,7 +119,7 @@ def length_sample(judged: JudgedComparisons) -> LengthSample | None:
     )
 
 
-def findings(judged: JudgedComparisons, controlled: LengthControlled) -> list[detectors.Finding]:
+def findings(judged: JudgedComparisons, controlled: LengthControlled) -> list[Finding]:
     """What the detectors have to say, in a fixed order."""
     found = [detectors.same_family(judged.judge_model, judged.policy_model)]
     for index, side in enumerate(SIDES):
@@ -134,16 +140,5 @@ def findings(judged: JudgedComparisons, controlled: LengthControlled) -> list[de
     return [finding for finding in found if finding is not None]
 
 
-_NO_LENGTHS = LengthControlled(
-    n=0,
-    win_rate=None,
-    standard_error=None,
-    ci_low=None,
-    ci_high=None,
-    overlap=None,
-    uses_difficulty=False,
-    uses_calibration=False,
-    draws=0,
-    reason="there is no scored prompt whose lengths are known",
-)
-_NONE_MATCHED = LengthMatched(LIKE_LENGTH, 0, None, None, None, None)
+_NO_LENGTHS = LengthControlled(n=0, reason="there is no scored prompt whose lengths are known")
+_NONE_MATCHED = LengthMatched(tolerance=LIKE_LENGTH, n=0)

@@ -8,11 +8,13 @@ prompts. Sums are correctly rounded, so the order of the rows changes no bit.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from evals.statistics.conclusions import conclusion
 from evals.statistics.intervals import wilson_effective
+from evals.statistics.means import mean, standard_error
 from schemas.labels import Order
+from schemas.results.win_rates import Position, WinRate, WorstCase
 
 VerdictRow = Mapping[str, Any]
 """One row of the VERDICTS table; its probabilities speak of the comparison's own A and B."""
@@ -20,74 +22,9 @@ VerdictRow = Mapping[str, Any]
 IDENTICAL = "identical completions"
 """The raw reply of a tie that needed no judge: both completions are the same text."""
 
-Conclusion = Literal["better", "worse", "cannot tell"]
-Measure = Literal["win_rate", "length_controlled", "discrete"]
-"""What may decide; which one does is declared before anyone has seen the verdicts."""
-
 # Two-sided 5% test with 80% power: z(0.975) + z(0.8).
 _POWER_Z = 1.959964 + 0.841621
 _HARD = {"A": 1.0, "B": 0.0, "Tie": 0.5}
-
-
-@dataclass(frozen=True)
-class WorstCase:
-    """The win rate if A had lost (low) or won (high) every unscored verdict."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far the place of a completion, and not its text, decides; identical texts left out.
-
-    `consistency`: share of comparisons scored in both orders whose two verdicts name the same side.
-    `p_first`: mean soft score of whichever completion was shown first; 0.5 is unbiased.
-    `gap`: mean soft score of A shown first minus A shown second; above 0 favours the first place.
-    None where the verdicts cannot say (no comparison in both orders; only one order asked).
-    """
-
-    consistency: float | None
-    p_first: float | None
-    gap: float | None
-    n_both_orders: int
-
-
-@dataclass(frozen=True)
-class WinRate:
-    """Win rate of A (the policy) over B (the baseline). Rates are in [0, 1].
-
-    `n`, `n_wins`, `n_losses`, `n_ties` count prompts that have a score; `n_unscored` counts
-    verdicts that failed, `n_unscored_prompts` prompts left without any score. Both stay out of the
-    rates. `n_identical` counts comparisons of one text with itself, ties by definition.
-    `win_rate` is soft (p_a + p_tie / 2); `discrete_win_rate` takes a prompt as won, tied or lost by
-    the mean of its hard verdicts, so two orders that contradict each other are a tie.
-    `standard_error` is None below two prompts; `win_rate` is None where nothing was scored.
-    """
-
-    n: int
-    win_rate: float | None
-    standard_error: float | None
-    ci_low: float
-    ci_high: float
-    discrete_win_rate: float | None
-    n_wins: int
-    n_losses: int
-    n_ties: int
-    n_unscored: int
-    n_unscored_prompts: int
-    n_identical: int
-    n_verdicts: int
-    unscored_reasons: Mapping[str, int]
-    worst_case: WorstCase
-    position: Position
-    minimum_detectable_effect: float | None
-    prompts_to_settle: int | None
-    verdict: Conclusion
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
 
 
 def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
@@ -130,7 +67,7 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
         n_identical=len({row["comparison_id"] for row in listed if _is_identical(row)}),
         n_verdicts=len(listed),
         unscored_reasons=dict(sorted(Counter(r["unscored_reason"] for r in failed).items())),
-        worst_case=WorstCase(_mean_with(listed, 0.0), _mean_with(listed, 1.0)),
+        worst_case=WorstCase(low=_mean_with(listed, 0.0), high=_mean_with(listed, 1.0)),
         position=position(listed),
         minimum_detectable_effect=detectable,
         prompts_to_settle=prompts_to_settle(rate, detectable, len(soft)),
@@ -182,24 +119,6 @@ def discrete_scores(rows: Iterable[VerdictRow]) -> dict[str, float]:
     return {prompt: float(score > 0.5) + (score == 0.5) / 2 for prompt, score in means.items()}
 
 
-def mean(values: Sequence[float]) -> float:
-    """Mean of a non-empty sequence; its sum is correctly rounded, whatever the order."""
-    return math.fsum(values) / len(values)
-
-
-def standard_error(scores: Sequence[float]) -> float | None:
-    """Standard error of the mean of one score per prompt: std(ddof=1) / sqrt(n).
-
-    With equal weights and one score per cluster this is the cluster-robust error with its C/(C-1)
-    correction (E. Miller, arXiv 2411.00640, appendix A). None below two prompts.
-    """
-    n = len(scores)
-    if n < 2:
-        return None
-    center = mean(scores)
-    return math.sqrt(math.fsum((s - center) ** 2 for s in scores) / (n - 1) / n)
-
-
 def minimum_detectable_effect(scores: Sequence[float]) -> float | None:
     """Smallest distance from 0.5 that these prompts would find with 80% power at the 5% level.
 
@@ -222,11 +141,6 @@ def prompts_to_settle(rate: float | None, detectable: float | None, n: int) -> i
     if rate is None or detectable is None or rate == 0.5:
         return None
     return math.ceil(n * (detectable / abs(rate - 0.5)) ** 2)
-
-
-def conclusion(low: float, high: float) -> Conclusion:
-    """What the interval of a rate says against one half."""
-    return "better" if low > 0.5 else "worse" if high < 0.5 else "cannot tell"
 
 
 def position(rows: Iterable[VerdictRow]) -> Position:

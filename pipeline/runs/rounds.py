@@ -4,7 +4,6 @@ Round 1 is the run directory itself, round k its folder `round-k`. A later round
 depends on the policy: it reads the data and the judge where round 1 left them.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,8 @@ from pipeline.recipe import Recipe
 from pipeline.runs.run import Link, Run
 from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError
+from schemas.results.base import read_result
+from schemas.results.win_rates import WinRates
 from schemas.stage import Config, Progress, Stage
 
 # What depends on the policy; the rest of the chain is the same in every round.
@@ -98,9 +99,8 @@ def _held_out(run: Run, judge: str) -> float | None:
     path = _on_dev(run).directory / "evaluate" / "win_rates.json"
     if not path.exists():
         return None
-    rate: Mapping[str, Any] = json.loads(path.read_text()).get(judge) or {}
-    value = (rate.get("headline") or {}).get("value")
-    return None if value is None else float(value)
+    rate = read_result(path, WinRates).get(judge)
+    return rate.headline.value if rate and rate.headline else None
 
 
 def _after(earlier: list[Run]) -> Run:

@@ -1,45 +1,50 @@
-"""The tasks of an evaluation: each run once per model, kept while the stage goes on."""
+"""The tasks of an evaluation: each run once per model, kept while the stage goes on.
 
-import json
+Importing this module imports inspect_ai (3 s).
+"""
+
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from inspect_ai.model import Model, get_model
+
+from evals.benchmarks.logprob_model import CompletionScorer
+from evals.benchmarks.provider import local_model
+from evals.benchmarks.run import BenchmarkRun, run_benchmark
+from evals.benchmarks.tasks import TASKS
 from evals.judges import JUDGE_FILE
+from evals.models.checkpoints import load_tokenizer
+from evals.models.rendering import ChatRenderer
+from evals.models.samplers import Sampler
 from schemas.errors import PipelineError
-from schemas.files import write_json
 from schemas.labels import Messages
 from schemas.parquet import write_table
+from schemas.results.base import read_result, write_result
+from schemas.results.benchmarks import BenchmarkResults, PairedResult, TaskMeasures, TaskResult
+from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS
 from stages.evaluate.benchmark_entries import paired_entries, task_entries
-from stages.evaluate.models import Contender, Role, reference
-
-if TYPE_CHECKING:
-    from inspect_ai.model import Model
-
-    from evals.benchmarks.logprob_model import CompletionScorer
-    from evals.benchmarks.run import BenchmarkRun
-    from evals.models.samplers import Sampler
-    from schemas.stage import StageContext
-    from stages.evaluate.config import EvaluateConfig
+from stages.evaluate.config import BASELINE, EvaluateConfig
+from stages.evaluate.contestants import Contestant, reference
 
 Asked = Literal["completions", "log_probabilities", "judge"]
-Answers = Literal["policy", "baseline", "judge"]
-"""Who answers a task: one of the two models, or the judge, who does it once."""
+JUDGE = "judge"
+"""Who answers the tasks that measure the judge, who does them once; others are models' names."""
 
 
 class Benchmarks:
-    """The tasks of both models; finished ones survive a kill in `benchmarks.shards/`."""
+    """The tasks of all models; finished ones survive a kill in `benchmarks.shards/`."""
 
-    def __init__(self, config: "EvaluateConfig", context: "StageContext") -> None:
+    def __init__(self, config: EvaluateConfig, context: StageContext) -> None:
         self._config = config
         self._context = context
         self._shards = context.output / "benchmarks.shards"
         self._baseline = self._shards / "baseline_completions.parquet"
-        self._failed: dict[tuple[Answers, str], BenchmarkRun] = {}
+        self._failed: dict[tuple[str, str], BenchmarkRun] = {}
 
-    def missing(self, answers: Answers, asked: Asked = "completions") -> list[str]:
+    def missing(self, answers: str, asked: Asked = "completions") -> list[str]:
         """Tasks that have not been run to their end."""
         return [
             task
@@ -53,33 +58,29 @@ class Benchmarks:
             self._shards.mkdir(exist_ok=True)
             write_table(self._baseline, COMPLETIONS, rows)
 
-    def run(self, contender: Contender, sampler: "Sampler") -> None:
+    def run(self, model: Contestant, sampler: Sampler) -> None:
         """Run the missing tasks of one model; a failure is a warning, and the next task's turn."""
         # A model of its own for each: seeds do not depend on the tasks before it.
-        self._run(contender.role, lambda: {"model": self._writer(contender, sampler)})
+        self._run(model.name, lambda: {"model": self._writer(model, sampler)})
 
-    def score(self, contender: Contender) -> None:
+    def score(self, model: Contestant) -> None:
         """Run the missing tasks that ask one model, and its reference, for log-probabilities."""
-        if self.missing(contender.role, "log_probabilities"):
-            from evals.benchmarks.logprob_model import CompletionScorer
-
+        if self.missing(model.name, "log_probabilities"):
             source = reference(self._config, self._context)
-            mine = CompletionScorer(contender.source, self._context.runtime)
+            mine = CompletionScorer(model.source, self._context.runtime)
             base = CompletionScorer(source, self._context.runtime)
             try:
-                self._run(contender.role, lambda: self._scorers(mine, base), "log_probabilities")
+                self._run(model.name, lambda: self._scorers(mine, base), "log_probabilities")
             finally:
                 mine.close()
                 base.close()
 
     def judge(self) -> None:
         """Run the missing tasks that measure the judge."""
-        if self.missing("judge", "judge"):
-            from inspect_ai.model import get_model
+        if self.missing(JUDGE, "judge"):
+            self._run(JUDGE, lambda: {"model": get_model("none")}, "judge")
 
-            self._run("judge", lambda: {"model": get_model("none")}, "judge")
-
-    def _run(self, answers: Answers, models: Any, asked: Asked = "completions") -> None:
+    def _run(self, answers: str, models: Any, asked: Asked = "completions") -> None:
         missing = self.missing(answers, asked)
         if not missing:
             return
@@ -89,9 +90,7 @@ class Benchmarks:
                 self._run_one(answers, task, models())
                 progress.advance()
 
-    def _run_one(self, answers: Answers, task: str, models: "Mapping[str, Model]") -> None:
-        from evals.benchmarks.run import BenchmarkRun, run_benchmark
-
+    def _run_one(self, answers: str, task: str, models: Mapping[str, Model]) -> None:
         log = self._log(answers, task)
         log.unlink(missing_ok=True)
         try:
@@ -107,7 +106,7 @@ class Benchmarks:
         except PipelineError as error:
             run = BenchmarkRun(error=str(error))
         if run.error is None:
-            write_json(self._shard(answers, task), run.to_json())
+            write_result(self._shard(answers, task), run)
         else:
             self._failed[answers, task] = run
             self._context.progress.warn(f"{answers}: task {task}: {run.error}")
@@ -118,8 +117,6 @@ class Benchmarks:
         Raises:
             MissingInputError: the recipe has no stage that provides it.
         """
-        from evals.benchmarks.tasks import TASKS
-
         takes = TASKS[task].takes if task in TASKS else {}
         said = dict(self._config.task_args.get(task, {}))
         return {arg: str(self._provided(it)) for arg, it in takes.items() if arg not in said} | said
@@ -133,84 +130,77 @@ class Benchmarks:
             return self._context.input("judge", JUDGE_FILE)
         return self._context.input("ingest", f"{what}.parquet")
 
-    def _writer(self, contender: Contender, sampler: "Sampler") -> "Model":
-        from evals.benchmarks.provider import local_model
-        from evals.models.checkpoints import load_tokenizer
-        from evals.models.rendering import ChatRenderer
-
-        renderer = ChatRenderer(load_tokenizer(contender.source))
+    def _writer(self, model: Contestant, sampler: Sampler) -> Model:
+        renderer = ChatRenderer(load_tokenizer(model.source))
         return local_model(
-            contender.role,
+            model.name,
             sampler,
             self._config.settings,
             lambda prompt: len(renderer.prompt_ids(prompt)),
         )
 
-    def _scorers(self, mine: "CompletionScorer", base: "CompletionScorer") -> "dict[str, Model]":
+    def _scorers(self, mine: CompletionScorer, base: CompletionScorer) -> dict[str, Model]:
         """The model and its reference; one and the same where their weights are."""
         one, other = self._scoring("scored", mine), self._scoring("reference", base)
         return {"model": one, "reference": one if mine.fingerprint == base.fingerprint else other}
 
-    def _scoring(self, name: str, scorer: "CompletionScorer") -> "Model":
-        from evals.benchmarks.provider import local_model
-
+    def _scoring(self, name: str, scorer: CompletionScorer) -> Model:
         def count(prompt: Messages) -> int:
             return len(scorer.renderer.prompt_ids(prompt))
 
         return local_model(name, scorer, self._config.settings, count)
 
-    def merge(self, contenders: Mapping[Role, Contender]) -> dict[str, Any]:
+    def merge(self, models: Sequence[Contestant]) -> BenchmarkResults:
         """Write benchmarks.json and a file beside each log, remove the shards; what was written."""
-        runs = {(a, t): self._result(a, t) for t in self._config.tasks for a in _answering(t)}
-        fingerprints: dict[str, str] = {role: c.fingerprint for role, c in contenders.items()}
-        entries = {
-            (answers, task): self._entries(answers, fingerprints.get(answers), task, run)
-            for (answers, task), run in runs.items()
+        fingerprints = {model.name: model.fingerprint for model in models}
+        names = [model.name for model in models]
+        runs = {
+            (answers, task): self._result(answers, task)
+            for task in self._config.tasks
+            for answers in ((JUDGE,) if _asked(task) == "judge" else _policy_first(names))
         }
-        for (answers, task), found in entries.items():
-            write_json(self._log(answers, task).with_suffix(".json"), {"measured": found})
-        result = {
-            "tasks": [entry for found in entries.values() for entry in found],
-            "paired": [
-                entry
-                for task in self._config.tasks
-                if ("policy", task) in runs
-                for entry in paired_entries(task, runs["policy", task], runs["baseline", task])
-            ],
-        }
-        write_json(self._context.output / "benchmarks.json", result)
+        tasks: list[TaskResult] = []
+        for (answers, task), run in runs.items():
+            found = self._entries(answers, fingerprints.get(answers), task, run)
+            measures = self._log(answers, task).with_suffix(".json")
+            write_result(measures, TaskMeasures(measured=found))
+            tasks += found
+        result = BenchmarkResults(tasks=tasks, paired=list(_paired(runs)))
+        write_result(self._context.output / "benchmarks.json", result)
         self._context.discard(self._shards)
         return result
 
-    def _result(self, answers: Answers, task: str) -> "BenchmarkRun":
-        from evals.benchmarks.run import BenchmarkRun
-
+    def _result(self, answers: str, task: str) -> BenchmarkRun:
         failed = self._failed.get((answers, task))
-        return failed or BenchmarkRun.from_json(json.loads(self._shard(answers, task).read_bytes()))
+        return failed or read_result(self._shard(answers, task), BenchmarkRun)
 
     def _entries(
-        self, answers: Answers, fingerprint: str | None, task: str, run: "BenchmarkRun"
-    ) -> list[dict[str, Any]]:
+        self, answers: str, fingerprint: str | None, task: str, run: BenchmarkRun
+    ) -> list[TaskResult]:
         log = self._log(answers, task)
         where = str(log.relative_to(self._context.output)) if log.exists() else None
-        about = {"task": task, "model": answers}
-        return list(task_entries(about, run, {"fingerprint": fingerprint, "log": where}))
+        about = TaskResult(task=task, model=answers, fingerprint=fingerprint, log=where)
+        return list(task_entries(about, run))
 
-    def _shard(self, answers: Answers, task: str) -> Path:
+    def _shard(self, answers: str, task: str) -> Path:
         return self._shards / f"{answers}-{_slug(task)}.json"
 
-    def _log(self, answers: Answers, task: str) -> Path:
+    def _log(self, answers: str, task: str) -> Path:
         return self._context.output / "logs" / f"{answers}-{_slug(task)}.eval"
 
 
+def _policy_first(names: Sequence[str]) -> list[str]:
+    return [*(name for name in names if name != BASELINE), BASELINE]
+
+
+def _paired(runs: Mapping[tuple[str, str], BenchmarkRun]) -> Iterator[PairedResult]:
+    for (model, task), run in runs.items():
+        if model not in (JUDGE, BASELINE):
+            yield from paired_entries(task, model, run, runs[BASELINE, task])
+
+
 def _asked(task: str) -> Asked:
-    from evals.benchmarks.tasks import TASKS
-
     return TASKS[task].asks if task in TASKS else "completions"
-
-
-def _answering(task: str) -> tuple[Answers, ...]:
-    return ("judge",) if _asked(task) == "judge" else ("policy", "baseline")
 
 
 def _slug(task: str) -> str:

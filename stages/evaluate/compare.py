@@ -1,18 +1,56 @@
-"""Policy against baseline: comparisons, verdicts in both orders, win rates."""
+"""One model against the baseline: comparisons, verdicts in both orders, win rates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from evals.judges import Judge
 from evals.judges.orders import judge_both_orders
+from evals.win_rate.differences import adjusted, policy_difference
 from evals.win_rate.report import JudgedComparisons, win_rate_report
-from evals.win_rate.win_rate import IDENTICAL, Measure, win_rates_by_category
+from evals.win_rate.win_rate import IDENTICAL, win_rates_by_category
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
+from schemas.parquet import write_table
+from schemas.results.win_rates import JudgeWinRate, Measure, ModelPair
 from schemas.sharded import ShardedTable
-from schemas.stage import Progress
+from schemas.stage import Progress, StageContext
+from schemas.tables import COMPARISONS, VERDICTS, Table
+from stages.evaluate.config import BASELINE, POLICY
 
 Row = dict[str, Any]
+
+
+class Match:
+    """One contestant against the baseline: their comparisons, and all verdicts on them.
+
+    The policy's tables are `comparisons` and `verdicts`; others' have their name at the end.
+    """
+
+    def __init__(self, name: str, context: StageContext) -> None:
+        self.name = name
+        self.comparisons: list[Row] = []
+        self._context = context
+        self._suffix = "" if name == POLICY else f"_{name}"
+        self._verdicts = ShardedTable(context.output, VERDICTS, f"verdicts{self._suffix}")
+
+    def pair(self, own: Sequence[Row], baseline: Sequence[Row]) -> None:
+        """Make the comparisons."""
+        self.comparisons = comparison_rows(own, baseline)
+
+    def judge(self, judge: Judge) -> list[Row]:
+        """Have a judge give what is missing of its verdicts; returns all that it gave."""
+        whose = "" if self.name == POLICY else f" on {self.name}"
+        title = f"verdicts by {judge.name}{whose}"
+        judge_rows(judge, self.comparisons, self._verdicts, self._context.progress, title)
+        return [row for row in self._verdicts.rows() if row["judge"] == judge.name]
+
+    def merge(self) -> tuple[int, int]:
+        """Write both tables; returns the number of verdicts and how many are unscored."""
+        unscored = sum(row["verdict"] is None for row in self._verdicts.rows())
+        table = Table(f"comparisons{self._suffix}", COMPARISONS.schema, COMPARISONS.key)
+        write_table(self._context.output / table.file_name, table, self.comparisons)
+        return self._verdicts.merge(("judge", "comparison_id", "order")), unscored
 
 
 def comparison_rows(policy: Sequence[Row], baseline: Sequence[Row]) -> list[Row]:
@@ -76,15 +114,36 @@ def judge_rows(
         verdicts.append(added)
 
 
-def win_rate_json(judge: Judge, judged: JudgedComparisons, measure: Measure) -> dict[str, Any]:
+def judge_win_rate(judge: Judge, judged: JudgedComparisons, measure: Measure) -> JudgeWinRate:
     """The report on one judge's verdicts, with who judged and the win rate of each category."""
-    by_category = win_rates_by_category(judged.verdicts, judged.categories)
-    return {
-        "judge": judge.name,
-        "judge_fingerprint": judge.fingerprint,
-        **win_rate_report(judged, measure),
-        "categories": {name: rate.to_json() for name, rate in by_category.items()},
+    return JudgeWinRate(
+        **dict(win_rate_report(judged, measure)),
+        judge=judge.name,
+        judge_fingerprint=judge.fingerprint,
+        categories=win_rates_by_category(judged.verdicts, judged.categories),
+    )
+
+
+def model_pairs(scores: Mapping[str, Mapping[str, float]]) -> list[ModelPair]:
+    """Every two models, paired by prompt; the baseline scores 0.5 against itself.
+
+    Args:
+        scores: model -> prompt_id -> score against the baseline; the policy first.
+
+    Returns:
+        One for each two models with a common prompt; `p_holm` counts all of them.
+    """
+    prompts = {prompt for of in scores.values() for prompt in of}
+    known = {**scores, BASELINE: dict.fromkeys(sorted(prompts), 0.5)}
+    found = {
+        (first, second): difference
+        for first, second in combinations(known, 2)
+        if (difference := policy_difference(known[first], known[second])) is not None
     }
+    return [
+        ModelPair(first=first, second=second, **dict(one))
+        for (first, second), one in adjusted(found).items()
+    ]
 
 
 def _comparison(row: Row) -> Comparison:

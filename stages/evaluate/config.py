@@ -7,7 +7,9 @@ from pydantic import Field, field_validator
 from evals.judges import JudgeKind
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import AutoSampler, SamplerConfig, SamplingSettings
-from evals.win_rate.win_rate import Measure
+from schemas.results.win_rates import Measure
+
+POLICY, BASELINE = "policy", "baseline"
 
 
 class EvaluateConfig(SamplingSettings):
@@ -43,7 +45,7 @@ class EvaluateConfig(SamplingSettings):
     )
     tasks: tuple[str, ...] = Field(
         (),
-        description="inspect tasks, for both models: instruction_following, preference_accuracy, "
+        description="inspect tasks, for all models: instruction_following, preference_accuracy, "
         "judge_bench, pairwise_win_rate, food_preference; any installed (inspect_evals/ifeval); "
         "or a file's (my_tasks.py@mine)",
     )
@@ -61,8 +63,8 @@ class EvaluateConfig(SamplingSettings):
     @field_validator("compare_with")
     @classmethod
     def _no_namesakes(cls, value: dict[str, ModelSource]) -> dict[str, ModelSource]:
-        if taken := sorted({"policy", "baseline"} & set(value)):
-            raise ValueError(f"{taken[0]} is a model of every evaluation; use another name")
+        if taken := sorted({POLICY, BASELINE, "judge"} & set(value)):
+            raise ValueError(f"{taken[0]} is a name that every evaluation has; use another")
         return value
 
     @property

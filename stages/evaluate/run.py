@@ -9,19 +9,17 @@ from evals.judges import Judge, open_judge
 from evals.models.samplers import open_sampler
 from evals.win_rate.win_rate import prompt_scores
 from schemas.errors import ConfigError, DataError
-from schemas.files import write_json
 from schemas.parquet import write_table
-from schemas.sharded import ShardedTable
+from schemas.results.base import write_result
+from schemas.results.win_rates import JudgeWinRate, WinRates
 from schemas.stage import StageContext
-from schemas.tables import COMPARISONS, REJECTS, VERDICTS
+from schemas.tables import REJECTS
 from stages.evaluate.benchmarks import Benchmarks
-from stages.evaluate.compare import comparison_rows, judge_rows, win_rate_json
-from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.extra_models import OtherModel, differences
-from stages.evaluate.models import (
-    Contender,
-    Role,
-    contenders,
+from stages.evaluate.compare import Match, judge_win_rate, model_pairs
+from stages.evaluate.config import BASELINE, POLICY, EvaluateConfig
+from stages.evaluate.contestants import (
+    Contestant,
+    contestants,
     judge_model_name,
     policy_model_name,
 )
@@ -43,105 +41,107 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     prompts = read_prompts(
         context.input("ingest", "prompts.parquet"), config.split, config.max_prompts
     )
-    models = contenders(config, context)
+    models = contestants(config, context)
     benchmarks = Benchmarks(config, context)
-    sampled = {role: Completions(role, prompts, config, context) for role in models}
-    # The baseline first: some tasks compare with what it wrote.
-    for role in ("baseline", "policy"):
-        _write(models[role], sampled[role], benchmarks, config, context)
-    for contender in models.values():
-        benchmarks.score(contender)
+    sampled = {model.name: Completions(model.name, prompts, config, context) for model in models}
+    # The baseline comes first: some tasks compare with what it wrote.
+    for model in models:
+        _write(model, sampled[model.name], benchmarks, config, context)
+    for model in models:
+        benchmarks.score(model)
     benchmarks.judge()
-    others = [OtherModel(name, prompts, config, context) for name in config.compare_with]
-    for other in others:
-        other.sample()
-    completions = {role: sampled[role].rows() for role in models}
-    comparisons = comparison_rows(completions["policy"], completions["baseline"])
-    verdicts = ShardedTable(context.output, VERDICTS)
-    rates = _judge(comparisons, completions, verdicts, others, config, context)
-    wrote = [*sampled.values(), *(other.completions for other in others)]
-    rejects = [reject for one in wrote for reject in one.rejects]
-    unscored = sum(row["verdict"] is None for row in verdicts.rows())
+    completions = {name: one.rows() for name, one in sampled.items()}
+    matches = [Match(model.name, context) for model in models if model.name != BASELINE]
+    for match in matches:
+        match.pair(completions[match.name], completions[BASELINE])
+    rates = _judge(matches, completions, config, context)
+    rejects = [reject for one in sampled.values() for reject in one.rejects]
     # Nothing below takes time: until here a killed run has kept all its shards.
     measured = benchmarks.merge(models)
-    for other in others:
-        other.merge()
-    write_json(context.output / "win_rates.json", rates)
-    write_table(context.output / COMPARISONS.file_name, COMPARISONS, comparisons)
+    merged = [match.merge() for match in matches]
+    verdicts, unscored = merged[0]
+    for one in sampled.values():
+        one.merge()
+    write_result(context.output / "win_rates.json", rates)
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
     return {
         "prompts": len(prompts),
-        "completions_policy": sampled["policy"].merge(),
-        "completions_baseline": sampled["baseline"].merge(),
+        "completions_policy": len(completions[POLICY]),
+        "completions_baseline": len(completions[BASELINE]),
         "rejects": len(rejects),
-        "comparisons": len(comparisons),
-        "verdicts": verdicts.merge(("judge", "comparison_id", "order")),
+        "comparisons": len(matches[0].comparisons),
+        "verdicts": verdicts,
         "unscored": unscored,
-        "benchmarks": len(measured["tasks"]),
-        "benchmarks_failed": sum(entry["error"] is not None for entry in measured["tasks"]),
+        "benchmarks": len(measured.tasks),
+        "benchmarks_failed": sum(entry.error is not None for entry in measured.tasks),
     }
 
 
 def _write(
-    contender: Contender,
+    model: Contestant,
     completions: Completions,
     benchmarks: Benchmarks,
     config: EvaluateConfig,
     context: StageContext,
 ) -> None:
     """Let one model write what is still missing of its completions and benchmarks."""
-    if not completions.missing and not benchmarks.missing(contender.role):
+    if not completions.missing and not benchmarks.missing(model.name):
         return
-    sampler = open_sampler(config.sampler, contender.source, context.runtime)
+    sampler = open_sampler(config.sampler, model.source, context.runtime)
     try:
         completions.sample(sampler)
-        if contender.role == "baseline":
+        if model.name == BASELINE:
             benchmarks.keep_baseline(completions.rows())
-        benchmarks.run(contender, sampler)
+        benchmarks.run(model, sampler)
     finally:
         sampler.close()
 
 
 def _judge(
-    comparisons: Sequence[Row],
-    completions: Mapping[Role, Sequence[Row]],
-    verdicts: ShardedTable,
-    others: Sequence[OtherModel],
+    matches: Sequence[Match],
+    completions: Mapping[str, Sequence[Row]],
     config: EvaluateConfig,
     context: StageContext,
-) -> dict[str, Any]:
-    """Let every judge give its verdicts; returns the win rate by each: `judge` and `truth`."""
-    if not comparisons:
+) -> WinRates:
+    """Let every judge give its verdicts; returns the win rate by each: `judge` and `truth`.
+
+    Args:
+        matches: of every model against the baseline, the policy's first.
+        completions: by model.
+        config: of the stage.
+        context: of the stage.
+    """
+    policy = matches[0]
+    if not policy.comparisons:
         raise DataError(
             "evaluate: no prompt was answered by both models; lower evaluate.max_tokens, or "
             "choose models with a longer context"
         )
-    rates: dict[str, Any] = {}
-    for name in ("judge", "truth"):
-        judge = _open(name, config, context)
+    rates: dict[str, JudgeWinRate] = {}
+    for role in ("judge", "truth"):
+        judge = _open(role, config, context)
         if judge is None:
             continue
         _refuse_namesake(judge, rates)
-        judge_rows(judge, comparisons, verdicts, context.progress, f"verdicts by {judge.name}")
+        verdicts = {match.name: match.judge(judge) for match in matches}
         judged = judged_comparisons(
-            [row for row in verdicts.rows() if row["judge"] == judge.name],
-            comparisons,
-            completions,
-            judge_model=judge_model_name(context) if name == "judge" else "",
+            verdicts[POLICY],
+            policy.comparisons,
+            {name: completions[name] for name in (POLICY, BASELINE)},
+            judge_model=judge_model_name(context) if role == "judge" else "",
             policy_model=policy_model_name(config, context),
         )
-        scores = {"policy": prompt_scores(judged.verdicts)}
-        scores |= {other.name: other.scores(judge, completions["baseline"]) for other in others}
-        rates[name] = win_rate_json(judge, judged, config.headline)
-        rates[name]["differences"] = differences(scores)
+        pairs = model_pairs({name: prompt_scores(rows) for name, rows in verdicts.items()})
+        found = judge_win_rate(judge, judged, config.headline)
+        rates[role] = found.model_copy(update={"differences": pairs})
     _warn(rates, context)
-    return rates
+    return WinRates(rates)
 
 
-def _warn(rates: Mapping[str, Any], context: StageContext) -> None:
+def _warn(rates: Mapping[str, JudgeWinRate], context: StageContext) -> None:
     """Say once what the detectors found, by whichever judge."""
-    found = [finding for rate in rates.values() for finding in rate["detectors"]]
-    for message in dict.fromkeys(f"{f['name']}: {f['detail']}" for f in found):
+    found = [finding for rate in rates.values() for finding in rate.detectors]
+    for message in dict.fromkeys(f"{f.name}: {f.detail}" for f in found):
         context.progress.warn(message)
 
 
@@ -151,10 +151,10 @@ def _open(name: str, config: EvaluateConfig, context: StageContext) -> Judge | N
     return open_judge(context.inputs["judge"], context.runtime) if context.has("judge") else None
 
 
-def _refuse_namesake(judge: Judge, rates: Mapping[str, Any]) -> None:
+def _refuse_namesake(judge: Judge, rates: Mapping[str, JudgeWinRate]) -> None:
     """Verdicts are told apart by the judge's name: one name must not stand for two judges."""
     for rate in rates.values():
-        if rate["judge"] == judge.name and rate["judge_fingerprint"] != judge.fingerprint:
+        if rate.judge == judge.name and rate.judge_fingerprint != judge.fingerprint:
             raise ConfigError(
                 f"evaluate.truth: the judge of [judge] is a {judge.name} too, with other "
                 "settings; give truth another kind"

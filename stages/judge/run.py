@@ -9,9 +9,10 @@ from evals.judges import PreferenceModelJudge, save_judge
 from evals.judges.orders import judge_to_table
 from evals.judges.progress import spending_counts
 from schemas.errors import DataError
-from schemas.files import write_json
 from schemas.labels import LabeledComparison
 from schemas.parquet import read_rows, write_table
+from schemas.results.base import write_result
+from schemas.results.judge_card import Floors, JudgeCard
 from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, DECIDING, REJECTS
 from stages.judge.config import JudgeConfig
@@ -89,47 +90,53 @@ def _measure(
         "measure the judge",
     )
 
-    def figures(units: Sequence[LabeledComparison]) -> dict[str, Any]:
+    def figures(units: Sequence[LabeledComparison]) -> JudgeCard:
         ids = {unit.comparison.comparison_id for unit in units}
         own = [row for row in verdicts if row["comparison_id"] in ids]
         named = {"judge": judge.name, "kind": config.judge.kind, "fingerprint": judge.fingerprint}
         return build_card(units, own, **named)
 
-    card = figures(dev) | {"split": "dev", "test": figures(test)}
+    card, final = figures(dev), figures(test)
     floors = JudgeFloors(**{name: getattr(config, name) for name in JudgeFloors.model_fields})
-    card |= {"floors": floors.model_dump(), "below_floors": shortfalls(card, floors)}
-    write_json(context.output / CARD_FILE, card, sort_keys=True)
+    further = {
+        "split": "dev",
+        "test": final,
+        "floors": Floors(**dict(floors)),
+        "below_floors": shortfalls(card, floors),
+    }
+    card = card.model_copy(update=further)
+    write_result(context.output / CARD_FILE, card)
     _say_what_it_is_worth(card, context.progress)
-    for missed in card["below_floors"]:
+    for missed in card.below_floors:
         context.progress.warn(f"judge: {missed}: label and evaluate will refuse it")
     return {
-        "held_out_comparisons": card["n"],
-        "scored_comparisons": card["n_scored"],
-        "test_comparisons": card["test"]["n"],
+        "held_out_comparisons": card.n,
+        "scored_comparisons": card.n_scored,
+        "test_comparisons": final.n,
         "verdicts": len(verdicts),
         **spending_counts(judge, verdicts),
     }
 
 
-def _say_what_it_is_worth(card: Mapping[str, Any], progress: Progress) -> None:
-    if not card["n"]:
+def _say_what_it_is_worth(card: JudgeCard, progress: Progress) -> None:
+    if not card.n:
         progress.warn(
             "judge: no labelled comparisons in ingest's dev split, so the judge is not measured "
             "and nobody knows how far to trust it"
         )
         return
-    if not card["n_scored"]:
-        progress.warn(f"judge: none of {card['n']} held-out comparisons could be scored")
+    accuracy, lift, longest = card.accuracy, card.lift_over_longest, card.baselines.longest
+    if accuracy.value is None or lift.ci_low is None:
+        progress.warn(f"judge: none of {card.n} held-out comparisons could be scored")
         return
-    accuracy, lift = card["accuracy"], card["lift_over_longest"]
     progress.note(
-        f"judge {card['judge']}: accuracy {accuracy['value']:.3f} "
-        f"[{accuracy['ci_low']:.3f}, {accuracy['ci_high']:.3f}] on {card['n_scored']} held-out "
-        f"comparisons; longest-wins {card['baselines']['longest']['value']:.3f}"
+        f"judge {card.judge}: accuracy {accuracy.value:.3f} "
+        f"[{accuracy.ci_low:.3f}, {accuracy.ci_high:.3f}] on {card.n_scored} held-out "
+        f"comparisons; longest-wins {longest.value:.3f}"
     )
-    if lift["ci_low"] <= 0 and card["kind"] != "length":
+    if lift.ci_low <= 0 and card.kind != "length":
         progress.warn(
-            f"judge: accuracy {accuracy['value']:.3f} does not clearly beat the longest-wins "
-            f"baseline's {card['baselines']['longest']['value']:.3f} "
-            f"(difference [{lift['ci_low']:.3f}, {lift['ci_high']:.3f}])"
+            f"judge: accuracy {accuracy.value:.3f} does not clearly beat the longest-wins "
+            f"baseline's {longest.value:.3f} "
+            f"(difference [{lift.ci_low:.3f}, {lift.ci_high:.3f}])"
         )

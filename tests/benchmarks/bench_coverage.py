@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 
 from evals.files.alpaca_eval.regression import read_calibration
 from evals.files.alpaca_eval.verdicts import read_annotations
-from evals.judge_card.agreement import clustered_standard_error
 from evals.statistics.intervals import wilson_effective
+from evals.statistics.means import clustered_standard_error, mean, standard_error
 from evals.win_rate.length_control import Calibration, length_controlled
 from evals.win_rate.lengths import LengthSample
 from evals.win_rate.report import length_sample
-from evals.win_rate.win_rate import mean, standard_error
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("PREFLINE_REAL_DATA", ROOT.parent / "shared" / "data"))

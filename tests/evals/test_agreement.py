@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.judge_card.agreement import (
-    Estimate,
     accuracy,
-    clustered_standard_error,
     cohen_kappa,
     confusion,
     difference,
@@ -18,7 +16,9 @@ from evals.judge_card.agreement import (
     rate,
 )
 from evals.statistics.intervals import wilson
+from evals.statistics.means import clustered_standard_error
 from schemas.labels import Preference
+from schemas.results.base import Estimate
 
 A, B, TIE = Preference.A, Preference.B, Preference.TIE
 
@@ -29,12 +29,18 @@ label_pairs = st.lists(st.tuples(labels, labels), min_size=1, max_size=40)
 def test_accuracy_by_hand() -> None:
     found = accuracy([A, B, TIE, A], [A, B, A, B])
     low, high = wilson(0.5, 4)
-    assert found == Estimate(0.5, low, high, 4)
+    assert found.to_json() == {
+        "value": 0.5,
+        "standard_error": pytest.approx(math.sqrt(4 * 0.25 / 3 / 4)),
+        "ci_low": low,
+        "ci_high": high,
+        "n": 4,
+    }
 
 
 def test_nothing_to_estimate_is_no_value() -> None:
     for found in (accuracy([], []), difference([], []), p_first([], []), cohen_kappa([], [])):
-        assert found == Estimate(None, None, None, 0)
+        assert found == Estimate()
 
 
 def test_clustered_standard_error_by_hand() -> None:
@@ -90,7 +96,7 @@ def test_perfect_agreement_keeps_an_interval() -> None:
 
 
 def test_kappa_without_variety_is_no_number() -> None:
-    assert cohen_kappa([A, A], [A, A]) == Estimate(None, None, None, 2)
+    assert cohen_kappa([A, A], [A, A]) == Estimate(n=2)
 
 
 @given(label_pairs)

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,16 +9,18 @@ from evals.judge_card.card import build_card
 from evals.judges import Judge, LengthJudge
 from evals.judges.orders import judge_in_order
 from schemas.labels import LabeledComparison, Order, Preference, Unscored
+from schemas.results.base import Estimate
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import FakeJudge, labelled, leaning
 
 
-def card_of(judge: Judge, units: list[LabeledComparison]) -> dict[str, object]:
+def card_of(judge: Judge, units: list[LabeledComparison]) -> dict[str, Any]:
     shown = [u.comparison for u in units]
     rows = [row for order in Order for row in judge_in_order(judge, shown, order)]
     card = build_card(units, rows, judge=judge.name, kind="test", fingerprint=judge.fingerprint)
-    json.dumps(card, allow_nan=False)
-    return card
+    found = card.to_json()
+    json.dumps(found, allow_nan=False)
+    return found
 
 
 def value(card: dict[str, object], *path: str) -> object:
@@ -120,7 +123,7 @@ def test_unscored_verdicts_are_counted_by_order_and_left_out() -> None:
 
 def test_nothing_scored_has_no_numbers() -> None:
     card = card_of(FakeJudge(lambda a, b: Unscored("low_label_mass")), UNITS)
-    nothing = {"value": None, "ci_low": None, "ci_high": None, "n": 0}
+    nothing = Estimate().to_json()
     for name in ("accuracy", "kappa", "lift_over_longest", "lift_over_first", "p_first"):
         assert value(card, name) == nothing
     assert value(card, "unscored_rate", "ab", "value") == 1

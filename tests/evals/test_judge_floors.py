@@ -1,18 +1,27 @@
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from evals.judge_card.floors import JudgeFloors, refuse_below_floors, shortfalls
 from schemas.errors import ConfigError
+from schemas.results.base import Estimate, write_result
+from schemas.results.judge_card import JudgeCard
 
 
-def card(accuracy: float | None, gap: float | None) -> dict[str, Any]:
-    def estimate(value: float | None) -> dict[str, Any]:
-        return {"value": value, "ci_low": -0.2, "ci_high": 0.9, "n": 50}
+def card(accuracy: float | None, gap: float | None) -> JudgeCard:
+    def estimate(value: float | None) -> Estimate:
+        return Estimate(value=value, ci_low=-0.2, ci_high=0.9, n=50)
 
-    return {"accuracy": estimate(accuracy), "position_gap": estimate(gap)}
+    return JudgeCard(
+        judge="j",
+        kind="length",
+        fingerprint="f",
+        n=50,
+        n_scored=50,
+        n_prompts=50,
+        accuracy=estimate(accuracy),
+        position_gap=estimate(gap),
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,8 +49,9 @@ def test_without_floors_nothing_is_missed() -> None:
 def test_a_refusal_holds_the_numbers(tmp_path: Path) -> None:
     refuse_below_floors(tmp_path, "label")  # no card, no floors
     floors = JudgeFloors(min_agreement=0.7)
-    record = {"below_floors": shortfalls(card(0.512, 0.0), floors)}
-    (tmp_path / "card.json").write_text(json.dumps(record))
+    found = card(0.512, 0.0)
+    missed = {"below_floors": shortfalls(found, floors)}
+    write_result(tmp_path / "card.json", found.model_copy(update=missed))
     with pytest.raises(
         ConfigError, match=r"label: .*agreement 0\.512 .*on 50 .*min_agreement 0\.7"
     ):

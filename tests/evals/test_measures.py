@@ -65,6 +65,8 @@ def test_exchanging_the_models_turns_the_sign(
     one, other = paired_difference(first, second), paired_difference(second, first)
     assert (one is None) == (other is None)
     if one is not None and other is not None:
+        assert one.value is not None
+        assert other.value is not None
         assert one.value == pytest.approx(-other.value)
         assert one.ci_low is not None
         assert one.ci_high is not None

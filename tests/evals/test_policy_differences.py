@@ -61,7 +61,7 @@ def test_exchanging_the_policies_mirrors_the_difference(pairs: list[tuple[int, i
     forth, back = policy_difference(one, two), policy_difference(two, one)
     assert forth is not None
     assert back is not None
-    assert forth.difference.value == pytest.approx(-back.difference.value)
+    assert forth.difference.value == pytest.approx(-(back.difference.value or 0))
     assert forth.p_value == back.p_value
     assert forth.prompts_to_settle == back.prompts_to_settle
     mirrored = {"better": "worse", "worse": "better", "cannot tell": "cannot tell"}

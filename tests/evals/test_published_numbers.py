@@ -51,7 +51,7 @@ def report(real_data: Path, model: str, join: Join = "id") -> Row:
         calibration=folder,
         join=join,
     )
-    return win_rate_report(judged)
+    return win_rate_report(judged).to_json()
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -17,7 +17,10 @@ from evals.win_rate.win_rate import IDENTICAL
 from schemas.errors import ConfigError, DataError, MissingInputError, PipelineError
 from schemas.labels import Order
 from schemas.parquet import write_table
+from schemas.results.base import write_result
+from schemas.results.win_rates import WinRates
 from schemas.tables import VERDICTS
+from tests.fixtures.finished_runs import win_rate
 
 Row = dict[str, Any]
 
@@ -82,7 +85,7 @@ def test_json_and_parquet_give_the_same_numbers(tmp_path: Path) -> None:
         ),
         as_parquet,
     )
-    one, other = (win_rate_report(read_judged(path)) for path in (as_json, as_parquet))
+    one, other = (win_rate_report(read_judged(path)).to_json() for path in (as_json, as_parquet))
     for name in ("n", "win_rate", "standard_error", "discrete_win_rate", "position"):
         assert one[name] == other[name]
     # The bootstrap meets the prompts in another order.
@@ -92,8 +95,8 @@ def test_json_and_parquet_give_the_same_numbers(tmp_path: Path) -> None:
 
 def test_the_order_of_the_rows_changes_no_bit(tmp_path: Path) -> None:
     rows = [annotation(i, p) for i, p in enumerate(preferences())]
-    forth = win_rate_report(read_judged(save(tmp_path / "a.json", rows)))
-    back = win_rate_report(read_judged(save(tmp_path / "b.json", rows[::-1])))
+    forth = win_rate_report(read_judged(save(tmp_path / "a.json", rows))).to_json()
+    back = win_rate_report(read_judged(save(tmp_path / "b.json", rows[::-1]))).to_json()
     assert json.dumps(forth) == json.dumps(back)
 
 
@@ -102,7 +105,7 @@ def test_ties_failures_and_identical_outputs(tmp_path: Path) -> None:
     values = [0, 1.5, None, -1, math.nan, 2]
     rows = [*(annotation(i, p) for i, p in enumerate(values)), same]
     judged = read_judged(save(tmp_path / "annotations.json", rows))
-    found = win_rate_report(judged)
+    found = win_rate_report(judged).to_json()
     assert (found["n"], found["n_ties"], found["n_wins"], found["n_unscored"]) == (4, 3, 1, 3)
     assert found["unscored_reasons"] == {"no_preference": 3}
     assert found["n_identical"] == 1
@@ -133,9 +136,10 @@ def test_a_run_s_own_table_names_its_judge(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--judge: j, k"):
         read_judged(path)
     assert {r["judge"] for r in read_judged(path, judge="j").verdicts} == {"j"}
-    save(tmp_path / "win_rates.json", {"judge": {"judge": "k"}})
+    rates = WinRates({"judge": win_rate("k", 0.75, 0.5, 1.0, 4)})
+    write_result(tmp_path / "win_rates.json", rates)
     assert {r["judge"] for r in read_judged(path).verdicts} == {"k"}
-    found = win_rate_report(read_judged(path))
+    found = win_rate_report(read_judged(path)).to_json()
     assert found["win_rate"] == 0.75
     assert found["length_controlled"]["win_rate"] is None
     assert "lengths are known" in found["length_controlled"]["reason"]

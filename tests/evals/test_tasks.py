@@ -18,7 +18,7 @@ from evals.models.samplers import (
     SamplingSettings,
     Unsampled,
 )
-from evals.win_rate.win_rate import mean
+from evals.statistics.means import mean
 from schemas.ids import prompt_id
 from schemas.parquet import write_table
 from schemas.tables import PROMPTS
@@ -86,10 +86,10 @@ def test_test_people_are_graded_exactly(prompts: Path) -> None:
     assert {food_world.person_in(r.prompt) for r in sampler.requests} == set(people[:20])
     assert value(run, "preferred") == pytest.approx(1 / 20)
     assert value(run, "well_formed") == pytest.approx(17 / 20)
-    numbers = run.measured[0].numbers()
+    numbers = run.measured[0].estimate().to_json()
     assert numbers["n"] == 20
     assert 0 <= numbers["ci_low"] < numbers["value"] < numbers["ci_high"] <= 1
-    assert run == BenchmarkRun.from_json(run.to_json())
+    assert run == BenchmarkRun(**run.to_json())
 
 
 def test_epochs_get_seeds_of_their_own_and_reruns_the_same(prompts: Path) -> None:

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.statistics.intervals import wilson
+from evals.statistics.means import mean, standard_error
 from evals.win_rate.win_rate import (
-    mean,
     minimum_detectable_effect,
     position,
     prompt_scores,
-    standard_error,
     win_rate,
     win_rates_by_category,
 )

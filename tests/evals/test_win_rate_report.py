@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evals.win_rate.report import JudgedComparisons, length_sample, win_rate_report
-from evals.win_rate.win_rate import Measure
+from schemas.results.win_rates import Measure
 
 Row = dict[str, Any]
 
@@ -37,7 +37,7 @@ def judged(rates: list[float], n: int = 300) -> JudgedComparisons:
 
 @pytest.mark.parametrize("measure", ["win_rate", "length_controlled", "discrete"])
 def test_the_declared_measure_gives_verdict_and_numbers(measure: Measure) -> None:
-    report = win_rate_report(judged([0.9, 0.8, 0.2]), measure)
+    report = win_rate_report(judged([0.9, 0.8, 0.2]), measure).to_json()
     rates = {
         "win_rate": report["win_rate"],
         "length_controlled": report["length_controlled"]["win_rate"],
@@ -51,12 +51,12 @@ def test_the_declared_measure_gives_verdict_and_numbers(measure: Measure) -> Non
 def test_measures_may_disagree_and_the_declared_one_decides() -> None:
     """Wins by a hair, losses by far: worse by the soft scores, better by the count."""
     j = judged([0.55, 0.55, 0.01])
-    assert win_rate_report(j, "win_rate")["verdict"] == "worse"
-    assert win_rate_report(j, "discrete")["verdict"] == "better"
+    assert win_rate_report(j, "win_rate").to_json()["verdict"] == "worse"
+    assert win_rate_report(j, "discrete").to_json()["verdict"] == "better"
 
 
 def test_cannot_tell_says_what_it_would_take() -> None:
-    report = win_rate_report(judged([1.0] * 51 + [0.0] * 49, n=200))
+    report = win_rate_report(judged([1.0] * 51 + [0.0] * 49, n=200)).to_json()
     assert report["verdict"] == "cannot tell"
     assert report["prompts_to_settle"] == pytest.approx((2.8016 * 0.5 / 0.01) ** 2, rel=0.02)
     assert "200 prompts show a distance from 50% of 9.9 points or more" in report["statement"]
@@ -65,7 +65,7 @@ def test_cannot_tell_says_what_it_would_take() -> None:
 
 @pytest.mark.parametrize("measure", ["win_rate", "length_controlled", "discrete"])
 def test_nothing_scored_is_no_verdict(measure: Measure) -> None:
-    report = win_rate_report(JudgedComparisons([verdict("p", None)]), measure)
+    report = win_rate_report(JudgedComparisons([verdict("p", None)]), measure).to_json()
     assert (report["verdict"], report["headline"]["value"]) == ("cannot tell", None)
     assert report["statement"].startswith("Cannot tell: there is no ")
     json.dumps(report, allow_nan=False)

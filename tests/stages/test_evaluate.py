@@ -20,11 +20,14 @@ from schemas.ids import prompt_id, seed_from
 from schemas.labels import Verdict
 from schemas.manifest import Manifest, Provenance
 from schemas.parquet import read_rows, write_table
+from schemas.results.base import write_result
+from schemas.results.judge_card import JudgeCard
+from schemas.results.training import CheckpointRecord, KeptCheckpoint
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PROMPTS, REJECTS, VERDICTS
-from stages.evaluate import STAGE, extra_models, run, sampling
+from stages.evaluate import STAGE, run, sampling
 from stages.evaluate.config import EvaluateConfig
-from stages.evaluate.models import contenders
+from stages.evaluate.contestants import contestants
 from tests.fixtures.samplers import Answer, ScriptedSampler
 from tests.fixtures.tiny_models import tiny_llama
 
@@ -158,7 +161,7 @@ def test_saved_verdicts_give_the_same_report_bit_for_bit(world: World) -> None:
     context = world.context()
     STAGE.run(TRUTH, context)
     reported = rates(context.output)["truth"]
-    again = win_rate_report(read_judged(context.output / "verdicts.parquet"))
+    again = win_rate_report(read_judged(context.output / "verdicts.parquet")).to_json()
     assert json.dumps(again) == json.dumps({name: reported[name] for name in again})
 
 
@@ -386,9 +389,9 @@ def test_the_baseline_is_what_training_started_from(world: World) -> None:
     payload = {"config": {"model": {"path": str(start)}}}
     manifest = Manifest(stage="train", fingerprint="x", payload=payload, provenance=provenance())
     (world.root / "runs" / "train" / "manifest.json").write_text(manifest.model_dump_json())
-    from stages.evaluate.models import contenders
+    from stages.evaluate.contestants import contestants
 
-    found = contenders(TRUTH, world.context())
+    found = {c.name: c for c in contestants(TRUTH, world.context())}
     assert found["baseline"].source.path == str(start)
     assert found["policy"].source.path == str(world.root / "runs" / "train" / "model")
     assert found["baseline"].fingerprint != found["policy"].fingerprint
@@ -473,15 +476,16 @@ def write_checkpoints(world: World, places: dict[int, str]) -> None:
     for step, place in places.items():
         (train / place).mkdir(parents=True, exist_ok=True)
         (train / place / "config.json").write_text(json.dumps({"step": step}))
-    record = {"checkpoints": [{"step": step, "path": path} for step, path in places.items()]}
-    (train / "checkpoints.json").write_text(json.dumps(record))
+    kept = [KeptCheckpoint(step=step, path=path) for step, path in places.items()]
+    record = CheckpointRecord(published_step=20, final_step=40, why="", checkpoints=kept)
+    write_result(train / "checkpoints.json", record)
 
 
 @pytest.mark.parametrize("step", [20, 40])
 def test_a_kept_checkpoint_is_evaluated_by_its_step(world: World, step: int) -> None:
     write_checkpoints(world, {20: "model", 40: "checkpoints/step-40"})
     config = EvaluateConfig(max_tokens=12, checkpoint_step=step)
-    policy = contenders(config, world.context())["policy"]
+    _, policy = contestants(config, world.context())
     assert json.loads((Path(policy.source.path) / "config.json").read_text()) == {"step": step}
 
 
@@ -490,10 +494,10 @@ def test_a_step_that_was_not_kept_names_those_that_were(world: World) -> None:
     with pytest.raises(
         MissingInputError, match="no checkpoint of step 30 was kept, only of 20, 40"
     ):
-        contenders(EvaluateConfig(checkpoint_step=30), world.context())
+        contestants(EvaluateConfig(checkpoint_step=30), world.context())
     both = EvaluateConfig(checkpoint_step=20, policy=ModelSource(path=str(world.root)))
     with pytest.raises(ConfigError, match=r"leave it out, or evaluate.policy"):
-        contenders(both, world.context())
+        contestants(both, world.context())
 
 
 @pytest.mark.parametrize(
@@ -518,7 +522,7 @@ def test_a_step_that_was_not_kept_names_those_that_were(world: World) -> None:
 def test_the_models_behind_a_judge_are_named(
     world: World, judge: dict[str, Any], named: str
 ) -> None:
-    from stages.evaluate.models import judge_model_name
+    from stages.evaluate.contestants import judge_model_name
 
     folder = world.root / "runs" / "judge"
     folder.mkdir()
@@ -528,25 +532,25 @@ def test_the_models_behind_a_judge_are_named(
     assert judge_model_name(world.context()) == named
 
 
+CARD = JudgeCard(judge="j", kind="length", fingerprint="f", n=9, n_scored=9, n_prompts=9)
+
+
 def test_a_judge_below_its_floors_is_refused_before_any_work(world: World) -> None:
     folder = world.root / "runs" / "judge"
     folder.mkdir()
     save_judge(folder, LengthJudge(), Runtime())
     missed = ["agreement 0.512 [0.4, 0.6] on 80 held-out comparisons is below min_agreement 0.7"]
-    (folder / "card.json").write_text(json.dumps({"below_floors": missed}))
+    write_result(folder / "card.json", CARD.model_copy(update={"below_floors": missed}))
     with pytest.raises(ConfigError, match=r"evaluate: .*agreement 0\.512"):
         STAGE.run(TRUTH, world.context())
     assert world.opened == []
 
 
-def test_further_models_are_compared_in_pairs(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(extra_models, "open_sampler", world.open_sampler)
+def test_further_models_are_compared_in_pairs(world: World) -> None:
     base = world.root / "base_train"
     base.mkdir()
     (base / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match="is a model of every evaluation"):
+    with pytest.raises(ValueError, match="is a name that every evaluation has"):
         EvaluateConfig(compare_with={"policy": ModelSource(path="x")})
     config = TRUTH.model_copy(update={"compare_with": {"again": ModelSource(path=str(base))}})
     context = world.context()
@@ -564,4 +568,4 @@ def test_further_models_are_compared_in_pairs(
     assert (context.output / "completions_again.parquet").exists()
     # The run's own verdicts are of the policy alone.
     assert read_judged(context.output / "verdicts.parquet", judge="rule:food").policy_model == ""
-    assert win_rate_report(read_judged(context.output / "verdicts.parquet"))["n"] == 24
+    assert win_rate_report(read_judged(context.output / "verdicts.parquet")).n == 24

@@ -7,21 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from schemas.results.judge_card import JudgeCard
+
 if TYPE_CHECKING:
     from evals.files.labelled import LabelledFile
-
-_LINES = {
-    "accuracy": "agreement with the labels",
-    "accuracy_non_ties": "agreement where the label is no tie",
-    "accuracy_by_side": "the same, by the side that is ahead",
-    "kappa": "Cohen's kappa",
-    "lift_over_longest": "lift over the longer one wins",
-    "lift_over_first": "lift over the first one wins",
-    "position_consistency": "same label in both orders",
-    "flip_rate": "opposite sides in the two orders",
-    "p_first": "verdicts for the one shown first",
-    "position_gap": "score shown first less shown second",
-}
 
 
 def judge_card(
@@ -69,7 +58,7 @@ def judge_card(
         fingerprint=first["judge_fingerprint"],
     )
     if as_json:
-        typer.echo(json.dumps(card, allow_nan=False))
+        typer.echo(json.dumps(card.to_json(), allow_nan=False))
     else:
         show_card(card)
 
@@ -112,28 +101,22 @@ def _saved(path: Path, judge: str | None) -> Sequence[Mapping[str, Any]]:
     return [row for row in rows if row["judge"] == chosen]
 
 
-def show_card(card: Mapping[str, Any]) -> None:
+def show_card(card: JudgeCard) -> None:
     """Print the card: estimates with intervals, confusion with ties, failures, people."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{card['judge']}: {card['n_scored']:,} of {card['n']:,} comparisons scored")
+    console.print(f"{card.judge}: {card.n_scored:,} of {card.n:,} comparisons scored")
     table = Table("", "value", "95% interval", "n", box=None, padding=(0, 2, 0, 0))
-    ceiling = card["human_ceiling"]
-    lines = {label: card[key] for key, label in _LINES.items()} | {
-        "one person with the others": ceiling["annotator"],
-        "the judge with the same others": ceiling["judge"],
-        "the longer one wins": card["baselines"]["longest"],
-        "the longer one wins, no ties": card["baselines"]["longest_non_ties"],
-    }
-    for label, found in lines.items():
-        if found["value"] is not None:
-            interval = f"{found['ci_low']:.3f} to {found['ci_high']:.3f}"
-            table.add_row(label, f"{found['value']:.3f}", interval, f"{found['n']:,}")
+    for label, found in card.shown().values():
+        if found.value is None:
+            continue
+        interval = "" if found.ci_low is None else f"{found.ci_low:.3f} to {found.ci_high:.3f}"
+        table.add_row(label, f"{found.value:.3f}", interval, f"{found.n:,}" if found.n else "")
     console.print(table)
-    for label, said in card["confusion"].items():
+    for label, said in card.confusion.items():
         counts = ", ".join(f"{name} {count:,}" for name, count in said.items())
         console.print(f"labelled {label}, judged: {counts}")
-    for reason, count in card["unscored_rate"]["by_reason"].items():
+    for reason, count in card.unscored_rate.by_reason.items():
         console.print(f"unscored: {reason} {count:,}")

@@ -3,20 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evals.win_rate.win_rate import Measure
+from schemas.results.win_rates import Measure, PolicyDifference, Rate, WinRateReport
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-_OTHER_RATES = {
-    "discrete": "discrete",
-    "length_controlled": "length-controlled",
-    "length_matched": "length-matched",
-}
 
 
 def win_rate(
@@ -51,7 +45,7 @@ def win_rate(
 ) -> None:
     """Recompute win rates, the verdict and its warnings from saved verdicts."""
     from evals.files.verdicts import read_judged
-    from evals.win_rate.differences import differences_json
+    from evals.win_rate.differences import policy_differences
     from evals.win_rate.report import win_rate_report
     from evals.win_rate.win_rate import prompt_scores
 
@@ -63,18 +57,20 @@ def win_rate(
         calibration=calibration,
         join=join,
     )
-    report = {"judge": judged.verdicts[0]["judge"], **win_rate_report(judged, headline)}
-    if against:
-        others = {name: read_judged(file, model=name).verdicts for name in against}
-        scores = {name: prompt_scores(verdicts) for name, verdicts in others.items()}
-        report["differences"] = differences_json(prompt_scores(judged.verdicts), scores)
+    report = win_rate_report(judged, headline)
+    others = {name: read_judged(file, model=name).verdicts for name in against or ()}
+    scores = {name: prompt_scores(verdicts) for name, verdicts in others.items()}
+    differences = policy_differences(prompt_scores(judged.verdicts), scores)
     if as_json:
-        typer.echo(json.dumps(report, allow_nan=False))
+        found = {"judge": judged.verdicts[0]["judge"], **report.to_json()}
+        if against:
+            found["differences"] = {name: d.to_json() for name, d in differences.items()}
+        typer.echo(json.dumps(found, allow_nan=False))
     else:
-        show_report(report)
+        show_report(report, differences)
 
 
-def show_report(report: Mapping[str, Any]) -> None:
+def show_report(report: WinRateReport, differences: Mapping[str, PolicyDifference]) -> None:
     """Print the rates side by side, the verdict in words, and every warning."""
     from rich.console import Console
     from rich.table import Table
@@ -83,33 +79,38 @@ def show_report(report: Mapping[str, Any]) -> None:
     table = Table("", box=None, padding=(0, 2, 0, 0))
     for column in ("rate", "95% interval", "SE, points", "n"):
         table.add_column(column, justify="right")
-    _add(table, "win rate", report)
-    for key, name in _OTHER_RATES.items():
-        _add(table, name, report[key])
+    _add(table, "win rate", Rate(**dict(report)))
+    _add(table, "discrete", report.discrete)
+    _add(table, "length-controlled", report.length_controlled)
+    _add(table, "length-matched", report.length_matched)
     console.print(table)
-    counts = "{n_wins:,} won, {n_losses:,} lost, {n_ties:,} tied, {n_unscored:,} unscored"
-    console.print(counts.format(**report))
-    console.print(report["statement"])
-    for name, found in report.get("differences", {}).items():
+    console.print(
+        f"{report.n_wins:,} won, {report.n_losses:,} lost, {report.n_ties:,} tied, "
+        f"{report.n_unscored:,} unscored"
+    )
+    console.print(report.statement)
+    for name, found in differences.items():
         console.print(_difference(name, found))
-    for finding in report["detectors"]:
-        console.print(f"warning: {finding['name']}: {finding['detail']}")
+    for finding in report.detectors:
+        console.print(f"warning: {finding.name}: {finding.detail}")
 
 
-def _add(table: "Table", name: str, rate: Mapping[str, Any]) -> None:
-    if rate["win_rate"] is None:
-        table.add_row(name, "none", str(rate.get("reason") or ""), "", f"{rate['n']:,}")
+def _add(table: "Table", name: str, rate: Rate | None) -> None:
+    if rate is None:
         return
-    error = rate["standard_error"]
-    interval = f"{rate['ci_low']:.2%} to {rate['ci_high']:.2%}"
+    if rate.win_rate is None:
+        table.add_row(name, "none", rate.reason or "", "", f"{rate.n:,}")
+        return
+    error = rate.standard_error
+    interval = f"{rate.ci_low:.2%} to {rate.ci_high:.2%}"
     spread = "" if error is None else f"{100 * error:.2f}"
-    table.add_row(name, f"{rate['win_rate']:.2%}", interval, spread, f"{rate['n']:,}")
+    table.add_row(name, f"{rate.win_rate:.2%}", interval, spread, f"{rate.n:,}")
 
 
-def _difference(name: str, found: Mapping[str, Any]) -> str:
-    d = found["difference"]
+def _difference(name: str, found: PolicyDifference) -> str:
+    d = found.difference
     return (
-        f"against {name}: {100 * d['value']:+.2f} points (95% interval {100 * d['ci_low']:+.2f} "
-        f"to {100 * d['ci_high']:+.2f}, p {found['p_holm']:.4f} by Holm, {d['n']:,} prompts): "
-        f"{found['verdict']}"
+        f"against {name}: {100 * (d.value or 0):+.2f} points (95% interval "
+        f"{100 * (d.ci_low or 0):+.2f} to {100 * (d.ci_high or 0):+.2f}, "
+        f"p {found.p_holm:.4f} by Holm, {d.n:,} prompts): {found.verdict}"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from schemas.results.training import CheckpointRecord
 from stages.report.gather.sources import Json, Rows, Sources
 from stages.report.page.text import clip
 from stages.training.monitoring.written import GENERATIONS
@@ -21,8 +22,10 @@ def generations(sources: Sources) -> Json | None:
     rows = sources.rows("train", GENERATIONS)
     if not rows:
         return None
-    published = sources.json("train", "checkpoints.json").get("published_step")
-    steps = shown_steps(sorted({row["step"] for row in rows}), published)
+    record = sources.result("train", "checkpoints.json", CheckpointRecord)
+    steps = shown_steps(
+        sorted({row["step"] for row in rows}), record.published_step if record else None
+    )
     ids = list(dict.fromkeys(row["prompt_id"] for row in rows))
     return {
         "steps": steps,

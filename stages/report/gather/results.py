@@ -1,103 +1,99 @@
 """The answer: does the policy beat the baseline, and how far can that be believed?"""
 
 from collections.abc import Mapping
-from typing import Any
 
+from schemas.results.base import Estimate
+from schemas.results.benchmarks import BenchmarkResults, PairedResult, TaskResult
+from schemas.results.judge_card import JudgeCard
+from schemas.results.report import (
+    Headlined,
+    ReportConclusion,
+    ShownCard,
+    ShownCategory,
+    ShownWinRate,
+    SoftRate,
+)
+from schemas.results.win_rates import MEASURES, Conclusion, JudgeWinRate, WinRates
 from stages.report.gather.sources import Json, Sources
-from stages.report.page.text import is_number, percent, points, words
-
-CHANCE = 0.5
-Conclusion = str
-"""better, worse, cannot_tell, or not_measured."""
+from stages.report.page.text import percent, points, words
 
 
-def estimate(found: Mapping[str, Any] | None, key: str = "value") -> Json | None:
-    """`{value, ci_low, ci_high, n}` of a measured rate, or None where it was not measured."""
-    if not found or not is_number(found.get(key)):
-        return None
-    return {
-        "value": found[key],
-        "ci_low": found.get("ci_low"),
-        "ci_high": found.get("ci_high"),
-        "n": found.get("n"),
-    }
-
-
-def win_rates(sources: Sources) -> Json:
+def win_rates(sources: Sources) -> dict[str, ShownWinRate]:
     """Every win rate that evaluate wrote, by judge: the statistics' own keys, and what is shown.
 
     `value`, `ci_low`, `ci_high` are of the declared measure, which `measure` names; `soft` is the
     plain win rate. A value that could not be taken is None: nothing is known, which is not 0.5.
     """
-    return {
-        name: _shown(rate)
-        for name, rate in sources.json("evaluate", "win_rates.json").items()
-        if isinstance(rate, dict) and "win_rate" in rate
-    }
+    found = sources.result("evaluate", "win_rates.json", WinRates)
+    return {name: _shown(rate) for name, rate in found.root.items()} if found else {}
 
 
-def _shown(rate: Json) -> Json:
-    soft = {key: rate.get(key) for key in ("win_rate", "ci_low", "ci_high", "n")}
-    declared = rate.get("headline") or {"measure": "win_rate", **soft, "value": rate["win_rate"]}
-    decides = {key: declared[key] for key in ("value", "ci_low", "ci_high")}
-    shown = {**rate, **decides, "soft": soft, "measure": _MEASURES[declared["measure"]]}
-    shown |= {"declared": declared["measure"], "categories": _categories(rate)}
-    return {**shown, "verdict": conclusion(shown)}
+def _shown(rate: JudgeWinRate) -> ShownWinRate:
+    soft = SoftRate(win_rate=rate.win_rate, ci_low=rate.ci_low, ci_high=rate.ci_high, n=rate.n)
+    declared = rate.headline
+    measure = declared.measure if declared else "win_rate"
+    return ShownWinRate(
+        **dict(rate)
+        | {
+            "ci_low": declared.ci_low if declared else rate.ci_low,
+            "ci_high": declared.ci_high if declared else rate.ci_high,
+            "verdict": _CONCLUSIONS[rate.verdict] if _measured(rate) else "not_measured",
+            "categories": _categories(rate),
+        },
+        value=declared.value if declared else rate.win_rate,
+        soft=soft,
+        measure=MEASURES[measure],
+        declared=measure,
+    )
+
+
+def _measured(rate: JudgeWinRate) -> bool:
+    return rate.win_rate is not None
 
 
 MIN_CATEGORY = 50
 """A category of fewer prompts has an interval of some 27 points: it is counted, and not rated."""
 
 
-def _categories(rate: Mapping[str, Any]) -> Json:
+def _categories(rate: JudgeWinRate) -> dict[str, ShownCategory]:
     """Each category with its number of prompts; the small ones without a rate."""
     return {
-        name: found if found["n"] >= MIN_CATEGORY else {"n": found["n"], "too_small": True}
-        for name, found in (rate.get("categories") or {}).items()
+        name: ShownCategory(**dict(found))
+        if found.n >= MIN_CATEGORY
+        else ShownCategory(n=found.n, too_small=True)
+        for name, found in rate.categories.items()
     }
 
 
-_MEASURES = {
-    "win_rate": "win rate",
-    "length_controlled": "length-controlled win rate",
-    "discrete": "discrete win rate",
+_CONCLUSIONS: Mapping[Conclusion, ReportConclusion] = {
+    "better": "better",
+    "worse": "worse",
+    "cannot tell": "cannot_tell",
 }
 
 
-def conclusion(rate: Mapping[str, Any] | None) -> Conclusion:
-    """What the declared measure's interval says against one half."""
-    if not rate or not is_number(rate.get("win_rate")):
-        return "not_measured"
-    if not is_number(rate["value"]):
-        return "cannot_tell"
-    if rate["ci_low"] > CHANCE:
-        return "better"
-    return "worse" if rate["ci_high"] < CHANCE else "cannot_tell"
-
-
-def verdict(rates: Mapping[str, Json]) -> Json:
+def verdict(rates: Mapping[str, ShownWinRate]) -> Headlined:
     """The headline: by the judge where there is one, else by the true rule.
 
     `agrees_with_truth` is None where only one of them is known.
     """
     by = next((name for name in ("judge", "truth", *rates) if name in rates), None)
-    judge = rates[by].get("judge") if by else None
-    said = conclusion(rates[by]) if by else "not_measured"
-    truth = conclusion(rates.get("truth"))
+    said: ReportConclusion = rates[by].verdict if by else "not_measured"
+    truth: ReportConclusion = rates["truth"].verdict if "truth" in rates else "not_measured"
     known = by not in (None, "truth") and "not_measured" not in (said, truth)
     disputed = known and said != truth
-    return {
-        "conclusion": said,
-        "headline": _DISPUTED if disputed else _HEADLINES[said],
-        "by": by,
-        "judge": judge,
-        "truth": truth,
-        "agrees_with_truth": said == truth if known else None,
-    }
+    return Headlined(
+        conclusion=said,
+        headline=_DISPUTED if disputed else _HEADLINES[said],
+        by=by,
+        judge=rates[by].judge if by else None,
+        truth=truth,
+        agrees_with_truth=said == truth if known else None,
+    )
 
 
 _DISPUTED = "The judge and the truth disagree about the policy"
-_HEADLINES = {
+_HEADLINES: Mapping[ReportConclusion, str] = {
     "better": "The policy beats its baseline",
     "worse": "The policy is worse than its baseline",
     "cannot_tell": "Cannot tell whether the policy beats its baseline",
@@ -109,72 +105,78 @@ def world(sources: Sources, name: str | None) -> Json | None:
     """The rates of a world with a known truth, on prompts that training never saw.
 
     Returns:
-        `{name, <scorer>_rate: {baseline, policy, change}}`, each `{value, ci_low, ci_high, n}` or
-        absent; `change` is paired by prompt. None where the report is of no such world.
+        `{name, <scorer>_rate: {baseline, policy, change}}`, each an estimate or absent; `change`
+        is paired by prompt. None where the report is of no such world.
     """
     if name is None:
         return None
     found: Json = {"name": name}
-    measured = sources.json("evaluate", "benchmarks.json")
+    measured = benchmarks(sources)
     for scorer in WORLD_SCORERS[name]:
         about = (f"{name}_preference", scorer, "mean")
-        entries = {t["model"]: t for t in measured.get("tasks", []) if _about(t) == about}
-        rates = {model: estimate(entries.get(model)) for model in ("baseline", "policy")}
-        change = next((p for p in measured.get("paired", []) if _about(p) == about), None)
-        rates["change"] = estimate(change, "difference")
-        found[f"{scorer}_rate"] = {key: rate for key, rate in rates.items() if rate}
+        entries = {t.model: _estimate(t, t.value) for t in measured.tasks if _about(t) == about}
+        change = next(
+            (p for p in measured.paired if _about(p) == about and p.model == "policy"), None
+        )
+        rates = {model: entries.get(model) for model in ("baseline", "policy")}
+        rates["change"] = _estimate(change, change.difference) if change else None
+        found[f"{scorer}_rate"] = {key: rate.to_json() for key, rate in rates.items() if rate}
     return found
 
 
 WORLD_SCORERS = {"food": ("preferred", "well_formed")}
 
 
-def _about(entry: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    metric = entry.get("metric")
-    # inspect's accuracy is the mean of scores that are 0 or 1.
-    return entry.get("task"), entry.get("scorer"), "mean" if metric == "accuracy" else metric
-
-
-def benchmarks(sources: Sources) -> Json:
-    """All benchmark results as evaluate wrote them: `tasks`, and `paired` differences."""
-    found = sources.json("evaluate", "benchmarks.json")
-    shown = {key: list(found.get(key) or []) for key in ("tasks", "paired")}
-    # Our own error stands beside every mean; inspect's own stays in benchmarks.json.
-    return shown | {"tasks": [t for t in shown["tasks"] if t.get("metric") != "stderr"]}
-
-
-def judge_card(sources: Sources) -> Json | None:
-    """The judge card as the judge stage wrote it, and what it means in words."""
-    card = sources.json("judge", "card.json")
-    if not card:
+def _estimate(found: TaskResult | PairedResult, value: float | None) -> Estimate | None:
+    if value is None:
         return None
-    return {**card, "trust": trust(card)}
+    return (
+        Estimate(**dict(found), value=value)
+        if isinstance(found, PairedResult)
+        else Estimate(**dict(found))
+    )
 
 
-def trust(card: Mapping[str, Any]) -> str:
+def _about(entry: TaskResult | PairedResult) -> tuple[str, str | None, str | None]:
+    # inspect's accuracy is the mean of scores that are 0 or 1.
+    return entry.task, entry.scorer, "mean" if entry.metric == "accuracy" else entry.metric
+
+
+def benchmarks(sources: Sources) -> BenchmarkResults:
+    """All benchmark results as evaluate wrote them: `tasks`, and `paired` differences."""
+    found = sources.result("evaluate", "benchmarks.json", BenchmarkResults) or BenchmarkResults()
+    # Our own error stands beside every mean; inspect's own stays in benchmarks.json.
+    return BenchmarkResults(
+        tasks=[t for t in found.tasks if t.metric != "stderr"], paired=found.paired
+    )
+
+
+def judge_card(sources: Sources) -> ShownCard | None:
+    """The judge card as the judge stage wrote it, and what it means in words."""
+    card = sources.result("judge", "card.json", JudgeCard)
+    return ShownCard(**dict(card), trust=trust(card)) if card else None
+
+
+def trust(card: JudgeCard) -> str:
     """The judge's trustworthiness in a phrase."""
-    accuracy = card.get("accuracy") or {}
-    if not is_number(accuracy.get("value")):
+    if card.accuracy.value is None:
         return "the judge was not measured, so how far to believe it is unknown"
-    agrees = f"it gives {percent(accuracy['value'])} of held-out comparisons their true label"
+    agrees = f"it gives {percent(card.accuracy.value)} of held-out comparisons their true label"
     lift, over = best_trivial_lift(card)
-    if lift is None:
+    if lift is None or lift.value is None:
         return agrees
-    if lift["value"] <= 0 or lift["ci_low"] <= 0:
+    if lift.value <= 0 or lift.ci_low is None or lift.ci_low <= 0:
         return f"{agrees}, not clearly more often than {over} would: do not trust it"
-    return f"{agrees}, {points(lift['value']).lstrip('+')} points more often than {over} would"
+    return f"{agrees}, {points(lift.value).lstrip('+')} points more often than {over} would"
 
 
-def best_trivial_lift(card: Mapping[str, Any]) -> tuple[Json | None, str]:
+def best_trivial_lift(card: JudgeCard) -> tuple[Estimate | None, str]:
     """The smallest lift over a trivial judge, that is over the best one, and its name."""
-    known = {
-        key.removeprefix("lift_over_"): lift
-        for key, lift in card.items()
-        if key.startswith("lift_over_") and is_number(lift["value"])
-    }
+    lifts = {"longest": card.lift_over_longest, "first": card.lift_over_first}
+    known = {name: lift for name, lift in lifts.items() if lift.value is not None}
     if not known:
         return None, ""
-    name = min(known, key=lambda key: float(known[key]["value"]))
+    name = min(known, key=lambda key: known[key].value or 0.0)
     return known[name], _TRIVIAL.get(name, words(name))
 
 

@@ -1,13 +1,12 @@
 """Rounds of iterative training side by side: what the judge says, and what is true."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from schemas.errors import DataError
+from schemas.results.base import Estimate, read_result
+from schemas.results.report import Round
+from schemas.results.win_rates import JudgeWinRate, WinRates
 from stages.report.charts.lines import Reference, Series, line_chart
-from stages.report.gather.results import estimate
 from stages.report.gather.sources import Json
 from stages.report.page.figures import Figure
 
@@ -15,11 +14,10 @@ _EARLIER = "evaluate@"
 _SERIES = (("judge", "policy", "the judge"), ("truth", "chosen", "the true rule"))
 
 
-def rounds(inputs: Mapping[str, Path]) -> list[Json]:
-    """Of each round, oldest first: `{round, judge, truth, gap}`; empty where there is but one.
+def rounds(inputs: Mapping[str, Path]) -> list[Round]:
+    """Every round, oldest first; empty where there is but one.
 
-    `judge` and `truth` are `{value, ci_low, ci_high, n}` of the declared measure against the one
-    baseline, or None; `gap` is judge less truth. A gap that grows is a judge being exploited.
+    A gap that grows is a judge being exploited.
     """
     earlier = sorted(int(n.removeprefix(_EARLIER)) for n in inputs if n.startswith(_EARLIER))
     if not earlier or "evaluate" not in inputs:
@@ -28,15 +26,19 @@ def rounds(inputs: Mapping[str, Path]) -> list[Json]:
     return [*found, _of(earlier[-1] + 1, inputs["evaluate"])]
 
 
-def _of(number: int, directory: Path) -> Json:
-    path = directory / "win_rates.json"
-    try:
-        rates: Mapping[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); run that round's evaluate") from error
-    judge, truth = (estimate((rates.get(by) or {}).get("headline")) for by in ("judge", "truth"))
-    gap = judge["value"] - truth["value"] if judge and truth else None
-    return {"round": number, "judge": judge, "truth": truth, "gap": gap}
+def _of(number: int, directory: Path) -> Round:
+    rates = read_result(directory / "win_rates.json", WinRates)
+    judge, truth = (_declared(rates.get(by)) for by in ("judge", "truth"))
+    known = judge and truth and judge.value is not None and truth.value is not None
+    gap = (judge.value or 0) - (truth.value or 0) if judge and truth and known else None
+    return Round(round=number, judge=judge, truth=truth, gap=gap)
+
+
+def _declared(rate: JudgeWinRate | None) -> Estimate | None:
+    """The declared measure as an estimate; None where it was not taken."""
+    if rate is None or rate.headline is None or rate.headline.value is None:
+        return None
+    return Estimate(**dict(rate.headline))
 
 
 def rounds_figure(found: list[Json]) -> Figure | None:

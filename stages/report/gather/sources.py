@@ -12,6 +12,7 @@ from schemas.errors import DataError
 from schemas.files import first_line
 from schemas.manifest import Manifest, read_manifest
 from schemas.parquet import read_rows
+from schemas.results.base import R, read_result
 from schemas.stage import StageContext
 from schemas.tables import Table
 
@@ -45,22 +46,14 @@ class Sources:
         path = self._inputs[stage] / name
         return path if path.exists() else None
 
-    def json(self, stage: str, name: str) -> Json:
-        """A JSON object, empty where the stage wrote none.
+    def result(self, stage: str, name: str, kind: type[R]) -> R | None:
+        """What a stage told as JSON; None where it wrote none.
 
         Raises:
-            DataError: the file is not a JSON object.
+            DataError: the file is not such a result.
         """
         path = self.path(stage, name)
-        if path is None:
-            return {}
-        try:
-            value = json.loads(path.read_bytes())
-        except (ValueError, OSError) as error:
-            raise DataError(f"{path}: not JSON ({error}); run the stage {stage} again") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{path}: not a JSON object; run the stage {stage} again")
-        return value
+        return read_result(path, kind) if path else None
 
     def rows(self, stage: str, table: Table, name: str | None = None) -> Rows:
         """The rows of a declared table, none where the stage wrote none.

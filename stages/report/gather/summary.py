@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.results.report import ReportSummary, Trained
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
 from stages.report.config import ReportConfig
@@ -24,10 +25,8 @@ SUMMARY_VERSION = 1
 TRAINING_STAGES = ("sft", "judge", "train")
 
 
-def summarize(config: ReportConfig, context: StageContext) -> Json:
-    """Gather the run's numbers, settings, examples and provenance as plain JSON values.
-
-    Rates are in [0, 1]; what was not measured is null, never 0.
+def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
+    """Gather the run's numbers, settings, examples and provenance.
 
     Raises:
         DataError, MissingInputError: an upstream file is broken or not there.
@@ -36,49 +35,43 @@ def summarize(config: ReportConfig, context: StageContext) -> Json:
     rates = results.win_rates(sources)
     verdicts = sources.rows("evaluate", VERDICTS)
     compared = sources.rows("evaluate", COMPARISONS)
-    card = results.judge_card(sources)
     verdict = results.verdict(rates)
-    summary: Json = finite(
-        {
-            "schema_version": SUMMARY_VERSION,
-            "title": config.title,
-            "verdict": verdict,
-            "win_rate": rates,
-            "rounds": rounds.rounds(context.inputs),
-            "world": results.world(sources, config.world),
-            "benchmarks": results.benchmarks(sources),
-            "judge": card,
-            "trained": _trained(sources),
-            "training": training.training(sources, "train"),
-            "guard": training.guard(sources),
-            "checkpoints": training.checkpoints(sources),
-            "generations": generations.generations(sources),
-            "other_training": {
-                name: found
-                for name in TRAINING_STAGES[:-1]
-                if (found := training.training(sources, name))
-            },
-            "data": data.ingested(sources),
-            "preference_data": distributions.preference_data(sources),
-            "outputs": distributions.outputs(_completions(sources)),
-            "scores": examples.score_distribution(verdicts),
-            "examples": examples.draw_examples(
-                compared,
-                verdicts,
-                verdict["judge"],
-                config.examples,
-                config.seed,
-            ),
-            "verdicts": verdict_list.verdict_list(
-                compared, verdicts, verdict["judge"], config.verdicts, config.seed
-            ),
-            "stages": stages.stages(sources),
-            "warnings": stages.warnings(sources),
-            "settings": stages.settings(sources),
-            "provenance": stages.provenance(sources),
-        }
+    return ReportSummary(
+        schema_version=SUMMARY_VERSION,
+        title=config.title,
+        verdict=verdict,
+        win_rate=rates,
+        rounds=rounds.rounds(context.inputs),
+        world=results.world(sources, config.world),
+        benchmarks=results.benchmarks(sources),
+        judge=results.judge_card(sources),
+        trained=_trained(sources),
+        training=training.training(sources, "train"),
+        guard=training.guard(sources),
+        checkpoints=training.checkpoints(sources),
+        generations=generations.generations(sources),
+        other_training={
+            name: found
+            for name in TRAINING_STAGES[:-1]
+            if (found := training.training(sources, name))
+        },
+        data=finite(data.ingested(sources)),
+        preference_data=finite(distributions.preference_data(sources)),
+        outputs=distributions.outputs(_completions(sources)),
+        scores=examples.score_distribution(verdicts),
+        examples=finite(
+            examples.draw_examples(compared, verdicts, verdict.judge, config.examples, config.seed)
+        ),
+        verdicts=finite(
+            verdict_list.verdict_list(
+                compared, verdicts, verdict.judge, config.verdicts, config.seed
+            )
+        ),
+        stages=stages.stages(sources),
+        warnings=stages.warnings(sources),
+        settings=finite(stages.settings(sources)),
+        provenance=finite(stages.provenance(sources)),
     )
-    return summary
 
 
 def _completions(sources: Sources) -> dict[str, list[Json]]:
@@ -86,24 +79,24 @@ def _completions(sources: Sources) -> dict[str, list[Json]]:
     return {m: sources.rows("evaluate", COMPLETIONS, f"completions_{m}") for m in models}
 
 
-def _trained(sources: Sources) -> Json:
+def _trained(sources: Sources) -> Trained:
     """What was trained on what: the settings that name it."""
     loss = _config(sources, "train").get("loss") or {}
     counts = sources.manifests["train"].counts if "train" in sources.manifests else {}
     datasets = _config(sources, "ingest").get("datasets") or []
-    return {
-        "datasets": [str(d.get("kind", "data")) for d in datasets],
+    return Trained(
+        datasets=[str(d.get("kind", "data")) for d in datasets],
         # After those too long for the model were rejected.
-        "pairs": counts.get("train"),
-        "loss": loss.get("kind"),
-        "beta": loss.get("beta"),
+        pairs=counts.get("train"),
+        loss=loss.get("kind"),
+        beta=loss.get("beta"),
         # Where the policy is its own reference and nothing is added to the loss.
-        "starts_at_ln2": loss.get("kind") == "sigmoid" and not loss.get("rpo_alpha"),
-        "lora": bool((_config(sources, "train").get("training") or {}).get("lora")),
-        "on_policy": {"sample", "label"} <= sources.manifests.keys(),
-        "start": _start(sources),
-        "baseline": _path(_config(sources, "evaluate").get("baseline")) or "start",
-    }
+        starts_at_ln2=loss.get("kind") == "sigmoid" and not loss.get("rpo_alpha"),
+        lora=bool((_config(sources, "train").get("training") or {}).get("lora")),
+        on_policy={"sample", "label"} <= sources.manifests.keys(),
+        start=_start(sources),
+        baseline=_path(_config(sources, "evaluate").get("baseline")) or "start",
+    )
 
 
 def _config(sources: Sources, stage: str) -> Json:

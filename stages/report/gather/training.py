@@ -1,10 +1,19 @@
 """What training did: curves, first, last and best values, and the signs of a collapse."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from stages.report.gather.sources import Json, Rows, Sources
+from schemas.results.report import (
+    GuardReport,
+    MetricExtremes,
+    ShownCheckpoint,
+    ShownCheckpoints,
+    TrainingCurves,
+)
+from schemas.results.training import CheckpointRecord, TrainingSummary
+from stages.report.gather.sources import Rows, Sources
 from stages.report.page.text import is_number
+
+Point = tuple[int, float]
 
 MAX_POINTS = 240
 HELD_OUT = "eval_"
@@ -12,30 +21,25 @@ _LOWER_IS_BETTER = {"loss", "nll_loss"}
 _HIGHER_IS_BETTER = {"rewards/margins", "rewards/accuracies"}
 
 
-def training(sources: Sources, stage: str) -> Json | None:
-    """Curves and the first, last and best value of every metric of a training stage.
-
-    Returns:
-        `{steps, metrics: {name: {first, last, best, best_step}}, curves: {name: [[step, value]]}}`;
-        None where the stage wrote no metrics.
-    """
+def training(sources: Sources, stage: str) -> TrainingCurves | None:
+    """Curves and extremes of every metric of a training stage; None where it wrote no metrics."""
     rows = sources.metrics(stage)
     if not rows:
         return None
     names = sorted({name for row in rows for name in row} - {"step"})
     curves = {name: points for name in names if (points := _points(rows, name))}
-    return {
-        "steps": max(row.get("step") or 0 for row in rows),
-        "metrics": {name: _extremes(name, points) for name, points in curves.items()},
-        "curves": {name: thin(points) for name, points in curves.items()},
-    }
+    return TrainingCurves(
+        steps=max(row.get("step") or 0 for row in rows),
+        metrics={name: _extremes(name, points) for name, points in curves.items()},
+        curves={name: thin(points) for name, points in curves.items()},
+    )
 
 
-def _points(rows: Rows, name: str) -> list[list[Any]]:
-    return [[row.get("step") or 0, row[name]] for row in rows if is_number(row.get(name))]
+def _points(rows: Rows, name: str) -> list[Point]:
+    return [(row.get("step") or 0, row[name]) for row in rows if is_number(row.get(name))]
 
 
-def thin(points: Sequence[list[Any]], limit: int = MAX_POINTS) -> list[list[Any]]:
+def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
     """At most `limit` of the points, evenly spread, first and last among them."""
     if len(points) <= limit:
         return list(points)
@@ -43,56 +47,52 @@ def thin(points: Sequence[list[Any]], limit: int = MAX_POINTS) -> list[list[Any]
     return [points[round(i * last / (limit - 1))] for i in range(limit)]
 
 
-def _extremes(name: str, points: Sequence[list[Any]]) -> Json:
+def _extremes(name: str, points: Sequence[Point]) -> MetricExtremes:
     plain = name.removeprefix(HELD_OUT)
-    best: list[Any] = [None, None]
+    best: tuple[int | None, float | None] = (None, None)
     if plain in _LOWER_IS_BETTER:
         best = min(points, key=lambda point: float(point[1]))
     elif plain in _HIGHER_IS_BETTER:
         best = max(points, key=lambda point: float(point[1]))
-    return {
-        "first": points[0][1],
-        "last": points[-1][1],
-        "best": best[1],
-        "best_step": best[0],
-    }
+    return MetricExtremes(first=points[0][1], last=points[-1][1], best=best[1], best_step=best[0])
 
 
-def guard(sources: Sources) -> Json | None:
+def guard(sources: Sources) -> GuardReport | None:
     """Whether the policy came to find the chosen answers less likely than the reference does.
 
-    `value` is the last chosen reward, beta (log p - log p of the reference): its sign tells.
-    `fell_at_step` is where the trainer's own guard saw a fall that matters; None where it did not.
-    `findings` is all that the guard saw, each with its step and numbers.
+    The value is the last chosen reward, beta (log p - log p of the reference): its sign tells.
     """
-    summary = sources.json("train", "summary.json")
+    summary = sources.result("train", "summary.json", TrainingSummary) or TrainingSummary()
     rows = sources.metrics("train")
     for name in ("eval_rewards/chosen", "rewards/chosen"):
         points = _points(rows, name)
         if points:
-            return {
-                "metric": name,
-                "value": points[-1][1],
-                "fell_at_step": summary.get("chosen_fell_at_step"),
-                "findings": summary.get("guard") or [],
-            }
+            return GuardReport(
+                metric=name,
+                value=points[-1][1],
+                fell_at_step=summary.chosen_fell_at_step,
+                findings=summary.guard,
+            )
     return None
 
 
-def checkpoints(sources: Sources) -> Json | None:
+def checkpoints(sources: Sources) -> ShownCheckpoints | None:
     """Which step was published and why, and how it and the other kept ones measured.
 
-    Returns:
-        `{published_step, final_step, why, measure, kept: [{step, value, path}]}`, `measure` and the
-        values None where the last step was asked for; None where nothing is recorded.
+    `measure` and the values are None where the last step was asked for; all is None where nothing
+    is recorded.
     """
-    record = sources.json("train", "checkpoints.json")
-    if not record:
+    record = sources.result("train", "checkpoints.json", CheckpointRecord)
+    if record is None:
         return None
-    measure = record["publish"].get("measure")
-    kept = [
-        {"step": c["step"], "value": c["measures"].get(measure), "path": c["path"]}
-        for c in record["checkpoints"]
-    ]
-    said = {name: record[name] for name in ("published_step", "final_step", "why")}
-    return {**said, "measure": measure, "kept": kept}
+    measure = record.publish.get("measure")
+    return ShownCheckpoints(
+        published_step=record.published_step,
+        final_step=record.final_step,
+        why=record.why,
+        measure=measure,
+        kept=[
+            ShownCheckpoint(step=c.step, value=c.measures.get(str(measure)), path=c.path)
+            for c in record.checkpoints
+        ],
+    )

@@ -8,12 +8,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from schemas.files import writing_file
+from schemas.results.report import ReportSummary
+from schemas.results.win_rates import WinRateReport
 from schemas.stage import StageContext
 from stages.report.charts import lines
 from stages.report.config import ReportConfig
 from stages.report.gather.results import MIN_CATEGORY
 from stages.report.gather.rounds import rounds_figure
-from stages.report.gather.sources import STAGE_ORDER, Json
+from stages.report.gather.sources import STAGE_ORDER
 from stages.report.gather.summary import summarize
 from stages.report.page import figures, text
 from stages.report.page.data_figures import data_figures
@@ -35,14 +37,14 @@ def write_report(config: ReportConfig, context: StageContext) -> Mapping[str, in
     """Gather, render and write summary.json and index.html; returns counts for the manifest."""
     summary = summarize(config, context)
     # Lone surrogates become \udXXX, which is how JSON spells them anyway.
-    data = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
+    data = json.dumps(summary.to_json(), ensure_ascii=False, indent=1, allow_nan=False)
     _write(context.output / SUMMARY_NAME, data, errors="backslashreplace")
     page = render_page(summary)
     _write(context.output / PAGE_NAME, page, errors="strict")
-    shown = summary["examples"]
+    shown = summary.examples
     return {
         "examples": len(shown["random"]) + len(shown["doubtful"]),
-        "warnings": len(summary["warnings"]),
+        "warnings": len(summary.warnings),
         "page_bytes": len(page.encode()),
     }
 
@@ -52,7 +54,7 @@ def _write(path: Path, content: str, errors: str) -> None:
         temporary.write_text(content, encoding="utf-8", errors=errors, newline="\n")
 
 
-def render_page(summary: Json) -> str:
+def render_page(summary: ReportSummary) -> str:
     """The page of a summary. Everything it is given is escaped, whoever wrote it."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -65,14 +67,15 @@ def render_page(summary: Json) -> str:
     environment.filters.update(FILTERS)
     environment.tests["measured"] = text.is_number
     return environment.get_template("template.html.jinja").render(
-        summary,
+        summary.to_json(),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         order=STAGE_ORDER,
         charts=lines,
         figures=figures,
         data_figures=data_figures,
         rounds_figure=rounds_figure,
-        card_rows=card_rows(summary["judge"] or {}),
+        card_rows=card_rows(summary.judge) if summary.judge else [],
+        label=WinRateReport.label,
         judge_names=JUDGE_NAMES,
         outcome_words=OUTCOME_WORDS,
         min_category=MIN_CATEGORY,

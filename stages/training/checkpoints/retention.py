@@ -4,17 +4,16 @@ They are whole model folders, `checkpoints/step-N`; the published one ends up as
 killed training resumes from lies elsewhere (stages.training.checkpoints.resume).
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
 from schemas.errors import ConfigError
-from schemas.files import remove, write_json, writing_folder
+from schemas.files import remove, writing_folder
+from schemas.results.base import read_result, write_result
+from schemas.results.training import CheckpointRecord, KeptCheckpoint, Published
 from schemas.stage import Progress
 from stages.training.checkpoints.config import BestCheckpoint, LastCheckpoint
 from stages.training.checkpoints.read_back import HeldOutLoss
@@ -26,17 +25,6 @@ KEPT = "checkpoints"
 PUBLISHED = "model"
 RECORD = "checkpoints.json"
 _LOSSES = "losses.json"
-
-
-@dataclass(frozen=True)
-class Published:
-    """The step whose weights are published, the last step, and why it is that one."""
-
-    step: int
-    final_step: int
-    why: str
-    loss: float | None = None
-    """Of one held-out item, when the weights were written: see `HeldOutLoss`."""
 
 
 class KeptCheckpoints(Observer):
@@ -108,7 +96,10 @@ class KeptCheckpoints(Observer):
         chosen = best[0] if best else final_step
         self._prune([*best, final_step])
         published = Published(
-            chosen, final_step, self._why(chosen), self._losses().get(str(chosen))
+            step=chosen,
+            final_step=final_step,
+            why=self._why(chosen),
+            loss=self._losses().get(str(chosen)),
         )
         self._warn_of_no_gain(chosen)
         self._write_record(published)
@@ -151,27 +142,27 @@ class KeptCheckpoints(Observer):
     def _write_record(self, published: Published) -> None:
         """checkpoints.json: what is kept where, how it measured, what is published and why."""
         steps = sorted({published.step, *map(_step_of, self._folders())})
-        record: dict[str, Any] = {
-            "publish": self._publish.model_dump(),
-            "published_step": published.step,
-            "final_step": published.final_step,
-            "why": published.why,
-            "checkpoints": [
-                {
-                    "step": step,
-                    "path": PUBLISHED if step == published.step else f"{KEPT}/step-{step}",
-                    "measures": {k: v for k, v in self._row(step).items() if k.startswith("eval_")},
-                }
+        record = CheckpointRecord(
+            publish=self._publish.model_dump(),
+            published_step=published.step,
+            final_step=published.final_step,
+            why=published.why,
+            checkpoints=[
+                KeptCheckpoint(
+                    step=step,
+                    path=PUBLISHED if step == published.step else f"{KEPT}/step-{step}",
+                    measures={k: v for k, v in self._row(step).items() if k.startswith("eval_")},
+                )
                 for step in steps
             ],
-        }
-        write_json(self._output / RECORD, record, sort_keys=True)
+        )
+        write_result(self._output / RECORD, record)
 
     def _take_back(self) -> None:
         """Undo a publication whose stage was killed before it was finished."""
         record, model = self._output / RECORD, self._output / PUBLISHED
         if record.exists() and model.exists():
-            step = json.loads(record.read_text("utf-8"))["published_step"]
+            step = read_result(record, CheckpointRecord).published_step
             (self._output / KEPT).mkdir(exist_ok=True)
             os.replace(model, self._folder(step))
         record.unlink(missing_ok=True)

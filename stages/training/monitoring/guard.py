@@ -1,11 +1,10 @@
 """Speaks up when the policy forgets what it is trained to prefer, how to stop, or what to say."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from transformers import PreTrainedModel
 
+from schemas.results.training import GuardFinding
 from schemas.stage import Progress
 from stages.training.monitoring.config import GuardSettings
 from stages.training.monitoring.metrics import Row
@@ -17,20 +16,7 @@ _MIN_TOKENS = 8
 _ADVICE = "set loss.rpo_alpha, raise loss.beta or lower learning_rate"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check saw first: `now` is beyond `limit`; `before` is the start's, or reference's."""
-
-    check: str
-    measure: str
-    step: int
-    before: float
-    now: float
-    limit: float
-    message: str
-
-
-Check = Callable[["Guard", Mapping[str, float]], Finding | None]
+Check = Callable[["Guard", Mapping[str, float]], GuardFinding | None]
 
 
 class Guard(Observer):
@@ -49,7 +35,7 @@ class Guard(Observer):
         self.prefix = "eval_" if held_out else ""
         self.start: Mapping[str, float] = {}
         self._progress = progress
-        self._findings: dict[str, Finding] = {}
+        self._findings: dict[str, GuardFinding] = {}
         self._last: dict[str, float] = {}
 
     def begin(self, rows: Sequence[Row]) -> None:
@@ -62,10 +48,10 @@ class Guard(Observer):
         self._look(row)
 
     @property
-    def findings(self) -> list[dict[str, Any]]:
+    def findings(self) -> list[GuardFinding]:
         """What was found, oldest first, each with the measure's `last` value."""
         found = sorted(self._findings.values(), key=lambda f: (f.step, f.check))
-        return [asdict(f) | {"last": self._last[f.measure]} for f in found]
+        return [f.model_copy(update={"last": self._last[f.measure]}) for f in found]
 
     def first_step(self, check: str) -> int | None:
         """The step at which a check found something first; None where it never did."""
@@ -87,7 +73,7 @@ class Guard(Observer):
                 self._progress.warn(f"train: step {found.step}: {found.message}")
 
 
-def _chosen(guard: Guard, row: Mapping[str, float]) -> Finding | None:
+def _chosen(guard: Guard, row: Mapping[str, float]) -> GuardFinding | None:
     """Mean log p(chosen) below the reference's, by a share of it and by 1 nat at least."""
     measure = f"{guard.prefix}logps/chosen"
     if measure not in row:
@@ -102,16 +88,16 @@ def _chosen(guard: Guard, row: Mapping[str, float]) -> Finding | None:
         f"mean log p(chosen) on {where} pairs fell from the reference's {reference:.2f} to "
         f"{now:.2f}: the policy unlearns the answers it should prefer; {_ADVICE}"
     )
-    return Finding("chosen_fell", measure, int(row["step"]), reference, now, limit, message)
+    return _found("chosen_fell", measure, row, (reference, now, limit), message)
 
 
-def _end_of_turn(guard: Guard, row: Mapping[str, float]) -> Finding | None:
+def _end_of_turn(guard: Guard, row: Mapping[str, float]) -> GuardFinding | None:
     words = "of the sampled completions end by themselves", "the policy unlearns to stop"
     fall = guard.settings.end_of_turn_fall
     return _rate_fell(guard, row, "end_of_turn_fell", END_OF_TURN_RATE, fall, words)
 
 
-def _well_formed(guard: Guard, row: Mapping[str, float]) -> Finding | None:
+def _well_formed(guard: Guard, row: Mapping[str, float]) -> GuardFinding | None:
     words = "of the sampled completions are well-formed", "the policy unlearns the format"
     fall = guard.settings.well_formed_fall
     return _rate_fell(guard, row, "well_formed_fell", WELL_FORMED_RATE, fall, words)
@@ -124,7 +110,7 @@ def _rate_fell(
     measure: str,
     fall: float,
     words: tuple[str, str],
-) -> Finding | None:
+) -> GuardFinding | None:
     """A rate further below the start's than it may fall."""
     if measure not in row or measure not in guard.start:
         return None
@@ -132,10 +118,29 @@ def _rate_fell(
     if now >= before - fall:
         return None
     message = f"a share of {now:.2f} {words[0]}, {before:.2f} at the start: {words[1]}; {_ADVICE}"
-    return Finding(check, measure, int(row["step"]), before, now, before - fall, message)
+    return _found(check, measure, row, (before, now, before - fall), message)
 
 
-def _length(guard: Guard, row: Mapping[str, float]) -> Finding | None:
+def _found(
+    check: str,
+    measure: str,
+    row: Mapping[str, float],
+    numbers: tuple[float, float, float],
+    message: str,
+) -> GuardFinding:
+    before, now, limit = numbers
+    return GuardFinding(
+        check=check,
+        measure=measure,
+        step=int(row["step"]),
+        before=before,
+        now=now,
+        limit=limit,
+        message=message,
+    )
+
+
+def _length(guard: Guard, row: Mapping[str, float]) -> GuardFinding | None:
     """A mean length further from the start's than a factor, and than 8 tokens."""
     if MEAN_LENGTH not in row or MEAN_LENGTH not in guard.start:
         return None
@@ -153,4 +158,4 @@ def _length(guard: Guard, row: Mapping[str, float]) -> Finding | None:
         "length may be what is learned; compare the lengths of chosen and rejected, or take the "
         "loss length_normalised"
     )
-    return Finding("length_drifted", MEAN_LENGTH, int(row["step"]), before, now, limit, message)
+    return _found("length_drifted", MEAN_LENGTH, row, (before, now, limit), message)

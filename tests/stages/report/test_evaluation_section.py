@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+from schemas.results.base import Estimate, write_result
+from schemas.results.win_rates import Finding, Measure, ModelPair, WinRates
 from stages.report import STAGE
 from stages.report.config import ReportConfig
 from stages.report.gather.verdict_list import verdict_list
-from tests.fixtures.finished_runs import FakeRun, comparison, completion, verdict, win_rate
+from tests.fixtures.finished_runs import FakeRun, card, comparison, completion, verdict, win_rate
 from tests.fixtures.html_page import Page
 
 
@@ -18,46 +20,47 @@ def render(run: FakeRun, **settings: Any) -> tuple[Page, dict[str, Any]]:
 
 
 def write_rates(run: FakeRun, **more: Any) -> None:
-    rates = {"judge": win_rate("preference_model", 0.9473, 0.9187, 0.9661, 240) | more}
-    (run.inputs["evaluate"] / "win_rates.json").write_text(json.dumps(rates))
+    rates = win_rate("preference_model", 0.9473, 0.9187, 0.9661, 240).model_copy(update=more)
+    write_result(run.inputs["evaluate"] / "win_rates.json", WinRates({"judge": rates}))
 
 
 def test_the_declared_measure_is_marked(run: FakeRun) -> None:
-    for declared, row in (("win_rate", "soft"), ("discrete", "each prompt won, tied or lost")):
-        headline = {"measure": declared, "value": 0.9, "ci_low": 0.8, "ci_high": 0.95}
-        write_rates(run, headline=headline)
+    rows: dict[Measure, str] = {"win_rate": "soft", "discrete": "each prompt won, tied or lost"}
+    for measure, row in rows.items():
+        write_rates(run, headline=win_rate("j", 0.9, 0.8, 0.95, 240, measure).headline)
         page, _ = render(run)
         assert f"Win rate, {row} declared" in page.text
         assert page.text.count(" declared9") == 1
 
 
 def test_small_categories_are_counted_and_not_rated(run: FakeRun) -> None:
-    one = {"win_rate": 0.7123, "ci_low": 0.6, "ci_high": 0.8}
-    write_rates(run, categories={"code": one | {"n": 49}, "chat": one | {"n": 50}})
+    rates = {name: win_rate("j", 0.7123, 0.6, 0.8, n) for name, n in (("code", 49), ("chat", 50))}
+    write_rates(run, categories=rates)
     page, summary = render(run)
-    assert summary["win_rate"]["judge"]["categories"]["code"] == {"n": 49, "too_small": True}
+    small = summary["win_rate"]["judge"]["categories"]["code"]
+    assert (small["n"], small["too_small"], small["win_rate"]) == (49, True, None)
     assert "too few prompts49" in page.text
     assert page.text.count("71.2%") == 1
     assert "fewer than 50 prompts" in page.text
 
 
 def test_models_are_compared_in_pairs(run: FakeRun) -> None:
-    found = {
-        "first": "policy",
-        "second": "base",
-        "difference": {"value": 0.1234, "ci_low": 0.05, "ci_high": 0.2, "n": 240},
-        "p_value": 0.0101,
-        "p_holm": 0.0303,
-        "minimum_detectable_effect": 0.0456,
-        "verdict": "better",
-    }
+    found = ModelPair(
+        first="policy",
+        second="base",
+        difference=Estimate(value=0.1234, ci_low=0.05, ci_high=0.2, n=240),
+        p_value=0.0101,
+        p_holm=0.0303,
+        minimum_detectable_effect=0.0456,
+        verdict="better",
+    )
     write_rates(run, differences=[found])
     page, _ = render(run)
     assert "policy, basethe judge+12.3+5.0 to +20.00.0100.0304.6240better" in page.text
 
 
 def test_warnings_have_names_and_are_said_once(run: FakeRun) -> None:
-    finding = {"name": "same_family", "detail": "judge x and policy y are kin", "numbers": {}}
+    finding = Finding(name="same_family", detail="judge x and policy y are kin")
     write_rates(run, detectors=[finding, finding])
     page, _ = render(run)
     assert page.text.count("same_family") == 1
@@ -67,8 +70,8 @@ def test_warnings_have_names_and_are_said_once(run: FakeRun) -> None:
 
 def test_a_judge_below_its_floors_is_alarming(run: FakeRun) -> None:
     path = run.inputs["judge"] / "card.json"
-    card = json.loads(path.read_text()) | {"below_floors": ["agreement 0.512 is below 0.7"]}
-    path.write_text(json.dumps(card))
+    missed = {"below_floors": ["agreement 0.512 is below 0.7"]}
+    write_result(path, card().model_copy(update=missed))
     assert "Below the recipe's floors: agreement 0.512" in render(run)[0].text
 
 

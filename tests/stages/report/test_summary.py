@@ -20,6 +20,7 @@ from tests.fixtures.finished_runs import (
     FakeRun,
     comparison,
     completion,
+    declared,
     win_rate,
     write_evaluation,
     write_metrics,
@@ -47,14 +48,15 @@ def test_the_required_rates_are_the_stages_numbers(run: FakeRun) -> None:
     found = summary_of(run)
     world = found["world"]
     assert world["preferred_rate"]["policy"] == {
-        "value": 0.9875, "ci_low": pytest.approx(0.9665), "ci_high": 1.0, "n": 240,
+        "value": 0.9875, "standard_error": 0.01,
+        "ci_low": pytest.approx(0.9665), "ci_high": 1.0, "n": 240,
     }  # fmt: skip
     assert world["preferred_rate"]["baseline"]["value"] == 0.1042
     assert world["well_formed_rate"]["policy"]["value"] == 0.9958
     assert world["well_formed_rate"]["baseline"]["value"] == 0.9917
     assert world["preferred_rate"]["change"]["value"] == 0.8833
     assert found["judge"]["accuracy"] == {
-        "value": 0.974, "ci_low": 0.953, "ci_high": 0.986, "n": 419,
+        "value": 0.974, "standard_error": None, "ci_low": 0.953, "ci_high": 0.986, "n": 419,
     }  # fmt: skip
     for judge, value in (("judge", 0.9473), ("truth", 0.9521)):
         rate = found["win_rate"][judge]
@@ -103,8 +105,8 @@ def test_the_interval_decides(
 
 def test_the_declared_measure_is_the_one_that_is_shown(run: FakeRun) -> None:
     rate = win_rate("j", 0.8, 0.7, 0.9, 90)
-    declared = {"measure": "length_controlled", "value": 0.4, "ci_low": 0.35, "ci_high": 0.45}
-    write_evaluation(run, [("hi", "a", "b")], {"judge": rate | {"headline": declared}})
+    other = declared(rate, "length_controlled", 0.4, 0.35, 0.45)
+    write_evaluation(run, [("hi", "a", "b")], {"judge": other})
     found = summary_of(run)
     assert found["verdict"]["conclusion"] == "worse"
     shown = found["win_rate"]["judge"]
@@ -115,8 +117,8 @@ def test_the_declared_measure_is_the_one_that_is_shown(run: FakeRun) -> None:
 
 def test_a_declared_measure_that_could_not_be_taken_leaves_it_open(run: FakeRun) -> None:
     rate = win_rate("j", 0.8, 0.7, 0.9, 90)
-    declared = {"measure": "length_controlled", "value": None, "ci_low": None, "ci_high": None}
-    write_evaluation(run, [("hi", "a", "b")], {"judge": rate | {"headline": declared}})
+    other = declared(rate, "length_controlled", None)
+    write_evaluation(run, [("hi", "a", "b")], {"judge": other})
     found = summary_of(run)
     assert found["verdict"]["conclusion"] == "cannot_tell"
     assert found["win_rate"]["judge"]["value"] is None

@@ -43,7 +43,7 @@ def test_speaks_up_beyond_the_limit_and_only_once(
     assert warning.startswith("train: step 2: ")
     assert words in warning
     (found,) = guard.findings
-    assert (found["before"], found["now"], found["last"]) == (START[name], loud, START[name])
+    assert (found.before, found.now, found.last) == (START[name], loud, START[name])
 
 
 def test_limits_can_be_set() -> None:
@@ -65,7 +65,7 @@ def test_few_tokens_are_no_drift_whatever_the_factor() -> None:
 def test_findings_come_in_the_order_of_steps() -> None:
     late = {"eval_completions/mean_length": 99.0, "eval_completions/well_formed_rate": 0.0}
     guard, _ = watched({}, {"eval_completions/well_formed_rate": 0.0}, late)
-    assert [f["check"] for f in guard.findings] == ["well_formed_fell", "length_drifted"]
+    assert [f.check for f in guard.findings] == ["well_formed_fell", "length_drifted"]
 
 
 def test_measures_of_generations_by_hand() -> None:

@@ -1,49 +1,46 @@
-"""The two models of an evaluation."""
+"""The models of an evaluation: the baseline, the policy, and whoever else is compared with it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from evals.models.checkpoints import ModelSource, model_fingerprint
 from schemas.errors import ConfigError, MissingInputError
 from schemas.manifest import read_manifest
+from schemas.results.base import read_result
+from schemas.results.training import CheckpointRecord
 from schemas.stage import StageContext
-from stages.evaluate.config import EvaluateConfig
-
-Role = Literal["policy", "baseline"]
+from stages.evaluate.config import BASELINE, POLICY, EvaluateConfig
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A model, the part it plays, and the fingerprint of its weights."""
+class Contestant:
+    """A model, its name in this evaluation, and the fingerprint of its weights."""
 
-    role: Role
+    name: str
     source: ModelSource
     fingerprint: str
 
 
-def contenders(config: EvaluateConfig, context: StageContext) -> Mapping[Role, Contender]:
-    """Policy and baseline, as the config names them or the recipe's other stages made them.
+def contestants(config: EvaluateConfig, context: StageContext) -> list[Contestant]:
+    """The baseline, the policy, then the others, as the config or the recipe's stages have them.
 
     Raises:
-        ConfigError: neither says which model it is.
+        ConfigError: nobody says which model one of them is.
         MissingInputError: a stage left no model behind.
     """
-    return {
-        "policy": _contender("policy", _policy(config, context)),
-        "baseline": _contender("baseline", config.baseline or _start(context)),
+    sources = {
+        BASELINE: config.baseline or _start(context),
+        POLICY: _policy(config, context),
+        **config.compare_with,
     }
-
-
-def _contender(role: Role, source: ModelSource) -> Contender:
-    return Contender(role, source, model_fingerprint(source))
+    return [Contestant(name, source, model_fingerprint(source)) for name, source in sources.items()]
 
 
 def _policy(config: EvaluateConfig, context: StageContext) -> ModelSource:
     if config.checkpoint_step is None:
-        return config.policy or _trained(context, "train", "policy")
+        return config.policy or _trained(context, "train", POLICY)
     if config.policy is not None:
         raise ConfigError(
             "evaluate.checkpoint_step: is a step of [train]; leave it out, or evaluate.policy"
@@ -55,8 +52,8 @@ def _checkpoint(step: int, context: StageContext) -> ModelSource:
     """The checkpoint of a step, where train has kept it."""
     if not context.has("train"):
         raise ConfigError("evaluate.checkpoint_step: the recipe has no [train]")
-    record = json.loads(context.input("train", "checkpoints.json").read_text(encoding="utf-8"))
-    paths = {kept["step"]: kept["path"] for kept in record["checkpoints"]}
+    record = read_result(context.input("train", "checkpoints.json"), CheckpointRecord)
+    paths = {kept.step: kept.path for kept in record.checkpoints}
     if step not in paths:
         known = ", ".join(map(str, sorted(paths)))
         raise MissingInputError(
@@ -79,10 +76,10 @@ def reference(config: EvaluateConfig, context: StageContext) -> ModelSource:
 def _start(context: StageContext) -> ModelSource:
     """What training started from: the model [train] names, else what [sft] has made."""
     named = _declared(context, "train", "model")
-    return ModelSource(**named) if named else _trained(context, "sft", "baseline")
+    return ModelSource(**named) if named else _trained(context, "sft", BASELINE)
 
 
-def _trained(context: StageContext, stage: str, role: Role) -> ModelSource:
+def _trained(context: StageContext, stage: str, role: str) -> ModelSource:
     if not context.has(stage):
         raise ConfigError(f"evaluate.{role}: the recipe has no [{stage}]; name the model there")
     return ModelSource(path=str(context.input(stage, "model")))

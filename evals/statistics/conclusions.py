@@ -1,0 +1,12 @@
+"""What an interval says: better, worse, or cannot tell. Nothing else decides it."""
+
+from schemas.results.win_rates import Conclusion
+
+LEVEL = 0.05
+
+
+def conclusion(low: float | None, high: float | None, even: float = 0.5) -> Conclusion:
+    """What the interval of a measure says against `even`; without one, nothing can be told."""
+    if low is None or high is None:
+        return "cannot tell"
+    return "better" if low > even else "worse" if high < even else "cannot tell"

@@ -1,0 +1,206 @@
+"""summary.json of the report: every number on the page. Rates are in [0, 1]."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from schemas.results.base import Estimate, Result
+from schemas.results.benchmarks import BenchmarkResults
+from schemas.results.judge_card import JudgeCard
+from schemas.results.training import GuardFinding
+from schemas.results.win_rates import JudgeWinRate, Measure
+
+Json = dict[str, Any]
+ReportConclusion = Literal["better", "worse", "cannot_tell", "not_measured"]
+
+
+class Headlined(Result):
+    """The answer: what is concluded, by whom, and whether a truth that is known agrees."""
+
+    conclusion: ReportConclusion
+    headline: str
+    by: str | None
+    judge: str | None
+    truth: ReportConclusion
+    agrees_with_truth: bool | None
+
+
+class SoftRate(Result):
+    """The plain win rate, where another measure decides."""
+
+    win_rate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+
+
+class ShownCategory(Result):
+    """A category's win rate; too few prompts have none."""
+
+    n: int
+    too_small: bool = False
+    win_rate: float | None = None
+    standard_error: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n_wins: int | None = None
+    n_losses: int | None = None
+    n_ties: int | None = None
+
+
+class ShownWinRate(JudgeWinRate):
+    """A judge's win rates; value and interval are of the declared measure."""
+
+    value: float | None
+    ci_low: float | None  # type: ignore[assignment]
+    ci_high: float | None  # type: ignore[assignment]
+    soft: SoftRate
+    measure: str
+    declared: Measure
+    verdict: ReportConclusion  # type: ignore[assignment]
+    categories: dict[str, ShownCategory]  # type: ignore[assignment]
+
+
+class ShownCard(JudgeCard):
+    """The judge card, and what it means in words."""
+
+    trust: str
+
+
+class Round(Result):
+    """A round of training: the declared measure by each judge; `gap` is judge less truth."""
+
+    round: int
+    judge: Estimate | None
+    truth: Estimate | None
+    gap: float | None
+
+
+class Trained(Result):
+    """What was trained on what, and against what it is measured."""
+
+    datasets: list[str]
+    pairs: int | None
+    loss: str | None
+    beta: float | None
+    starts_at_ln2: bool
+    lora: bool
+    on_policy: bool
+    start: str
+    baseline: str
+
+
+class MetricExtremes(Result):
+    """First, last and best value of a metric; best is None where no direction is the better one."""
+
+    first: float
+    last: float
+    best: float | None
+    best_step: int | None
+
+
+class TrainingCurves(Result):
+    """Curves `[[step, value], ...]` of every metric, and their extremes."""
+
+    steps: int
+    metrics: dict[str, MetricExtremes]
+    curves: dict[str, list[tuple[int, float]]]
+
+
+class GuardReport(Result):
+    """The last chosen reward, where its fall was seen, and all that the guard saw."""
+
+    metric: str
+    value: float
+    fell_at_step: int | None
+    findings: list[GuardFinding]
+
+
+class ShownCheckpoint(Result):
+    """A kept checkpoint and its value of the measure that chose."""
+
+    step: int
+    value: float | None
+    path: str
+
+
+class ShownCheckpoints(Result):
+    """Which step was published and why, and how it and the other kept ones measured."""
+
+    published_step: int
+    final_step: int
+    why: str
+    measure: str | None
+    kept: list[ShownCheckpoint]
+
+
+class Distribution(Result):
+    """One group of a histogram."""
+
+    n: int
+    mean: float
+    median: float
+    p90: float
+    max: float
+    counts: list[int]
+
+
+class Histogram(Result):
+    """Counts of each group's values in common bins of equal width."""
+
+    unit: str
+    edges: list[float]
+    groups: dict[str, Distribution]
+
+
+class PreferenceData(Result):
+    """What the trainer read: pairs by split and label source, their lengths and margins."""
+
+    n: int
+    splits: dict[str, int]
+    label_sources: dict[str, int]
+    lengths: Histogram | None
+    margins: Histogram | None
+
+
+class Outputs(Result):
+    """What the models write: lengths, and how alike, empty and truncated it is."""
+
+    lengths: Histogram | None
+    models: dict[str, Json]
+
+
+class Warned(Result):
+    """A warning and the stage that gave it."""
+
+    stage: str
+    message: str
+
+
+class ReportSummary(Result):
+    """The whole page as numbers; what was not measured is null, never 0."""
+
+    schema_version: int
+    title: str
+    verdict: Headlined
+    win_rate: dict[str, ShownWinRate]
+    rounds: list[Round]
+    world: Json | None
+    benchmarks: BenchmarkResults
+    judge: ShownCard | None
+    trained: Trained
+    training: TrainingCurves | None
+    guard: GuardReport | None
+    checkpoints: ShownCheckpoints | None
+    generations: Json | None
+    other_training: dict[str, TrainingCurves]
+    data: Json
+    preference_data: PreferenceData
+    outputs: Outputs
+    scores: Histogram | None
+    examples: Json
+    verdicts: Json
+    stages: dict[str, Json]
+    warnings: list[Warned]
+    settings: dict[str, Json]
+    provenance: Json = Field(default_factory=dict)

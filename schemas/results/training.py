@@ -1,0 +1,73 @@
+"""checkpoints.json and summary.json of a training stage."""
+
+from typing import Any
+
+from pydantic import Field
+
+from schemas.results.base import Result
+
+
+class KeptCheckpoint(Result):
+    """A checkpoint that was kept: where, and how it measured (`eval_...`)."""
+
+    step: int
+    path: str
+    measures: dict[str, Any] = Field(default_factory=dict)
+
+
+class CheckpointRecord(Result):
+    """What is kept where, how it measured, what is published and why.
+
+    `publish` is the rule, as the recipe has it; its `measure` is missing where the last step was
+    asked for.
+    """
+
+    publish: dict[str, Any] = Field(default_factory=dict)
+    published_step: int
+    final_step: int
+    why: str
+    checkpoints: list[KeptCheckpoint]
+
+
+class Published(Result):
+    """The step whose weights are published, the last step, and why it is that one.
+
+    `loss` is of one held-out item, when the weights were written.
+    """
+
+    step: int
+    final_step: int
+    why: str
+    loss: float | None = None
+
+
+class GuardFinding(Result):
+    """What a check saw first: `now` is beyond `limit`; `before` is the start's, or reference's.
+
+    `last` is the measure's value at the end.
+    """
+
+    check: str
+    measure: str
+    step: int
+    before: float
+    now: float
+    limit: float
+    message: str
+    last: float | None = None
+
+
+class TrainingSummary(Result):
+    """What a reader wants of a training's record: rows of metrics, what was published, findings."""
+
+    loss: dict[str, Any] = Field(default_factory=dict)
+    method: str | None = None
+    reference: str | None = None
+    counts: dict[str, int] = Field(default_factory=dict)
+    final: dict[str, Any] = Field(default_factory=dict)
+    eval_first: dict[str, Any] | None = None
+    eval_last: dict[str, Any] | None = None
+    eval_best: dict[str, Any] | None = None
+    published: Published | None = None
+    guard: list[GuardFinding] = Field(default_factory=list)
+    chosen_fell_at_step: int | None = None

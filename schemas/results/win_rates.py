@@ -1,0 +1,210 @@
+"""win_rates.json: what each judge's verdicts say of the policy against its baseline."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, RootModel
+
+from schemas.results.base import Estimate, Result
+
+Conclusion = Literal["better", "worse", "cannot tell"]
+Measure = Literal["win_rate", "length_controlled", "discrete"]
+"""What may decide; which one does is declared before anyone has seen the verdicts."""
+
+MEASURES: Mapping[Measure, str] = {
+    "win_rate": "win rate",
+    "length_controlled": "length-controlled win rate",
+    "discrete": "discrete win rate",
+}
+"""What each is called."""
+
+
+class WorstCase(Result):
+    """The win rate if A had lost (low) or won (high) every comparison that has no score."""
+
+    low: float
+    high: float
+
+
+class Position(Result):
+    """How far the place of a completion, and not its text, decides; identical texts left out.
+
+    `consistency`: share of comparisons scored in both orders whose two verdicts name the same side.
+    `p_first`: mean soft score of whichever completion was shown first; 0.5 is unbiased.
+    `gap`: mean soft score of A shown first minus A shown second; above 0 favours the first place.
+    None where the verdicts cannot say (no comparison in both orders; only one order asked).
+    """
+
+    consistency: float | None = Field(None, title="Same side in both orders")
+    p_first: float | None = Field(None, title="Score of whichever is shown first")
+    gap: float | None = Field(None, title="Policy's score shown first, less shown second, points")
+    n_both_orders: int = Field(0, title="Comparisons scored in both orders")
+
+
+class Rate(Result):
+    """A win rate in [0, 1], its standard error and 95% interval over `n` prompts.
+
+    None where it could not be taken, which `reason` explains.
+    """
+
+    n: int
+    win_rate: float | None = None
+    standard_error: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    reason: str | None = None
+
+
+class Overlap(Result):
+    """How much of the data lies where a length-controlled rate is read off.
+
+    `share_of_like_length`: share of prompts with completions of like length.
+    `mean_tanh`: mean of tanh(shortfall / std); near 1 the policy is shorter, near -1 longer, on all
+    prompts. None where lengths do not vary.
+    `length_ratio`: mean length of the policy over that of the baseline; None where that is 0.
+    `thin`: the share is too small: a length-controlled rate is an extrapolation.
+    """
+
+    share_of_like_length: float
+    mean_tanh: float | None
+    length_ratio: float | None
+    thin: bool
+
+
+class LengthControlled(Rate):
+    """The win rate if both sides wrote equally much, its bootstrap error and interval."""
+
+    overlap: Overlap | None = None
+    uses_difficulty: bool = False
+    uses_calibration: bool = False
+    draws: int = 0
+
+
+class LengthMatched(Rate):
+    """The win rate over prompts whose completions differ in length by at most `tolerance`."""
+
+    tolerance: float | None = None
+
+
+class Headline(Result):
+    """The declared measure of A over B against one half. Rates are in [0, 1].
+
+    `minimum_detectable_effect` is the smallest distance from 0.5 that these prompts would show with
+    80% power, `prompts_to_settle` the number at which the distance seen would be that; `statement`
+    says all of it in words. Numbers are None where the measure could not be taken, which leaves the
+    verdict at "cannot tell".
+    """
+
+    measure: Measure = "win_rate"
+    value: float | None
+    standard_error: float | None = None
+    ci_low: float | None
+    ci_high: float | None
+    n: int = 0
+    minimum_detectable_effect: float | None = None
+    prompts_to_settle: int | None = None
+    verdict: Conclusion
+    statement: str = ""
+
+
+class Finding(Result):
+    """A warning: its name, a sentence for people, and the numbers it rests on."""
+
+    name: str
+    detail: str
+    numbers: dict[str, Any] = Field(default_factory=dict)
+
+
+class PolicyDifference(Result):
+    """Mean score of one policy less that of another, over the prompts that both have.
+
+    Attributes:
+        difference: in [-1, 1], with error, interval and number of prompts.
+        p_value: of the sign-flip test that neither is better, in (0, 1].
+        p_holm: the same adjusted for all differences that are shown together.
+        minimum_detectable_effect: smallest difference these prompts would find (80% power, 5%).
+        prompts_to_settle: prompts at which the difference seen would be the smallest detectable
+            one; None where it is 0.
+        verdict: of the first policy.
+    """
+
+    difference: Estimate
+    p_value: float
+    minimum_detectable_effect: float | None = None
+    prompts_to_settle: int | None = None
+    verdict: Conclusion
+    p_holm: float | None = None
+
+
+class ModelPair(PolicyDifference):
+    """Two models of an evaluation by name, and how they differ."""
+
+    first: str
+    second: str
+
+
+class WinRate(Result):
+    """Win rate of A (the policy) over B (the baseline). Rates are in [0, 1].
+
+    `n`, `n_wins`, `n_losses`, `n_ties` count prompts that have a score; `n_unscored` counts
+    verdicts that failed, `n_unscored_prompts` prompts left without any score. Both stay out of the
+    rates. `n_identical` counts comparisons of one text with itself, ties by definition.
+    `win_rate` is soft (p_a + p_tie / 2); `discrete_win_rate` takes a prompt as won, tied or lost by
+    the mean of its hard verdicts, so two orders that contradict each other are a tie.
+    `standard_error` is None below two prompts; `win_rate` is None where nothing was scored.
+    """
+
+    n: int = Field(title="Prompts")
+    win_rate: float | None
+    standard_error: float | None = None
+    ci_low: float = 0.0
+    ci_high: float = 1.0
+    discrete_win_rate: float | None = None
+    n_wins: int = Field(0, title="Prompts won")
+    n_losses: int = Field(0, title="Prompts lost")
+    n_ties: int = Field(0, title="Prompts tied")
+    n_unscored: int = Field(0, title="Verdicts unscored")
+    n_unscored_prompts: int = Field(0, title="Prompts without a score")
+    n_identical: int = Field(0, title="Both models wrote the same (ties)")
+    n_verdicts: int = Field(0, title="Verdicts")
+    unscored_reasons: dict[str, int] = Field(default_factory=dict)
+    worst_case: WorstCase = Field(
+        WorstCase(low=0.0, high=1.0), title="If all unscored were lost, or won"
+    )
+    position: Position = Position()
+    minimum_detectable_effect: float | None = Field(
+        None, title="Smallest detectable distance from even, points"
+    )
+    prompts_to_settle: int | None = None
+    verdict: Conclusion
+
+
+class WinRateReport(WinRate):
+    """All that one judge's verdicts say: rates side by side, the headline, warnings.
+
+    `verdict`, `minimum_detectable_effect` and `prompts_to_settle` are of the headline.
+    """
+
+    statement: str = ""
+    headline: Headline | None = None
+    discrete: Rate | None = Field(None, title="Win rate, each prompt won, tied or lost")
+    length_controlled: LengthControlled | None = Field(None, title="Win rate, length-controlled")
+    length_matched: LengthMatched | None = Field(None, title="Win rate where lengths are alike")
+    detectors: list[Finding] = Field(default_factory=list)
+
+
+class JudgeWinRate(WinRateReport):
+    """The report on one judge of an evaluation, by category too, and how all models differ."""
+
+    judge: str
+    judge_fingerprint: str = ""
+    categories: dict[str, WinRate] = Field(default_factory=dict)
+    differences: list[ModelPair] = Field(default_factory=list)
+
+
+class WinRates(RootModel[dict[str, JudgeWinRate]]):
+    """The win rates of an evaluation by role: `judge`, and `truth`, right by definition."""
+
+    def get(self, role: str) -> JudgeWinRate | None:
+        """The report of one role; None where nobody had it."""
+        return self.root.get(role)
