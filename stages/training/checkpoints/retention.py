@@ -4,6 +4,7 @@ They are whole model folders, `checkpoints/step-N`; the published one ends up as
 killed training resumes from lies elsewhere (stages.training.checkpoints.resume).
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from schemas.errors import ConfigError
-from schemas.files import remove, writing_folder
+from schemas.files import remove, write_json, writing_folder
 from schemas.results.base import read_result, write_result
 from schemas.results.training import CheckpointRecord, KeptCheckpoint, Published
 from schemas.stage import Progress
