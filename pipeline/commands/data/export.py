@@ -18,7 +18,7 @@ from schemas.files import first_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from schemas.interchange import Converted
+    from pipeline.commands.data.interchange import Converted
 
 _BATCH_ROWS = 2048
 Row = dict[str, Any]
@@ -136,13 +136,13 @@ def _write_table(
 
 
 def _schema(to: Format, found: "pa.Schema") -> "pa.Schema":
-    from schemas.interchange import TRL_SCHEMA
+    from pipeline.commands.data.interchange import TRL_SCHEMA
 
     return TRL_SCHEMA if to is Format.TRL else found.remove_metadata()
 
 
 def _converter(to: Format, path: Path, columns: list[str]) -> Callable[[Row], "Converted"]:
-    from schemas.interchange import TO_COOKBOOK, TO_TRL
+    from pipeline.commands.data.interchange import TO_COOKBOOK, TO_TRL
     from schemas.tables import TABLES
 
     known = {Format.TRL: TO_TRL, Format.COOKBOOK: TO_COOKBOOK}.get(to)
@@ -164,7 +164,7 @@ def _sorted_out(
     counts: dict[str, Counter[str]],
 ) -> Iterator[tuple[str, Row]]:
     """(split, converted row) of the rows that are written; everything is counted."""
-    from schemas.interchange import Skipped
+    from pipeline.commands.data.interchange import Skipped
 
     for row in rows:
         split = row.get("split") or "train"
