@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from evals.models.adapters import (
     locate_base,
     read_adapter_config,
 )
+from evals.models.chat.named_templates import dressed, template_file
 from evals.models.hub import commit_of
 from schemas.errors import BackendError, ConfigError, MissingInputError, PipelineError
 from schemas.files import first_line
@@ -39,7 +41,18 @@ class ModelSource(Config):
     path: str = Field(description="a local folder, or a hub id like meta-llama/Llama-3.2-1B")
     revision: str | None = Field(None, description="hub commit or tag; pin it")
     chat_template: str | None = Field(
-        None, description="chatml or role_colon, for a base model whose tokenizer has none"
+        None,
+        description="chatml, role_colon, or the path of a file, where the tokenizer's own is not "
+        "wanted or there is none",
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="arguments of the chat template, like { enable_thinking = false }",
+    )
+    chat_template_date: date | None = Field(
+        None,
+        description="the day that a chat template which reads the clock is told; null: what was "
+        "saved with the model, else 2026-01-01, so that no run depends on its day",
     )
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
 
@@ -51,10 +64,12 @@ class ModelSource(Config):
             DataError: an adapter's base is not the one it was trained on.
         """
         folder = self.folder
+        template = template_file(self.chat_template)
+        named = [] if template is None else [template]
         if folder is None:
-            return []
+            return named
         base = self.base
-        own = sorted(p for p in folder.rglob("*") if p.is_file())
+        own = named + sorted(p for p in folder.rglob("*") if p.is_file())
         return own + (base.files() if base else [])
 
     @property
@@ -144,8 +159,6 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    from evals.models.rendering import CHAT_TEMPLATES
-
     revision = source.commit or source.revision
     with library_errors(
         f"{source.path}: no tokenizer",
@@ -154,13 +167,9 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source.path, revision=revision, trust_remote_code=source.trust_remote_code
         )
-    if source.chat_template is not None:
-        if source.chat_template not in CHAT_TEMPLATES:
-            raise ConfigError(
-                f"chat_template {source.chat_template!r}: one of {', '.join(CHAT_TEMPLATES)}"
-            )
-        tokenizer.chat_template = CHAT_TEMPLATES[source.chat_template]
-    return tokenizer
+    return dressed(
+        tokenizer, source.chat_template, source.chat_template_kwargs, source.chat_template_date
+    )
 
 
 def load_causal_lm(
@@ -236,11 +245,20 @@ def library_errors(what: str, remedy: str) -> Iterator[None]:
 def save_checkpoint(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path
 ) -> None:
-    """Write a Hugging Face folder: safetensors (or a PEFT adapter) with tokenizer and template."""
+    """Write a Hugging Face folder: safetensors (or a PEFT adapter) with tokenizer and template.
+
+    Its generation config stops where the chat template ends an assistant's turn, so that
+    `generate`, vLLM and other programs do without being told.
+    """
+    from evals.models.chat.stopping import stops_where_turns_end
+
     _quiet()
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+    config = stops_where_turns_end(model, tokenizer)
+    model.save_pretrained(folder, safe_serialization=True)
+    if config is not None:  # peft saves its adapter alone
+        config.save_pretrained(folder)
 
 
 def _quiet() -> None:

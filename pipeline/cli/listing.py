@@ -6,7 +6,7 @@ A command's module is imported when the command is typed, so that `prefline --he
 from dataclasses import dataclass
 from typing import Literal
 
-Panel = Literal["Start", "Stages", "Runs", "Judging", "Data"]
+Panel = Literal["Start", "Stages", "Runs", "Judging", "Data", "Models"]
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,11 @@ COMMANDS: tuple[Listed, ...] = (
         "Write tables as files that TRL, the Tinker cookbook or datasets.load_dataset read.",
         "Data",
         "data.export:export",
+    ),
+    _command(
+        "render",
+        "Show conversations as a model's tokens, and which of them it would be trained on.",
+        "Models",
+        "models.render:render",
     ),
 )

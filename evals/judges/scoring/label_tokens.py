@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from evals.judges.layout import comparison_chat
 from evals.judges.scoring.first_differences import first_differences
+from evals.models.chat.template import TemplateRefusal
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError
 from schemas.ids import content_id
@@ -65,7 +65,7 @@ class LabelTokens:
     def _render(self, chat: Messages) -> list[int]:
         try:
             return self._renderer.prompt_ids(chat)
-        except TemplateError as error:
+        except TemplateRefusal as error:
             raise ConfigError(
                 f"{self._renderer.tokenizer.name_or_path}: the chat template refuses a comparison "
                 f"({error}); set judge.section_role to user, or chat_template beside the model"

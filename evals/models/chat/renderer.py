@@ -17,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from evals.models.chat.ends import End, Ends
-from evals.models.chat.named_templates import CHAT_TEMPLATES
+from evals.models.chat.named_templates import ARGUMENTS_KEY, CHAT_TEMPLATES, DATE_KEY
 from evals.models.chat.reading import Read, Reader
 from evals.models.chat.structure import Structure
 from evals.models.chat.template import Asked, ChatTemplate, TemplateRefusal
@@ -31,11 +31,6 @@ from schemas.labels import Message, Messages, ToolCall
 # To be raised when the same conversation gives other tokens than before.
 _RULE = "2"
 
-ARGUMENTS_KEY = "chat_template_kwargs"
-"""Where a tokenizer keeps the arguments that its template is given, also when it is saved."""
-DATE_KEY = "chat_template_date"
-"""Where it keeps the day that a template which reads the clock is told."""
-
 
 @dataclass(frozen=True)
 class RenderedCompletion:
@@ -48,7 +43,7 @@ class RenderedCompletion:
 
     prompt_ids: list[int]
     completion_ids: list[int]
-    trained: list[bool]
+    trained: Sequence[bool] = ()
     prompt_text: str = ""
     completion_text: str = ""
     end_id: int = -1
@@ -154,6 +149,10 @@ class ChatRenderer:
         """Text to messages."""
         return Reader(self._turns, self._ends)
 
+    def neutralised(self, messages: Messages) -> int:
+        """How many places of a conversation imitate the structure."""
+        return self._clean(messages)[1]
+
     def neutralise(self, text: str) -> str:
         """Break every structural token that a text spells out, visibly and by one character."""
         return self.structure.neutralise(text)[0]
@@ -167,8 +166,7 @@ class ChatRenderer:
         asked = asked or self._asked
         cleaned, _ = self._clean(prompt)
         if cleaned and cleaned[-1]["role"] == "assistant":
-            text = self._prefilled(cleaned[:-1], cleaned[-1], asked)
-            return text[0]
+            return self._prefilled(cleaned[:-1], cleaned[-1], asked)[0]
         self._whole.refuse_what_is_left_out(cleaned, asked)
         return self._turns.prompt(self.template.turns(cleaned), asked)
 

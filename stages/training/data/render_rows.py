@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import TemplateError
-
 from evals.models.rendering import ChatRenderer, RenderedBranches
 from schemas.errors import DataError
 from schemas.labels import Messages
@@ -56,12 +54,14 @@ def _has_texts(one: Candidate, rejects: Rejects) -> bool:
     return False
 
 
-def _problem(
-    rendered: RenderedBranches | TemplateError | DataError, limit: int | None
-) -> tuple[str, str] | None:
+def _problem(rendered: RenderedBranches | DataError, limit: int | None) -> tuple[str, str] | None:
     """Reason and detail, or None where the item can be used."""
     if not isinstance(rendered, RenderedBranches):
         return "chat_template_refused", str(rendered)
+    if any(prompt != rendered.prompt_ids for prompt in rendered.prompts):
+        return "several_prompts", "one side thinks and the other does not"
+    if not all(map(all, rendered.trained)):
+        return "several_turns", "the completion has turns of others in it"
     prompt, longest = len(rendered.prompt_ids), max(map(len, rendered.completions))
     if limit is not None and prompt >= limit:
         detail = f"the prompt alone has {prompt} tokens, at most {limit}: no completion would fit"

@@ -132,7 +132,7 @@ def test_a_tokenizer_that_cannot_tell_the_labels_apart_is_refused() -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>"
     )
-    tokenizer.chat_template = CHAT_TEMPLATES["chatml"]
+    tokenizer.chat_template = CHAT_TEMPLATES["role_colon"]
     with pytest.raises(ConfigError, match="do not begin with three different tokens"):
         LabelTokens(tokenizer)
 

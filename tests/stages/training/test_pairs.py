@@ -76,7 +76,7 @@ class Counter(ChatRenderer):
 
     rendered = 0
 
-    def render_many(self, items: Any) -> Any:
+    def render_many(self, items: Any, asked: Any = None) -> Any:
         self.rendered += len(items)
         return super().render_many(items)
 
