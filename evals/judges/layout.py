@@ -6,11 +6,15 @@ the assistant's header. The assistant's next token is the label.
 """
 
 import re
+from itertools import pairwise
 from typing import Literal
 
+from evals.judges.verdicts.folding import fold
+from evals.judges.verdicts.grammar import FORMS
+from evals.judges.verdicts.labels import DECORATION
 from schemas.labels import Comparison, Message, Messages
 
-LAYOUT_VERSION = "2"
+LAYOUT_VERSION = "3"
 """Part of a judge's fingerprint: another layout gives other verdicts."""
 
 SectionRole = Literal["system", "user"]
@@ -20,14 +24,13 @@ SECTION_A = "==== Completion A ===="
 SECTION_B = "==== Completion B ===="
 SECTION_PREFERENCE = "==== Preference ===="
 
-DECORATION = " \t\r\n*_`\"'“”‘’.!()[]"
-"""What may stand around a label without changing it."""
-
-_DECORATION = f"[{re.escape(DECORATION)}]"
 _WORD_JOINER = "\u2060"
+_PASSES = 8
 
-# Each imitation is broken after its `head`: it stays readable and matches no more. None of the
-# patterns takes more than linear time, whatever a completion repeats.
+# Each imitation is broken after its `head`: it stays readable and matches no more. Patterns look at
+# folded text, where look-alike letters and signs are plain ones and every line break is a newline.
+# None of them takes more than linear time, whatever a completion repeats.
+_MARKS = r"^[^\S\n]*(?:[#>*_=|-]{1,6}[^\S\n]*)?"
 _IMITATIONS = (
     # Section markers, however they are spaced or decorated.
     re.compile(
@@ -36,26 +39,29 @@ _IMITATIONS = (
     ),
     # Control tokens of chat templates, also where the tokenizer has them as plain text.
     re.compile(
-        r"(?P<head><)(?:[|｜][^|｜<>\s]{1,40}[|｜]>|/?s>|(?:start|end)_of_turn>|</?SYS>>"
-        r"|(?:bos|eos|pad|unk|extra_id_\d{1,3})>)"
-        r"|(?P<bracket>\[)/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+        r"(?P<head><)(?:\|[^|<>\s]{1,40}\|>|/?s>|(?:start|end)_of_turn>|</?SYS>>|/?think(?:ing)?>"
+        r"|(?:bos|eos|pad|unk|sop|extra_id_\d{1,3})>)"
+        r"|(?P<bracket>\[)/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\]"
     ),
     # Role headers of plain-text templates, at the start of a line.
     re.compile(
-        r"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029])[^\S\n\r\v\f\x85\u2028\u2029]*[suha])"
-        r"(?:(?<=s)ystem|(?<=u)ser|(?<=h)uman|(?<=a)ssistant)(?=[^\S\n]*:)",
+        rf"(?P<head>{_MARKS}[suha])(?:(?<=s)ystem|(?<=u)ser|(?<=h)uman|(?<=a)ssistant)"
+        r"(?=[^\S\n*_]*[*_]{0,3}[^\S\n*_]*:)",
+        re.IGNORECASE | re.MULTILINE,
+    ),
+    re.compile(
+        r"(?P<head>^[^\S\n]*#{1,6}[^\S\n]*[iru])(?:(?<=i)n(?:struction|put)|(?<=r)esponse|(?<=u)ser)"
+        r"(?=[^\S\n]*:)",
         re.IGNORECASE | re.MULTILINE,
     ),
     # Turns as `llm` shows those of a long prompt.
     re.compile(
-        r"(?P<head>(?:^|[\r\v\f\x85\u2028\u2029])[^\S\n\r\v\f\x85\u2028\u2029]*\[)"
-        r"(?:system|user|assistant|tool)\]",
-        re.IGNORECASE | re.MULTILINE,
+        r"(?P<head>^[^\S\n]*\[)(?:system|user|assistant|tool)\]", re.IGNORECASE | re.MULTILINE
     ),
-    # Verdicts, in every form that a reply is read for.
+    # Verdicts in running text, which a judge may repeat at the start of a line.
     re.compile(
         r"(?<![^\W_])(?P<head>[pvw])(?:(?<=p)refer(?:ence|red)|(?<=v)erdict|(?<=w)inner)"
-        rf"(?=[\s*_`]*(?:is\b|[:=]){_DECORATION}*(?:a|b|tie)(?![^\W_]))",
+        rf"(?=[\s*_`]*(?:is\b|[:=])[{re.escape(DECORATION)}]*(?:a|b|tie)(?![^\W_]))",
         re.IGNORECASE,
     ),
     re.compile(r"(?P<head>\[)\[(?:[ABC<>=]{1,5}|Tie)\]\]"),
@@ -94,14 +100,21 @@ def neutralise_text(text: str) -> str:
 
     Text without imitations comes back as it is, and a second pass changes nothing.
     """
-    for pattern in _IMITATIONS:
-        text = pattern.sub(_break, text)
+    for _ in range(_PASSES):  # breaking one may show another
+        places = _imitations(fold(text))
+        if not places:
+            break
+        ends = [0, *sorted(places), len(text)]
+        text = _WORD_JOINER.join(text[start:end] for start, end in pairwise(ends))
     return text
 
 
-def _break(match: re.Match[str]) -> str:
-    head = next(part for part in match.groups() if part)
-    return head + _WORD_JOINER + match[0][len(head) :]
+def _imitations(folded: str) -> set[int]:
+    """Where to break what poses as layout, as a turn, or as a verdict that would be read as one."""
+    found = (match for pattern in _IMITATIONS for match in pattern.finditer(folded))
+    places = {max(match.end(name) for name in match.groupdict()) for match in found}
+    spoken = (one for form in FORMS for one in form.find(folded))
+    return places | {one.start + 1 for one in spoken if one.label and not one.closing}
 
 
 def text_of(messages: Messages) -> str:

@@ -57,6 +57,12 @@ class LlmJudge(LabelScoring):
         description="label: one word, scored by its probability; reasoned: reasons first, then a "
         "verdict in words, for a server only",
     )
+    thinking_tokens: int = Field(
+        4096,
+        ge=1,
+        description="room for the thoughts of a model that thinks before it answers, beside the "
+        "answer's own",
+    )
 
     @model_validator(mode="after")
     def _one_of_model_and_server(self) -> "LlmJudge":

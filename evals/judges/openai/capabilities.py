@@ -17,10 +17,14 @@ _QUESTION = {"role": "user", "content": "x"}
 
 @dataclass(frozen=True)
 class Ability:
-    """How label probabilities are to be had: by `token_ids`, from the `top` tokens, or not."""
+    """How label probabilities are to be had: by `token_ids`, from the `top` tokens, or not.
+
+    `thinks` says that the model has thoughts before its answer, which need room.
+    """
 
     logprobs: bool
     token_ids: LabelTokenIds | None = None
+    thinks: bool = False
 
     def to_json(self) -> str:
         """One line that `from_json` reads."""
@@ -34,7 +38,7 @@ class Ability:
         if ids is not None:
             firsts = {Preference(label): i for label, i in ids["firsts"].items()}
             ids = LabelTokenIds(ids["shared"], firsts)
-        return cls(value["logprobs"], ids)
+        return cls(value["logprobs"], ids, value.get("thinks", False))
 
     def fields(self, server: JudgeServer, max_tokens: int) -> dict[str, Any]:
         """The request's fields about tokens."""
@@ -62,7 +66,7 @@ async def find_ability(transport: Transport, server: JudgeServer) -> Ability:
     if ids is None and server.logprobs == "token_ids":
         raise ConfigError(
             f"{server.base_url}: does not say which tokens the labels are (/tokenize, as vLLM has "
-            "it); set judge.judge.server.logprobs to auto"
+            "it); set judge.server.logprobs to auto"
         )
     return Ability(True, ids)
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evals.judges.layout import DECORATION
-from evals.judges.openai.parse_verdict import last_verdict
 from evals.judges.openai.replies import Reply, TokenChoice
+from evals.judges.verdicts.labels import DECORATION
+from evals.judges.verdicts.reading import last_verdict
 from schemas.labels import Preference
 
 Masses = Mapping[Preference, float]
@@ -75,3 +75,15 @@ def _written(choice: TokenChoice, reply: Reply) -> str | None:
         return None
     first_line = reply.content.strip().partition("\n")[0]
     return None if last_verdict(first_line) is label else choice.token
+
+
+def begins_the_answer(reply: Reply) -> bool:
+    """Whether the first tokens with log-probabilities are those that the answer begins with.
+
+    Servers of models that think may give those of the thoughts, and the answer alone.
+    """
+    choice = next((c for c in reply.choices if c.token.strip()), None)
+    if choice is None or choice.token.startswith("token_id:"):
+        return True
+    token, answer = choice.token.strip(), reply.content.strip()
+    return bool(answer) and (answer.startswith(token) or token.startswith(answer))

@@ -1,25 +1,43 @@
 """From a reply to a verdict, or to the wish to ask again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from evals.judges.kinds.rule import certain
-from evals.judges.openai.label_logprobs import LabelTokenIds, masses_by_id, masses_by_text
-from evals.judges.openai.parse_verdict import is_refusal, last_verdict
+from evals.judges.openai.label_logprobs import (
+    LabelTokenIds,
+    begins_the_answer,
+    masses_by_id,
+    masses_by_text,
+)
 from evals.judges.openai.replies import Reply
 from evals.judges.scoring.label_masses import verdict_of_masses
+from evals.judges.verdicts.grammar import FORMS, Form
+from evals.judges.verdicts.reading import last_verdict
+from evals.judges.verdicts.refusals import is_refusal
+from evals.judges.verdicts.thinking import without_thinking
 from schemas.labels import Unscored, Verdict
 
 _SHOWN_CHARACTERS = 100
 
 
 def read_verdict(
-    reply: Reply, min_label_mass: float, token_ids: LabelTokenIds | None, by_logprobs: bool
+    reply: Reply,
+    min_label_mass: float,
+    token_ids: LabelTokenIds | None,
+    by_logprobs: bool,
+    forms: Sequence[Form] = FORMS,
 ) -> Verdict | None:
     """The verdict that a reply holds; None where it states none, and asking again may help.
 
-    Log-probabilities decide where they were asked for and are there; else the text does.
+    Log-probabilities decide where they were asked for and speak of the answer; else the text does,
+    as `forms` say, unless it was cut off: who knows what would have come.
     """
-    verdict = _verdict(reply, min_label_mass, token_ids, by_logprobs)
+    verdict = _by_logprobs(reply, min_label_mass, token_ids) if by_logprobs else None
+    if reply.refusal:
+        verdict = _refused(reply.refusal)
+    elif verdict is None:
+        verdict = _by_text(reply, forms)
     return verdict and replace(
         verdict,
         raw=reply.content,
@@ -28,22 +46,47 @@ def read_verdict(
     )
 
 
-def _verdict(
-    reply: Reply, min_label_mass: float, token_ids: LabelTokenIds | None, by_logprobs: bool
+def thinks(reply: Reply) -> bool:
+    """Whether there are thoughts before the answer."""
+    return bool(reply.reasoning) or without_thinking(reply.content) != reply.content.strip()
+
+
+def cut_in_thought(reply: Reply) -> bool:
+    """Whether the reply ended before its answer began."""
+    return reply.cut and not without_thinking(reply.content)
+
+
+def why_unread(reply: Reply) -> str:
+    """A code for why a reply states no verdict."""
+    if without_thinking(reply.content) is None or cut_in_thought(reply):
+        return "unclosed_thought"
+    return "reply_cut" if reply.cut else "no_verdict"
+
+
+def _by_logprobs(
+    reply: Reply, min_label_mass: float, token_ids: LabelTokenIds | None
 ) -> Verdict | None:
-    if reply.refusal:
-        return _refused(reply.refusal)
-    if by_logprobs:
-        masses = masses_by_id(reply, token_ids) if token_ids else None
-        masses = masses_by_text(reply) if masses is None else masses
-        if masses is not None:
-            verdict = verdict_of_masses(masses, min_label_mass)
-            failed = isinstance(verdict, Unscored)
-            return _refused(reply.content) if failed and is_refusal(reply.content) else verdict
-    label = last_verdict(reply.content)
+    """The verdict of the label tokens; None where they are not the tokens of the answer."""
+    if thinks(reply):
+        return None
+    masses = masses_by_id(reply, token_ids) if token_ids else None
+    masses = masses_by_text(reply) if masses is None else masses
+    if masses is None:
+        return None
+    verdict = verdict_of_masses(masses, min_label_mass)
+    if isinstance(verdict, Unscored):
+        if is_refusal(reply.content):
+            return _refused(reply.content)
+        return verdict if begins_the_answer(reply) else None
+    return verdict
+
+
+def _by_text(reply: Reply, forms: Sequence[Form]) -> Verdict | None:
+    answer = without_thinking(reply.content)
+    label = None if reply.cut or answer is None else last_verdict(answer, forms)
     if label is not None:
         return certain(label)
-    return _refused(reply.content) if is_refusal(reply.content) else None
+    return _refused(answer) if answer and is_refusal(answer) else None
 
 
 def _refused(said: str) -> Unscored:

@@ -1,12 +1,15 @@
 """What a server says: a chat completion, read with nothing taken for granted."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _POSITIONS_KEPT = 8
 _TOKENS_KEPT = 32
+_IMPOSSIBLE = -9999.0
+"""Stands for a probability of 0, whose logarithm JSON does not know."""
 
 
 class MalformedReply(ValueError):
@@ -32,8 +35,9 @@ class TokenChoice:
 class Reply:
     """An answer of the model.
 
-    `refusal` is what the server says where the model, or a filter before it, declined. `choices`
-    are the first tokens with their alternatives, empty where the server gives none. Token counts
+    `reasoning` is what it thought before, where the server keeps that apart. `refusal` is what the
+    server says where the model, or a filter before it, declined. `choices` are the first tokens
+    with their alternatives, empty where the server gives none. Token counts
     are None where the server does not say.
     """
 
@@ -44,6 +48,12 @@ class Reply:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     model: str | None = None
+    reasoning: str | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the server ended it by length."""
+        return self.finish_reason == "length"
 
     def to_json(self) -> str:
         """One line that `from_json` reads."""
@@ -81,14 +91,20 @@ def read_reply(body: Any) -> Reply:
         refusal = "content_filter"
     usage = body.get("usage")
     return Reply(
-        content=content or "",
-        refusal=refusal if isinstance(refusal, str) and refusal else None,
-        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+        content=_clean(content) or "",
+        refusal=_clean(refusal) or None,
+        finish_reason=_clean(finish_reason),
         choices=_token_choices(choice.get("logprobs")),
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
-        model=body["model"] if isinstance(body.get("model"), str) else None,
+        model=_clean(body.get("model")),
+        reasoning=_clean(message.get("reasoning_content") or message.get("reasoning")) or None,
     )
+
+
+def _clean(text: Any) -> str | None:
+    """A text that every file can hold: half characters, which JSON can spell, are replaced."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) else None
 
 
 def _token_choices(logprobs: Any) -> tuple[TokenChoice, ...]:
@@ -102,12 +118,18 @@ def _token_choice(entry: Any) -> TokenChoice:
     try:
         top = entry.get("top_logprobs") or []
         entries = [*top[:_TOKENS_KEPT], entry]
-        logprobs = {str(one["token"]): float(one["logprob"]) for one in entries}
-        if not all(value <= 1e-3 for value in logprobs.values()):  # a NaN is not, either
-            raise ValueError("a log-probability is above 0")
-        return TokenChoice(str(entry["token"]), logprobs)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        logprobs = {_clean(str(one["token"])) or "": _logprob(one["logprob"]) for one in entries}
+        return TokenChoice(_clean(str(entry["token"])) or "", logprobs)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise MalformedReply("malformed_reply", "the reply's logprobs cannot be read") from error
+
+
+def _logprob(value: Any) -> float:
+    """A log-probability; a rounding above 0 is 0. Raises ValueError where it is none."""
+    number = float(value)
+    if math.isnan(number) or number > 1e-3:
+        raise ValueError("a log-probability is above 0, or no number")
+    return min(0.0, max(_IMPOSSIBLE, number))
 
 
 def _count(usage: Any, name: str) -> int | None:

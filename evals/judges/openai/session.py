@@ -1,7 +1,7 @@
 """Many comparisons at once: each asked until it has a verdict, or a reason for having none."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from evals.judges.openai.budget import Meter, SpentUp
 from evals.judges.openai.capabilities import Ability, find_ability
 from evals.judges.openai.client import Caller
 from evals.judges.openai.config import JudgeServer
-from evals.judges.openai.read_reply import read_verdict
+from evals.judges.openai.read_reply import cut_in_thought, read_verdict, why_unread
 from evals.judges.openai.replies import Reply
-from evals.models.http.transport import CallFailed, Transport
+from evals.judges.verdicts.grammar import FORMS, Form
+from evals.judges.verdicts.thinking import without_thinking
+from evals.models.http.transport import CallFailed, RefusedError, Transport
 from schemas.errors import BackendError
 from schemas.labels import Comparison, Message, Unscored, Verdict
 from schemas.stage import JudgeServerRuntime
@@ -27,7 +29,8 @@ class Question:
     """What a judge asks: how a comparison is shown, and how the reply is read.
 
     `reminder` is said where a reply states no verdict. `by_logprobs` is false for a judge that
-    gives its reasons first.
+    gives its reasons first. `thinking_tokens` is the room for thoughts, 0 where `max_tokens` is all
+    that was allowed. `forms` are the ways in which a verdict is stated.
     """
 
     server: JudgeServer
@@ -36,6 +39,8 @@ class Question:
     min_label_mass: float
     max_tokens: int
     by_logprobs: bool
+    thinking_tokens: int = 0
+    forms: Sequence[Form] = FORMS
 
 
 class Session:
@@ -74,14 +79,11 @@ class Session:
 
     async def start(self) -> None:
         """Find out what the server can do, unless that is known."""
-        if not self._question.by_logprobs:
-            return
         known = self._answers.ability(self._fingerprint)
-        if known is None:
-            self._ability = await find_ability(self._transport, self._question.server)
-            self._answers.remember_ability(self._fingerprint, self._ability.to_json())
-        else:
+        if known is not None:
             self._ability = Ability.from_json(known)
+        elif self._question.by_logprobs:
+            self._learn(await find_ability(self._transport, self._question.server))
 
     async def close(self) -> None:
         """Give up what is under way, and close everything."""
@@ -169,39 +171,61 @@ class Session:
                     reply,
                     self._question.min_label_mass,
                     self._ability.token_ids,
-                    self._question.by_logprobs,
+                    self._question.by_logprobs and self._ability.logprobs,
+                    self._question.forms,
                 )
                 if verdict is not None:
                     return _with_tokens(verdict, replies)
                 messages = [
                     *messages,
-                    {"role": "assistant", "content": reply.content or "..."},
+                    {"role": "assistant", "content": without_thinking(reply.content) or "..."},
                     {"role": "user", "content": self._question.reminder},
                 ]
         except CallFailed as failure:
             return _with_tokens(Unscored(failure.reason, failure.detail), replies)
         detail = f"{len(replies)} replies, none with a verdict"
-        return _with_tokens(Unscored("no_verdict", detail, raw=replies[-1].content), replies)
+        last = replies[-1]
+        return _with_tokens(Unscored(why_unread(last), detail, raw=last.content), replies)
 
     async def _ask(self, messages: list[Message]) -> Reply:
+        """A reply; what the server cannot do, or needs, is found out on the way and remembered."""
+        asked_with = self._ability
         try:
-            return await self._caller.ask(self._body(messages))
-        except CallFailed as failure:
-            if failure.reason != "no_logprobs" or self._question.server.logprobs != "auto":
+            reply = await self._caller.ask(self._body(messages))
+        except (CallFailed, BackendError) as failure:
+            if not self._may_do_without_logprobs(failure, asked_with):
                 raise
-            self._ability = Ability(False)
-            self._answers.remember_ability(self._fingerprint, self._ability.to_json())
-            return await self._caller.ask(self._body(messages))
+            without = replace(asked_with, logprobs=False, token_ids=None)
+            reply = await self._caller.ask(self._body(messages, without))
+            self._learn(without)
+        if cut_in_thought(reply) and self._question.thinking_tokens and not self._ability.thinks:
+            self._learn(Ability(False, thinks=True))
+        if cut_in_thought(reply) and self._ability != asked_with and self._ability.thinks:
+            reply = await self._caller.ask(self._body(messages))
+        return reply
 
-    def _body(self, messages: list[Message]) -> Mapping[str, Any]:
-        server = self._question.server
+    def _may_do_without_logprobs(self, failure: Exception, asked_with: Ability) -> bool:
+        """Whether a refusal may be one of log-probabilities, which nobody insists on."""
+        if self._question.server.logprobs != "auto" or not asked_with.logprobs:
+            return False
+        if isinstance(failure, CallFailed):
+            return failure.reason in ("no_logprobs", "bad_request")
+        return isinstance(failure, RefusedError) and failure.status in (403, 405)
+
+    def _learn(self, ability: Ability) -> None:
+        self._ability = ability
+        self._answers.remember_ability(self._fingerprint, ability.to_json())
+
+    def _body(self, messages: list[Message], ability: Ability | None = None) -> Mapping[str, Any]:
+        server, ability = self._question.server, ability or self._ability
+        room = self._question.thinking_tokens if ability.thinks else 0
         seed = {} if server.seed is None else {"seed": server.seed}
         return {
             "model": server.model,
             "messages": messages,
             "temperature": server.temperature,
             **seed,
-            **self._ability.fields(server, self._question.max_tokens),
+            **ability.fields(server, self._question.max_tokens + room),
             **server.extra,
         }
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -37,6 +38,14 @@ class CallFailed(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+class RefusedError(BackendError):
+    """The server will answer no call: the key, the address, the account, or a setting."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Transport:
@@ -113,9 +122,11 @@ class Transport:
         return text.replace(self._key, "***") if self._key else text
 
     async def _content(self, response: httpx.Response) -> bytes:
+        """The content, whole and unpacked, and never more of it in memory than is allowed."""
+        unpack = _unpacker(response.headers.get("content-encoding", ""))
         content = bytearray()
-        async for chunk in response.aiter_bytes():
-            content += chunk
+        async for chunk in response.aiter_raw():
+            content += unpack(chunk, self._max_bytes + 1 - len(content))
             if len(content) > self._max_bytes:
                 raise CallFailed(
                     "reply_too_large", f"more than {self._max_bytes:,} bytes", again=False
@@ -128,10 +139,13 @@ class Transport:
         """What another status than 200 means."""
         message, code = self._message(content)
         where = f"{self.base_url}: status {status}"
+        if 400 <= status < 500 and "logprob" in f"{message} {code}".lower():
+            return CallFailed("no_logprobs", message, again=False)
         if status in _UNUSABLE or 300 <= status < 400 or "insufficient_quota" in code:
-            return BackendError(
+            return RefusedError(
                 f"{where}{': ' if message else ''}{message}; check the address, the model's name "
-                "and the key, then run the same command again: what was answered is kept"
+                "and the key, then run the same command again: what was answered is kept",
+                status,
             )
         if status in _BUSY or status >= 500:
             reason = "rate_limited" if status == 429 else "server_error"
@@ -147,10 +161,32 @@ class Transport:
             body = json.loads(content)
             error = body.get("error", body) if isinstance(body, dict) else body
             fields = error if isinstance(error, dict) else {"message": error}
-        except ValueError:
+        except (ValueError, RecursionError):
             fields = {"message": content.decode(errors="replace")}
         message = " ".join(self.redact(str(fields.get("message") or "")).split())
         return message[:_DETAIL_CHARACTERS], f"{fields.get('code')} {fields.get('type')}"
+
+
+def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
+    """Unpacks a chunk to so many bytes at most. Packed replies were not asked for, but do come.
+
+    Raises:
+        CallFailed: it is packed in a way that nobody asked for, or more than once.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return lambda chunk, most: chunk[:most]
+    if name not in ("gzip", "x-gzip", "deflate"):
+        raise CallFailed("unasked_encoding", f"the reply is packed as {encoding[:40]}", again=False)
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    def unpack(chunk: bytes, most: int) -> bytes:
+        try:
+            return unpacking.decompress(chunk, max(1, most))
+        except zlib.error:
+            raise CallFailed("not_unpacked", "the reply says it is packed, and is not") from None
+
+    return unpack
 
 
 def _json(headers: Mapping[str, str], content: bytes) -> Any:
@@ -167,7 +203,7 @@ def _bad_request(message: str, code: str, status: int) -> str:
     said = f"{message} {code}".lower()
     if status == 413 or "context_length" in said or "context length" in said or "too long" in said:
         return "prompt_too_long"
-    return "no_logprobs" if "logprob" in said else "bad_request"
+    return "bad_request"
 
 
 def _wait_seconds(headers: Mapping[str, str]) -> float | None:

@@ -5,46 +5,11 @@ import math
 import pytest
 
 from evals.judges.openai.label_logprobs import LabelTokenIds, begun_label
-from evals.judges.openai.parse_verdict import is_refusal, last_verdict
 from evals.judges.openai.read_reply import read_verdict
 from evals.judges.openai.replies import MalformedReply, Reply, TokenChoice, read_reply
+from evals.judges.verdicts.refusals import is_refusal
 from schemas.labels import LabelProbabilities, Preference, Unscored, Verdict
 from tests.fixtures.chaos_server import completion
-
-
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("A", "A"),
-        (" b.\n", "B"),
-        ("**Tie**", "Tie"),
-        ("Verdict: A", "A"),
-        ("A is longer. B is right.\n\nVerdict: B", "B"),
-        ("Verdict: A\nOn reflection,\n**Final verdict: Tie**", "Tie"),
-        ("The first says [[A]], but I say [[B]]", "B"),
-        ("> Verdict is `A`.", "A"),
-        ("Verdict: A\nVerdict: C", None),
-        ("Verdict: A or B", None),
-        ("Verdict:", None),
-        ("Both. A, then B.", None),
-        ("A better answer is B", None),
-        ("I prefer A", None),
-        ("[[A, B]]", None),
-        ("", None),
-    ],
-)
-def test_the_last_anchored_verdict_counts(text: str, label: str | None) -> None:
-    assert last_verdict(text) == (Preference(label) if label else None)
-
-
-@pytest.mark.parametrize("unit", ["\n", " ", "verdict", "verdict:", "[[", "*", "#\n", "final "])
-def test_no_reply_takes_long(unit: str) -> None:
-    import time
-
-    started = time.process_time()
-    last_verdict(unit * 50_000)
-    is_refusal(unit * 50_000)
-    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize(
