@@ -7,6 +7,7 @@ PipelineError                 one line: what, where, what to do; exit code 2
 ├── StaleInputError           an upstream stage was made with other settings
 ├── RunLockedError            another process works in this run directory
 └── BackendError              an engine, server or device that refuses to work
+    └── UnreachableError      a server that answers nobody
 
 Anything else that escapes is a bug of ours and keeps its traceback (exit code 1).
 """
@@ -38,3 +39,11 @@ class RunLockedError(PipelineError):
 
 class BackendError(PipelineError, RuntimeError):
     """A sampler, judge, trainer or device could not do its work, after retries."""
+
+
+class UnreachableError(BackendError):
+    """A server that is not there, or refuses every call; `status` is the one it gave, if any."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

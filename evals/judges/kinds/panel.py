@@ -16,6 +16,7 @@ from evals.judges.kinds.preference_model import PreferenceModelJudge
 from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.kinds.rule import RuleJudge
 from evals.judges.resolution import mean_of
+from schemas.errors import UnreachableError
 from schemas.ids import content_id
 from schemas.labels import Comparison, LabelProbabilities, Preference, Unscored, Verdict
 from schemas.stage import Config, Runtime
@@ -45,7 +46,10 @@ class PanelJudge(Config):
         "mean", description="mean: of their probabilities; vote: shares of their verdicts"
     )
     min_scored: int | None = Field(
-        None, ge=1, description="members that must have scored; null takes more than half"
+        None,
+        ge=1,
+        description="members that must have scored; null takes more than half. Where so many can "
+        "be reached, the panel goes on without the others, and says so",
     )
 
     @model_validator(mode="after")
@@ -75,6 +79,7 @@ class Panel:
         """`members` in the order of the settings."""
         self._config = config
         self._members = members
+        self._lost: dict[int, str] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -83,9 +88,27 @@ class Panel:
         return content_id("judge", self.name, *rule, *(m.fingerprint for m in self._members))
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
-        """One verdict per comparison, in order."""
-        found = [member.judge(comparisons) for member in self._members]
+        """One verdict per comparison, in order.
+
+        Where a member cannot be reached and enough are left, the panel goes on without it.
+
+        Raises:
+            UnreachableError: too few members can be reached.
+        """
+        found = [self._asked(number, comparisons) for number in range(len(self._members))]
         return [self._together(said) for said in zip(*found, strict=True)]
+
+    def _asked(self, number: int, comparisons: Sequence[Comparison]) -> list[Verdict]:
+        member = self._members[number]
+        if number not in self._lost:
+            try:
+                return member.judge(comparisons)
+            except UnreachableError as error:
+                if len(self._members) - len(self._lost) - 1 < self._config.quorum:
+                    raise
+                self._lost[number] = str(error)
+        unscored = Unscored("unreachable", self._lost[number])
+        return [unscored] * len(comparisons)
 
     @property
     def usage(self) -> dict[str, float]:
@@ -98,7 +121,15 @@ class Panel:
     @property
     def warnings(self) -> list[str]:
         """What may spoil the result, of all members."""
-        return [w for member in self._members for w in getattr(member, "warnings", ())]
+        all_members = len(self._members)
+        left = all_members - len(self._lost)
+        lost = [
+            f"{self._members[number].name} (member {number + 1}) cannot be reached ({why}); "
+            f"went on with {left} of {all_members} members, of which {self._config.quorum} are "
+            "enough"
+            for number, why in self._lost.items()
+        ]
+        return lost + [w for member in self._members for w in getattr(member, "warnings", ())]
 
     def close(self) -> None:
         """Give back what the members hold."""

@@ -6,13 +6,14 @@ torn write left at its end is not read. Memory does not grow with the number of 
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from evals.judges.openai.replies import Reply
-from schemas.errors import ConfigError
+from schemas.errors import BackendError, ConfigError
 
 FILE_NAME = "answers.sqlite"
 
@@ -49,7 +50,7 @@ class Answers:
             ConfigError: the folder cannot be written.
         """
         self.damaged: Path | None = None
-        path = folder / FILE_NAME
+        self._path = path = folder / FILE_NAME
         try:
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -67,9 +68,10 @@ class Answers:
 
     def get(self, request: str) -> Reply | None:
         """The answer to a request, if there is one that can be read."""
-        found = self._database.execute(
-            "SELECT reply FROM answers WHERE request = ?", (request,)
-        ).fetchone()
+        with self._said():
+            found = self._database.execute(
+                "SELECT reply FROM answers WHERE request = ?", (request,)
+            ).fetchone()
         try:
             return Reply.from_json(found[0]) if found else None
         except (ValueError, TypeError, KeyError):
@@ -77,7 +79,7 @@ class Answers:
 
     def put(self, judge: str, answered: Iterable[tuple[str, Reply, Tokens]]) -> None:
         """Write answers to the disk, all in one transaction; they are there when it returns."""
-        with self._database:
+        with self._said(), self._database:
             self._database.executemany(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
                 [
@@ -88,23 +90,25 @@ class Answers:
 
     def tokens_of(self, judge: str) -> Tokens:
         """Tokens of all answers that a judge has paid for."""
-        row = self._database.execute(
-            "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) "
-            "FROM answers WHERE judge = ?",
-            (judge,),
-        ).fetchone()
+        with self._said():
+            row = self._database.execute(
+                "SELECT coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0) "
+                "FROM answers WHERE judge = ?",
+                (judge,),
+            ).fetchone()
         return Tokens(*row)
 
     def ability(self, judge: str) -> str | None:
         """What was found out about the server earlier."""
-        row = self._database.execute(
-            "SELECT ability FROM abilities WHERE judge = ?", (judge,)
-        ).fetchone()
+        with self._said():
+            row = self._database.execute(
+                "SELECT ability FROM abilities WHERE judge = ?", (judge,)
+            ).fetchone()
         return str(row[0]) if row else None
 
     def remember_ability(self, judge: str, ability: str) -> None:
         """Keep what was found out, so that a continued run asks the same way."""
-        with self._database:
+        with self._said(), self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO abilities VALUES (?, ?)", (judge, ability)
             )
@@ -112,6 +116,29 @@ class Answers:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What SQLite raises, in one line: the disk is full, another holds the lock, damage."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise BackendError(f"{self._path}: {error}; {_remedy(error)}") from error
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "another program holds it: end that, then run the same command again"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return (
+            "run the same command again: what cannot be read is put aside and asked again; if it "
+            "comes back, move the file away"
+        )
+    return (
+        "make room or give the right to write, or choose another folder with "
+        "runtime.judge_server.cache, then run the same command again"
+    )
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.judges.openai.answer_cache import Answers, Tokens
 from evals.judges.openai.budget import Meter
+from evals.judges.openai.reachable import refuse_nobody
 from evals.judges.openai.replies import Reply
 from evals.judges.openai.request import chat
 from evals.models.http.retrying import Retrying
@@ -15,6 +16,7 @@ from evals.models.http.transport import Transport
 from schemas.ids import content_id
 from schemas.stage import JudgeServerRuntime
 
+_PATIENCE_SECONDS = 20.0
 _CHARACTERS_PER_TOKEN = 2.5  # of a costly text; only for what a call may cost at most
 
 
@@ -38,6 +40,8 @@ class Caller:
         self._transport = transport
         self._answers = answers
         self._meter = meter
+        self._at_the_server: set[str] = set()
+        self._seen: asyncio.Future[None] | None = None
         self._under_way: dict[str, asyncio.Future[Reply]] = {}
         self._uncommitted: list[tuple[str, Reply, Tokens, asyncio.Future[None]]] = []
 
@@ -63,7 +67,14 @@ class Caller:
                 del self._under_way[request]
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Make no more calls; answers that the server is at, which are paid for, are waited for.
+
+        What has not come by the end of the patience is given up.
+        """
+        self.calls.stop()
+        asked = [task for r, task in self._under_way.items() if r in self._at_the_server]
+        if asked:
+            await asyncio.wait(asked, timeout=_PATIENCE_SECONDS)
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -73,10 +84,11 @@ class Caller:
         """Ask, pay, and write the answer down before anybody sees it."""
         limits = [v for k, v in body.items() if k.startswith("max_") and isinstance(v, int)]
         most = Tokens(int(len(text.encode()) / _CHARACTERS_PER_TOKEN), max(limits, default=16))
+        await self._see_the_server()
         reserved = await self._meter.reserve(most)
         used = None
         try:
-            reply = await self.calls.call(request, lambda: chat(self._transport, body))
+            reply = await self.calls.call(request, lambda: self._chat(request, body))
             used = Tokens(
                 most.prompt if reply.prompt_tokens is None else reply.prompt_tokens,
                 most.completion if reply.completion_tokens is None else reply.completion_tokens,
@@ -89,6 +101,19 @@ class Caller:
         if reply.model:
             self.models.add(reply.model)
         return reply
+
+    async def _chat(self, request: str, body: Mapping[str, Any]) -> Reply:
+        self._at_the_server.add(request)
+        try:
+            return await chat(self._transport, body)
+        finally:
+            self._at_the_server.discard(request)
+
+    async def _see_the_server(self) -> None:
+        """Before the first call of all: is anybody there?"""
+        if self._seen is None:
+            self._seen = asyncio.ensure_future(refuse_nobody(self._transport))
+        await asyncio.shield(self._seen)
 
     async def _commit(self, request: str, reply: Reply, used: Tokens) -> None:
         """Return once the answer is on the disk; answers that come together go there together."""

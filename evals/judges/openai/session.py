@@ -15,8 +15,8 @@ from evals.judges.openai.read_reply import cut_in_thought, read_verdict, why_unr
 from evals.judges.openai.replies import Reply
 from evals.judges.verdicts.grammar import FORMS, Form
 from evals.judges.verdicts.thinking import without_thinking
-from evals.models.http.transport import CallFailed, RefusedError, Transport
-from schemas.errors import BackendError
+from evals.models.http.transport import CallFailed, Transport
+from schemas.errors import BackendError, UnreachableError
 from schemas.labels import Comparison, Message, Unscored, Verdict
 from schemas.stage import JudgeServerRuntime
 
@@ -86,11 +86,11 @@ class Session:
             self._learn(await find_ability(self._transport, self._question.server))
 
     async def close(self) -> None:
-        """Give up what is under way, and close everything."""
+        """Give up what waits for its turn, take in what is being answered, close everything."""
+        await self._caller.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._caller.stop()
         await self._transport.close()
         self._answers.close()
 
@@ -210,7 +210,7 @@ class Session:
             return False
         if isinstance(failure, CallFailed):
             return failure.reason in ("no_logprobs", "bad_request")
-        return isinstance(failure, RefusedError) and failure.status in (403, 405)
+        return isinstance(failure, UnreachableError) and failure.status in (403, 405)
 
     def _learn(self, ability: Ability) -> None:
         self._ability = ability

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from evals.models.http.concurrency import AdaptiveLimit
 from evals.models.http.transport import CallFailed
-from schemas.errors import BackendError
+from schemas.errors import BackendError, UnreachableError
 from schemas.ids import seed_from
 from schemas.stage import ServerRuntime
 
@@ -36,6 +36,11 @@ class Retrying:
         self._base_url = base_url
         self._runtime = runtime
         self._failed_in_a_row = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Attempt nothing more: what is being answered may still come."""
+        self._stopped = True
 
     async def call(self, request: str, ask: Callable[[], Awaitable[T]]) -> T:
         """What `ask` gives; `request` names the call.
@@ -60,8 +65,10 @@ class Retrying:
         while True:
             began = await self.limit.acquire()
             deadline = deadline or began + self._runtime.deadline_seconds
-            self.counts["attempts"] += 1
             try:
+                if self._stopped:
+                    raise CallFailed("stopped", "no more calls are made", again=False)
+                self.counts["attempts"] += 1
                 answer = await ask()
             except CallFailed as failure:
                 attempt += 1
@@ -71,7 +78,7 @@ class Retrying:
                 self._refuse_long_wait(failure)
                 wait = self._backoff(request, attempt, failure)
                 late = clock() + wait > deadline
-                if not failure.again or attempt >= self._runtime.attempts or late:
+                if not failure.again or attempt >= self._runtime.attempts or late or self._stopped:
                     raise
             else:
                 self.limit.succeeded()
@@ -99,7 +106,7 @@ class Retrying:
             return
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= self._runtime.give_up_after:
-            raise BackendError(
+            raise UnreachableError(
                 f"{self._base_url}: {self._failed_in_a_row} calls in a row failed, the "
                 f"last with {failure}; check the server, then run the same command again: what "
                 "was answered is kept"

@@ -11,13 +11,14 @@ from typing import Any
 
 import httpx
 
-from schemas.errors import BackendError, ConfigError
+from schemas.errors import BackendError, ConfigError, UnreachableError
 from schemas.stage import ServerRuntime
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _BUSY = frozenset({408, 409, 425, 429})
 _UNUSABLE = frozenset({401, 402, 403, 404, 405, 407, 410})
 _DETAIL_CHARACTERS = 200
+_CONNECT_SECONDS = 10.0
 
 Exchange = tuple[int, Mapping[str, str], bytes]
 
@@ -40,14 +41,6 @@ class CallFailed(Exception):
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
-class RefusedError(BackendError):
-    """The server will answer no call: the key, the address, the account, or a setting."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class Transport:
     """Posts JSON to one server. The key is in its headers and nowhere else."""
 
@@ -64,7 +57,11 @@ class Transport:
         self._max_bytes = runtime.max_response_bytes
         self._client = httpx.AsyncClient(
             headers=headers,
-            timeout=httpx.Timeout(runtime.timeout_seconds, pool=None),
+            timeout=httpx.Timeout(
+                runtime.timeout_seconds,
+                connect=min(_CONNECT_SECONDS, runtime.timeout_seconds),
+                pool=None,
+            ),
             limits=httpx.Limits(
                 max_connections=runtime.concurrency, max_keepalive_connections=runtime.concurrency
             ),
@@ -105,6 +102,8 @@ class Transport:
                 self._client.stream(method, url, json=body) as response,
             ):
                 return response.status_code, response.headers, await self._content(response)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise CallFailed("not_there", self.redact(type(error).__name__)) from None
         except (TimeoutError, httpx.TimeoutException):
             raise CallFailed(
                 "timeout", f"no reply within {self._timeout:g} s", overload=True
@@ -142,7 +141,7 @@ class Transport:
         if 400 <= status < 500 and "logprob" in f"{message} {code}".lower():
             return CallFailed("no_logprobs", message, again=False)
         if status in _UNUSABLE or 300 <= status < 400 or "insufficient_quota" in code:
-            return RefusedError(
+            return UnreachableError(
                 f"{where}{': ' if message else ''}{message}; check the address, the model's name "
                 "and the key, then run the same command again: what was answered is kept",
                 status,

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from evals.judges import PanelJudge, open_judge, save_judge
 from evals.judges.kinds.panel import Panel, decide
-from schemas.labels import LabelProbabilities, Preference, Unscored, Verdict
+from schemas.errors import UnreachableError
+from schemas.labels import Comparison, LabelProbabilities, Preference, Unscored, Verdict
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import FakeJudge, comparison, leaning
 
@@ -127,3 +128,28 @@ def test_impossible_panels_are_refused() -> None:
         PanelJudge.model_validate({"members": [FOOD, LENGTH], "min_scored": 3})
     with pytest.raises(ValidationError, match="panel"):
         PanelJudge.model_validate({"members": [FOOD, {"kind": "panel", "members": [FOOD, FOOD]}]})
+
+
+class _Away(FakeJudge):
+    asked = 0
+
+    def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
+        type(self).asked += 1
+        raise UnreachableError("http://127.0.0.1:1: nobody is there")
+
+
+def test_a_panel_goes_on_without_a_member_that_cannot_be_reached_and_says_so() -> None:
+    config = PanelJudge.model_validate({"members": [LENGTH] * 3})
+    away = _Away(lambda a, b: A, name="away")
+    made = Panel(config, [away, FakeJudge(lambda a, b: A, "j1"), FakeJudge(lambda a, b: A, "j2")])
+    for _ in range(2):
+        (verdict,) = made.judge([ONE])
+        assert isinstance(verdict, LabelProbabilities)
+        assert json.loads(verdict.raw)[0]["unscored"] == "unreachable"
+    assert _Away.asked == 1, "once is enough"
+    (warning,) = made.warnings
+    assert "away (member 1) cannot be reached" in warning
+    assert "2 of 3 members, of which 2 are enough" in warning
+    few = Panel(PanelJudge.model_validate({"members": [LENGTH] * 2}), [away, away])
+    with pytest.raises(UnreachableError, match="nobody is there"):
+        few.judge([ONE])

@@ -1,5 +1,6 @@
 """The file of answers: durable, shared, and whole after damage."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from evals.judges.openai.answer_cache import FILE_NAME, Answers, Tokens
 from evals.judges.openai.replies import Reply
-from schemas.errors import ConfigError
+from schemas.errors import BackendError, ConfigError
 
 ROOT = Path(__file__).parents[4]
 
@@ -78,3 +79,20 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"runtime\.judge_server\.cache"):
         Answers(tmp_path / "file")
+
+
+def test_a_locked_full_or_damaged_file_is_one_line(tmp_path: Path) -> None:
+    answers = Answers(tmp_path)
+    put(answers, "a")
+    answers._database.execute("PRAGMA busy_timeout = 0")
+    other = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BackendError, match=r"locked.*another program holds it"):
+        put(answers, "b")
+    other.execute("ROLLBACK")
+    other.close()
+    pages = answers._database.execute("PRAGMA page_count").fetchone()[0]
+    answers._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(BackendError, match=r"full.*make room"):
+        put(answers, *(str(n) * 50 for n in range(3000)))
+    answers.close()
