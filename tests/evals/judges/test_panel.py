@@ -131,10 +131,10 @@ def test_impossible_panels_are_refused() -> None:
 
 
 class _Away(FakeJudge):
-    asked = 0
+    times = 0
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
-        type(self).asked += 1
+        type(self).times += 1
         raise UnreachableError("http://127.0.0.1:1: nobody is there")
 
 
@@ -146,7 +146,7 @@ def test_a_panel_goes_on_without_a_member_that_cannot_be_reached_and_says_so() -
         (verdict,) = made.judge([ONE])
         assert isinstance(verdict, LabelProbabilities)
         assert json.loads(verdict.raw)[0]["unscored"] == "unreachable"
-    assert _Away.asked == 1, "once is enough"
+    assert _Away.times == 1, "once is enough"
     (warning,) = made.warnings
     assert "away (member 1) cannot be reached" in warning
     assert "2 of 3 members, of which 2 are enough" in warning
