@@ -11,6 +11,8 @@ WORKERS ?= 2
 # Further options of the stages, as in SET='--set sample.n=8'.
 SET    ?=
 HH     ?= ../shared/data/hh-rlhf/harmless-base-test.jsonl.gz
+# Another start model of RUN=smollm2, as a folder.
+MODEL  ?=
 
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
@@ -23,6 +25,10 @@ override SET += --set rounds.n=$(ROUND)
 endif
 ifeq ($(RUN),hh-small)
 override SET += --set ingest.datasets.0.path=$(HH)
+endif
+
+ifneq ($(MODEL),)
+override SET += --set sample.model.path=$(MODEL) --set train.model.path=$(MODEL)
 endif
 
 .DEFAULT_GOAL := $(if $(ROUND),run,help)

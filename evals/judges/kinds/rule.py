@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evals import food_world
+from evals import food_world, instruction_world
 from evals.judges.interface import Judge
 from evals.judges.layout import text_of
 from schemas.ids import content_id
@@ -17,9 +17,12 @@ from schemas.stage import Config, Runtime
 Rule = Callable[[Messages, str, str], Preference]
 """Prompt, text of A and text of B to the better one."""
 
-RuleName = Literal["food"]
+RuleName = Literal["food", "instructions"]
 
-RULES: Mapping[RuleName, Rule] = {"food": food_world.compare}
+RULES: Mapping[RuleName, Rule] = {
+    "food": food_world.compare,
+    "instructions": instruction_world.compare,
+}
 
 _VERSION = "1"
 
@@ -28,7 +31,9 @@ class RuleJudge(Config):
     """A known rule, applied exactly."""
 
     kind: Literal["rule"] = "rule"
-    rule: RuleName = Field("food", description="name of the rule")
+    rule: RuleName = Field(
+        "food", description="the rule: food, or instructions (how many of a prompt's are followed)"
+    )
 
     def open(self, folder: Path | None, runtime: Runtime) -> Judge:
         """The judge; a rule has nothing to load."""

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from evals.food_world import FOODS, NAMES
+from evals.instruction_world import MAX_PROMPTS
 from schemas.errors import ConfigError, DataError
 from schemas.stage import Config
 from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
@@ -127,6 +128,21 @@ class FoodDataset(Config):
         if self.preferred_share + self.malformed_share > 1:
             raise ValueError("preferred_share and malformed_share add up to more than 1")
         return self
+
+    def files(self) -> list[Path]:
+        """Nothing is read."""
+        return []
+
+
+class InstructionsDataset(Config):
+    """A generator of prompts with instructions that a program can check."""
+
+    kind: Literal["instructions"] = Field(
+        "instructions", description="prompts with verifiable instructions, generated on the spot"
+    )
+    name: str | None = Field(None, description="the source in all tables; null takes the kind")
+    seed: int | None = Field(None, description="seed of the generator; null takes the stage's")
+    prompts: int = Field(300, ge=1, le=MAX_PROMPTS, description="different prompts")
 
     def files(self) -> list[Path]:
         """Nothing is read."""
@@ -274,6 +290,7 @@ class ParquetDataset(OwnFiles):
 
 Dataset = Annotated[
     FoodDataset
+    | InstructionsDataset
     | HHDataset
     | HelpSteer3Dataset
     | UltraFeedbackDataset
