@@ -4,8 +4,9 @@ It is checked whole before any stage runs, and every mistake is reported at once
 """
 
 import difflib
+import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType, UnionType
@@ -20,6 +21,8 @@ from schemas.stage import Config, Runtime
 S = TypeVar("S", bound=Config)
 
 _HEADER = ("name", "description", "hardware")
+# TOML has no word for nothing: the text "null" is None, in a recipe and in --set.
+_NULL = "null"
 _NO_STAGES = ("runtime", "rounds")
 
 
@@ -83,25 +86,38 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     for override in overrides:
         _apply(tree, override)
-    return _check(tree, path)
+    return check_recipe(tree, path)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     *parents, last = key.strip().split(".")
-    if not equals or not parents:
+    if not equals or not last:
         raise ConfigError(f"--set {override}: write section.key=value, as in sample.n=4")
     node: Any = tree
     for parent in parents:
         node = _child(node, parent, override)
-    try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+    parsed = _parsed(value.strip())
+    if not parents and not isinstance(parsed, dict) and parsed != _NULL:
+        raise ConfigError(f"--set {override}: write section.key=value, as in sample.n=4")
     if isinstance(node, list):
         node[_index(node, last, override)] = parsed
-    else:
+    elif isinstance(node, dict):
         node[last] = parsed
+    else:
+        raise ConfigError(f"--set {override}: {parents[-1]} is not a section")
+
+
+def _parsed(text: str) -> Any:
+    """A value as TOML writes it, a list or section also as JSON does; else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return json.loads(text) if text[:1] in ("[", "{") else text
+    except ValueError:
+        return text
 
 
 def _child(node: Any, name: str, override: str) -> Any:
@@ -121,14 +137,31 @@ def _index(node: list[Any], name: str, override: str) -> int:
     return int(name)
 
 
-def _check(tree: dict[str, Any], path: Path) -> Recipe:
+def _without_null(value: Any) -> Any:
+    """The same with None for every "null"; a section that is null is not there."""
+    if isinstance(value, dict):
+        return {key: _without_null(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_null(inner) for inner in value]
+    return None if value == _NULL else value
+
+
+def check_recipe(tree: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe of a tree of settings, `path` being where it stands or will stand.
+
+    Raises:
+        ConfigError: every mistake in it, one a line, with the legal values.
+    """
     problems: list[str] = []
+    tree = {key: value for key, value in _without_null(tree).items() if value is not None}
     for key in tree:
         if key not in (*_HEADER, *_NO_STAGES, *BY_NAME):
             problems.append(f"{key}: unknown{_suggest(key, [*_HEADER, *_NO_STAGES, *BY_NAME])}")
-    for key in _HEADER:
-        if not isinstance(tree.get(key), str):
-            problems.append(f"{key}: missing; every recipe says it in words")
+    if not isinstance(tree.get("name"), str) or not tree["name"]:
+        problems.append("name: missing; every recipe has one, which names its run directory")
+    for key in _HEADER[1:]:
+        if not isinstance(tree.get(key, ""), str):
+            problems.append(f"{key}: must be a text (got {tree[key]!r})")
     runtime = _section(Runtime, "runtime", tree.get("runtime", {}), problems)
     rounds = _section(Rounds, "rounds", tree.get("rounds", {}), problems)
     configs: dict[str, Config] = {}
@@ -143,9 +176,8 @@ def _check(tree: dict[str, Any], path: Path) -> Recipe:
         count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         separator = "\n  " if len(problems) > 1 else " "
         raise ConfigError(separator.join([f"{path}: {count}:", *problems]))
-    return Recipe(
-        tree["name"], tree["description"], tree["hardware"], runtime, configs, path, rounds
-    )
+    name, description, hardware = (tree.get(key, "") for key in _HEADER)
+    return Recipe(name, description, hardware, runtime, configs, path, rounds)
 
 
 def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S | None:
@@ -240,15 +272,38 @@ def _suggest(key: str, known: Iterable[str]) -> str:
 
 def _chain_problems(present: set[str], configs: Mapping[str, Config]) -> Iterator[str]:
     """What no single section can see: stages that need each other."""
-    if "ingest" not in present:
-        yield "ingest: missing; every run begins with [ingest]"
+    if "ingest" not in present and (reader := _reads_data(present, configs)):
+        yield f"ingest: missing; [{reader}] reads the data of [ingest]"
     if "label" in present and not {"sample", "judge"} <= present:
         yield "label: needs [sample] for completions and [judge] for verdicts"
     if "evaluate" in present and "train" not in present and _model(configs, "evaluate", "policy"):
         yield "evaluate: needs [train], or evaluate.policy"
     for name in ("sample", "train"):
+        if name == "sample" and getattr(configs.get(name), "outputs", None):
+            continue
         if name in present and "sft" not in present and _model(configs, name, "model"):
             yield f"{name}: needs [sft], or {name}.model"
+
+
+def _reads_data(present: set[str], configs: Mapping[str, Config]) -> str | None:
+    """The first stage that needs what [ingest] makes; a stage whose section is unsound needs it."""
+    without: dict[str, Callable[[Any], bool]] = {
+        "judge": lambda c: c.training is None,
+        "sample": lambda c: bool(c.outputs),
+        "label": lambda c: True,
+        "evaluate": lambda c: c.brings_prompts,
+        "report": lambda c: True,
+    }
+    for stage in BY_NAME:
+        if stage in present:
+            config = configs.get(stage)
+            if config is None or not without.get(stage, _never)(config):
+                return stage
+    return None if present else "run"
+
+
+def _never(config: Any) -> bool:
+    return False
 
 
 def _round_problems(rounds: Rounds | None, configs: Mapping[str, Config]) -> Iterator[str]:

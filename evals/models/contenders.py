@@ -13,6 +13,14 @@ from schemas.ids import content_id, file_sha256
 from schemas.stage import Config
 
 
+def existing_file(text: str, what: str) -> Path:
+    """The file of a path. Raises MissingInputError where it is not there."""
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise MissingInputError(f"{text}: no such {what}; correct its path")
+    return path
+
+
 class OutputsFile(Config):
     """What somebody has let a model write: no engine is needed, and no benchmark can be run."""
 
@@ -26,10 +34,7 @@ class OutputsFile(Config):
 
     def files(self) -> list[Path]:
         """The file. Raises MissingInputError where it is not there."""
-        path = Path(self.outputs).expanduser()
-        if not path.is_file():
-            raise MissingInputError(f"{self.outputs}: no such file of outputs; correct its path")
-        return [path]
+        return [existing_file(self.outputs, "file of outputs")]
 
 
 class ServedModel(Config):

@@ -61,6 +61,18 @@ COMMANDS: tuple[Listed, ...] = (
         "runs.validate:validate",
     ),
     _command(
+        "compare",
+        "Say which of several models or files of outputs is better, with intervals and a page.",
+        "Judging",
+        "judging.compare:compare",
+    ),
+    _command(
+        "judge-pairs",
+        "Let a judge compare given answers in both orders: verdicts, preference pairs, its card.",
+        "Judging",
+        "judging.judge_pairs:judge_pairs",
+    ),
+    _command(
         "win-rate",
         "Recompute win rates, the verdict and its warnings from saved verdicts.",
         "Judging",

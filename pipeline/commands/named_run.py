@@ -1,12 +1,16 @@
 """The run that a command's options name."""
 
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.recipe import Recipe
+from pipeline.recipe import Recipe, check_recipe
 from pipeline.runs.rounds import pick_round, stages_of
 from pipeline.runs.run import Run
+from pipeline.toml_text import toml_text
 from schemas.errors import ConfigError
+from schemas.files import write_text
 from schemas.stage import Stage
 
 
@@ -22,6 +26,20 @@ def open_run(recipe: Recipe, run_dir: Path | None) -> Run:
     run = look_at(recipe, run_dir)
     run.claim()
     return run
+
+
+def begin_run(tree: Mapping[str, Any], run_dir: Path) -> Recipe:
+    """Check the recipe of a tree of settings, begin its run, and keep it there as recipe.toml.
+
+    Raises:
+        ConfigError: the settings cannot be, or the directory is not this recipe's.
+    """
+    path = run_dir / "recipe.toml"
+    text = toml_text(tree)
+    recipe = check_recipe(tomllib.loads(text), path)
+    open_run(recipe, run_dir)
+    write_text(path, text)
+    return recipe
 
 
 def open_round(first: Run, stage: Stage[Any], number: int) -> Run:

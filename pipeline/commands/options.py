@@ -1,7 +1,7 @@
 """Options that several commands have, and the recipe that they name."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,30 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON to stdout."
 ExistingRunOption = Annotated[
     Path, typer.Option("--run-dir", "-d", help="The run directory to look into.")
 ]
+
+ApiKeyOption = Annotated[
+    str | None, typer.Option(help="Environment variable with the key of the servers.")
+]
+PromptPriceOption = Annotated[
+    float, typer.Option(min=0, help="Price of a million tokens that the judge reads.")
+]
+CompletionPriceOption = Annotated[
+    float, typer.Option(min=0, help="Price of a million tokens that the judge writes.")
+]
+MaxCostOption = Annotated[float | None, typer.Option(min=0, help="Most that the judge may cost.")]
+
+
+def judge_runtime(
+    prompt_price: float, completion_price: float, max_cost: float | None
+) -> dict[str, Any]:
+    """The [runtime] of a recipe whose judge has a price."""
+    prices = {
+        "price_per_million_prompt_tokens": prompt_price or None,
+        "price_per_million_completion_tokens": completion_price or None,
+        "max_cost": max_cost,
+    }
+    said = {name: value for name, value in prices.items() if value is not None}
+    return {"judge_server": said} if said else {}
 
 
 def resolve(recipe: Path, overrides: list[str] | None) -> Recipe:

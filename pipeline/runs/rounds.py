@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.recipe import Recipe
-from pipeline.runs.run import Link, Run
+from pipeline.runs.run import Link, Outcome, Run
 from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError
 from schemas.results.base import read_result
@@ -55,7 +55,8 @@ def run_rounds(
         for stage in stages_of(number):
             run.refuse_damaged(stage)
             outcome, _ = run.execute(stage, progress)
-            say(f"{stage.name}: {outcome}")
+            if outcome is not Outcome.SKIPPED:
+                say(f"{stage.name}: {outcome}")
             if stage.name == until and run is runs[-1]:
                 return run
         if run.recipe.rounds.stop_when_falls:

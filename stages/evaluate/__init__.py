@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from evals.models.contenders import existing_file
 from schemas.stage import Stage, called_later
 from schemas.work import Known, Work, at_most
 from stages.evaluate.config import EvaluateConfig
@@ -11,7 +12,8 @@ from stages.evaluate.config import EvaluateConfig
 def _files(config: EvaluateConfig) -> Sequence[Path]:
     further = config.compare_with.values()
     named = [s for s in (config.policy, config.baseline, *further) if s is not None]
-    return [path for source in named for path in source.files()]
+    prompts = [existing_file(config.prompts, "file of prompts")] if config.prompts else []
+    return [*prompts, *(path for source in named for path in source.files())]
 
 
 def _work(config: EvaluateConfig, known: Known) -> Work:

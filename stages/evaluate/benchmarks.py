@@ -11,11 +11,11 @@ from typing import Any, Literal
 from inspect_ai.model import Model, get_model
 
 from evals.benchmarks.logprob_model import CompletionScorer
-from evals.benchmarks.provider import local_model
+from evals.benchmarks.provider import CountTokens, local_model
 from evals.benchmarks.run import BenchmarkRun, run_benchmark
 from evals.benchmarks.tasks import TASKS
 from evals.judges import JUDGE_FILE
-from evals.models.checkpoints import load_tokenizer
+from evals.models.checkpoints import ModelSource, load_tokenizer
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers import Sampler
 from schemas.errors import PipelineError
@@ -65,8 +65,16 @@ class Benchmarks:
 
     def score(self, model: Contestant) -> None:
         """Run the missing tasks that ask one model, and its reference, for log-probabilities."""
-        if self.missing(model.name, "log_probabilities"):
-            source = reference(self._config, self._context)
+        missing = self.missing(model.name, "log_probabilities") if model.can_run else []
+        source = reference(self._config, self._context) if missing else None
+        if missing and not (
+            isinstance(model.source, ModelSource) and isinstance(source, ModelSource)
+        ):
+            for task in missing:
+                why = f"{model.name} or its reference gives no log-probabilities"
+                self._failed[model.name, task] = BenchmarkRun(error=why)
+                self._context.progress.warn(f"{model.name}: task {task}: {why}")
+        elif isinstance(model.source, ModelSource) and isinstance(source, ModelSource):
             mine = CompletionScorer(model.source, self._context.runtime)
             base = CompletionScorer(source, self._context.runtime)
             try:
@@ -131,13 +139,7 @@ class Benchmarks:
         return self._context.input("ingest", f"{what}.parquet")
 
     def _writer(self, model: Contestant, sampler: Sampler) -> Model:
-        renderer = ChatRenderer(load_tokenizer(model.source))
-        return local_model(
-            model.name,
-            sampler,
-            self._config.settings,
-            lambda prompt: len(renderer.prompt_ids(prompt)),
-        )
+        return local_model(model.name, sampler, self._config.settings, _counter(model))
 
     def _scorers(self, mine: CompletionScorer, base: CompletionScorer) -> dict[str, Model]:
         """The model and its reference; one and the same where their weights are."""
@@ -153,7 +155,7 @@ class Benchmarks:
     def merge(self, models: Sequence[Contestant]) -> BenchmarkResults:
         """Write benchmarks.json and a file beside each log, remove the shards; what was written."""
         fingerprints = {model.name: model.fingerprint for model in models}
-        names = [model.name for model in models]
+        names = [model.name for model in models if model.can_run]
         runs = {
             (answers, task): self._result(answers, task)
             for task in self._config.tasks
@@ -189,13 +191,21 @@ class Benchmarks:
         return self._context.output / "logs" / f"{answers}-{_slug(task)}.eval"
 
 
+def _counter(model: Contestant) -> CountTokens:
+    """Counts the tokens of a prompt; a quarter of its bytes where a server has the tokenizer."""
+    if isinstance(model.source, ModelSource):
+        renderer = ChatRenderer(load_tokenizer(model.source))
+        return lambda prompt: len(renderer.prompt_ids(prompt))
+    return lambda prompt: sum(len(turn["content"].encode()) for turn in prompt) // 4
+
+
 def _policy_first(names: Sequence[str]) -> list[str]:
-    return [*(name for name in names if name != BASELINE), BASELINE]
+    return sorted(names, key=lambda name: name == BASELINE)
 
 
 def _paired(runs: Mapping[tuple[str, str], BenchmarkRun]) -> Iterator[PairedResult]:
     for (model, task), run in runs.items():
-        if model not in (JUDGE, BASELINE):
+        if model not in (JUDGE, BASELINE) and (BASELINE, task) in runs:
             yield from paired_entries(task, model, run, runs[BASELINE, task])
 
 

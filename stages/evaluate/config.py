@@ -5,24 +5,39 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from evals.judges import JudgeKind
-from evals.models.checkpoints import ModelSource
+from evals.models.contenders import ContenderSource, OutputsFile
 from evals.models.samplers import AutoSampler, SamplerConfig, SamplingSettings
 from schemas.results.win_rates import Measure
 
 POLICY, BASELINE = "policy", "baseline"
 
 
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A name that files can have too."""
+
+
 class EvaluateConfig(SamplingSettings):
     """What is measured on held-out prompts, and how completions are sampled for it."""
 
-    policy: ModelSource | None = Field(
-        None, description="the model to evaluate; null takes what [train] has made"
+    policy: ContenderSource | None = Field(
+        None,
+        description="the model to evaluate, also a file of outputs or a served model; null takes "
+        "what [train] has made",
     )
     checkpoint_step: int | None = Field(
         None, ge=1, description="the checkpoint of [train] to take; null takes the published one"
     )
-    baseline: ModelSource | None = Field(
+    baseline: ContenderSource | None = Field(
         None, description="the model to beat; null takes what training started from"
+    )
+    prompts: str | None = Field(
+        None,
+        description="a file of prompts to answer, all of them; null takes the test split of "
+        "[ingest], or without one the prompts that files of outputs bring",
+    )
+    names: dict[str, str] = Field(
+        default_factory=dict,
+        description="what people call policy, baseline and the models of compare_with",
     )
     sampler: SamplerConfig = Field(
         default_factory=AutoSampler, description="engine that writes the completions"
@@ -52,20 +67,33 @@ class EvaluateConfig(SamplingSettings):
     task_args: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="arguments of tasks, by task"
     )
-    compare_with: dict[Annotated[str, Field(pattern="^[a-z0-9_]+$")], ModelSource] = Field(
+    compare_with: dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], ContenderSource
+    ] = Field(
         default_factory=dict,
         description="further models by name, such as base, each against the same baseline on the "
-        "same prompts",
+        "same prompts; benchmarks too, where they can be run",
     )
     epochs: int = Field(1, ge=1, description="completions per sample of a task")
     limit: int | None = Field(None, ge=1, description="samples per task; null takes all")
 
     @field_validator("compare_with")
     @classmethod
-    def _no_namesakes(cls, value: dict[str, ModelSource]) -> dict[str, ModelSource]:
+    def _no_namesakes(cls, value: dict[str, ContenderSource]) -> dict[str, ContenderSource]:
         if taken := sorted({POLICY, BASELINE, "judge"} & set(value)):
             raise ValueError(f"{taken[0]} is a name that every evaluation has; use another")
         return value
+
+    @property
+    def sources(self) -> list[ContenderSource]:
+        """All contenders that the config names, the baseline first."""
+        named = (self.baseline, self.policy, *self.compare_with.values())
+        return [source for source in named if source is not None]
+
+    @property
+    def brings_prompts(self) -> bool:
+        """Whether it needs no prompts of [ingest]."""
+        return self.prompts is not None or any(isinstance(s, OutputsFile) for s in self.sources)
 
     @property
     def settings(self) -> SamplingSettings:

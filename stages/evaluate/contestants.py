@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.models.checkpoints import ModelSource, model_fingerprint
+from evals.models.checkpoints import ModelSource
+from evals.models.contenders import (
+    ContenderSource,
+    OutputsFile,
+    contender_fingerprint,
+    contender_name,
+)
 from schemas.errors import ConfigError, MissingInputError
 from schemas.manifest import read_manifest
 from schemas.results.base import read_result
@@ -19,8 +25,13 @@ class Contestant:
     """A model, its name in this evaluation, and the fingerprint of its weights."""
 
     name: str
-    source: ModelSource
+    source: ContenderSource
     fingerprint: str
+
+    @property
+    def can_run(self) -> bool:
+        """Whether it can be asked: a file of outputs cannot."""
+        return not isinstance(self.source, OutputsFile)
 
 
 def contestants(config: EvaluateConfig, context: StageContext) -> list[Contestant]:
@@ -35,10 +46,12 @@ def contestants(config: EvaluateConfig, context: StageContext) -> list[Contestan
         POLICY: _policy(config, context),
         **config.compare_with,
     }
-    return [Contestant(name, source, model_fingerprint(source)) for name, source in sources.items()]
+    return [
+        Contestant(name, source, contender_fingerprint(source)) for name, source in sources.items()
+    ]
 
 
-def _policy(config: EvaluateConfig, context: StageContext) -> ModelSource:
+def _policy(config: EvaluateConfig, context: StageContext) -> ContenderSource:
     if config.checkpoint_step is None:
         return config.policy or _trained(context, "train", POLICY)
     if config.policy is not None:
@@ -63,7 +76,7 @@ def _checkpoint(step: int, context: StageContext) -> ModelSource:
     return ModelSource(path=str(context.input("train", paths[step])))
 
 
-def reference(config: EvaluateConfig, context: StageContext) -> ModelSource:
+def reference(config: EvaluateConfig, context: StageContext) -> ContenderSource:
     """What the policy was trained against; the baseline where it was not trained in this run.
 
     Raises:
@@ -88,7 +101,7 @@ def _trained(context: StageContext, stage: str, role: str) -> ModelSource:
 def policy_model_name(config: EvaluateConfig, context: StageContext) -> str:
     """The name under which the policy's first ancestor is known; "" where it was made here."""
     if config.policy is not None:
-        return Path(config.policy.path).name
+        return contender_name(config.policy)
     return _name(_declared(context, "train", "model")) or _name(_declared(context, "sft", "model"))
 
 

@@ -1,11 +1,15 @@
 """The stage from prompts to win rates. One model is in memory at a time."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.files.verdicts import judged_comparisons
 from evals.judge_card.floors import refuse_below_floors
 from evals.judges import Judge, open_judge
+from evals.judges.progress import spending_counts
+from evals.models.checkpoints import ModelSource
+from evals.models.contenders import OutputsFile, ServedModel
 from evals.models.samplers import open_sampler
 from evals.win_rate.win_rate import prompt_scores
 from schemas.errors import ConfigError, DataError
@@ -13,7 +17,7 @@ from schemas.parquet import write_table
 from schemas.results.base import write_result
 from schemas.results.win_rates import JudgeWinRate, WinRates
 from schemas.stage import StageContext
-from schemas.tables import REJECTS
+from schemas.tables import PROMPTS, REJECTS
 from stages.evaluate.benchmarks import Benchmarks
 from stages.evaluate.compare import Match, judge_win_rate, model_pairs
 from stages.evaluate.config import BASELINE, POLICY, EvaluateConfig
@@ -23,7 +27,9 @@ from stages.evaluate.contestants import (
     judge_model_name,
     policy_model_name,
 )
-from stages.evaluate.sampling import Completions, read_prompts
+from stages.evaluate.given import take_outputs
+from stages.evaluate.prompts import evaluation_prompts
+from stages.evaluate.sampling import Completions
 
 Row = dict[str, Any]
 
@@ -38,15 +44,24 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     """
     if context.has("judge"):
         refuse_below_floors(context.inputs["judge"], "evaluate")
-    prompts = read_prompts(
-        context.input("ingest", "prompts.parquet"), config.split, config.max_prompts
-    )
+    asked = evaluation_prompts(config, context)
+    prompts = asked.rows
+    if not asked.from_ingest:  # the way back from a verdict leads over this table
+        write_table(context.output / PROMPTS.file_name, PROMPTS, prompts)
     models = contestants(config, context)
     benchmarks = Benchmarks(config, context)
     sampled = {model.name: Completions(model.name, prompts, config, context) for model in models}
     # The baseline comes first: some tasks compare with what it wrote.
     for model in models:
-        _write(model, sampled[model.name], benchmarks, config, context)
+        if isinstance(model.source, OutputsFile):
+            own = sampled[model.name]
+            take_outputs(own, model.source, model.fingerprint, asked, context.progress)
+            if model.name == BASELINE:
+                benchmarks.keep_baseline(own.rows())
+            if config.tasks:
+                context.progress.note(f"{model.name}: a file of outputs cannot run benchmarks")
+            continue
+        _write(model, sampled[model.name], model.source, benchmarks, config, context)
     for model in models:
         benchmarks.score(model)
     benchmarks.judge()
@@ -54,7 +69,8 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     matches = [Match(model.name, context) for model in models if model.name != BASELINE]
     for match in matches:
         match.pair(completions[match.name], completions[BASELINE])
-    rates = _judge(matches, completions, config, context)
+    spent: Counter[str] = Counter()
+    rates = _judge(matches, completions, spent, config, context)
     rejects = [reject for one in sampled.values() for reject in one.rejects]
     # Nothing below takes time: until here a killed run has kept all its shards.
     measured = benchmarks.merge(models)
@@ -72,6 +88,7 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
         "comparisons": len(matches[0].comparisons),
         "verdicts": verdicts,
         "unscored": unscored,
+        **spent,
         "benchmarks": len(measured.tasks),
         "benchmarks_failed": sum(entry.error is not None for entry in measured.tasks),
     }
@@ -80,6 +97,7 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
 def _write(
     model: Contestant,
     completions: Completions,
+    source: ModelSource | ServedModel,
     benchmarks: Benchmarks,
     config: EvaluateConfig,
     context: StageContext,
@@ -87,7 +105,7 @@ def _write(
     """Let one model write what is still missing of its completions and benchmarks."""
     if not completions.missing and not benchmarks.missing(model.name):
         return
-    sampler = open_sampler(config.sampler, model.source, context.runtime)
+    sampler = open_sampler(config.sampler, source, context.runtime)
     try:
         completions.sample(sampler)
         if model.name == BASELINE:
@@ -100,6 +118,7 @@ def _write(
 def _judge(
     matches: Sequence[Match],
     completions: Mapping[str, Sequence[Row]],
+    spent: Counter[str],
     config: EvaluateConfig,
     context: StageContext,
 ) -> WinRates:
@@ -108,14 +127,15 @@ def _judge(
     Args:
         matches: of every model against the baseline, the policy's first.
         completions: by model.
+        spent: what the judges cost is added to it.
         config: of the stage.
         context: of the stage.
     """
     policy = matches[0]
     if not policy.comparisons:
         raise DataError(
-            "evaluate: no prompt was answered by both models; lower evaluate.max_tokens, or "
-            "choose models with a longer context"
+            "evaluate: no prompt was answered by both models; lower evaluate.max_tokens, choose "
+            "models with a longer context, or files of outputs that answer these prompts"
         )
     rates: dict[str, JudgeWinRate] = {}
     for role in ("judge", "truth"):
@@ -124,6 +144,8 @@ def _judge(
             continue
         _refuse_namesake(judge, rates)
         verdicts = {match.name: match.judge(judge) for match in matches}
+        for rows in verdicts.values():
+            spent.update(spending_counts(judge, rows))
         judged = judged_comparisons(
             verdicts[POLICY],
             policy.comparisons,

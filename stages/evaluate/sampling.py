@@ -1,37 +1,20 @@
 """Completions of one model on held-out prompts, resumable, and the prompts themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from evals.models.samplers import SampledCompletion, Sampler, SampleRequest, Unsampled
 from evals.models.samplers.rows import completion_row, request_for
-from schemas.errors import DataError
 from schemas.ids import canonical_messages, seed_from
-from schemas.parquet import read_rows
 from schemas.sharded import ShardedTable
 from schemas.stage import StageContext
-from schemas.tables import COMPLETIONS, PROMPTS
+from schemas.tables import COMPLETIONS
 from stages.evaluate.config import EvaluateConfig
 
 Row = dict[str, Any]
 
 SHARD_REQUESTS = 1024
-
-
-def read_prompts(path: Path, split: str, max_prompts: int | None) -> list[Row]:
-    """The prompts of a split, sorted by id; the first `max_prompts` are a random choice.
-
-    Raises:
-        DataError: there are none.
-    """
-    rows = read_rows(path, PROMPTS, (split,))
-    if not rows:
-        raise DataError(
-            f"{path}: no prompt is in the {split} split, so there is nothing to evaluate on; "
-            f"raise ingest.{split}_fraction"
-        )
-    return sorted(rows, key=lambda row: str(row["prompt_id"]))[:max_prompts]
+PAID_SHARD_REQUESTS = 64
 
 
 class Completions:
@@ -40,7 +23,7 @@ class Completions:
     def __init__(
         self, role: str, prompts: Sequence[Row], config: EvaluateConfig, context: StageContext
     ) -> None:
-        self._role = role
+        self.name = self._role = role
         self._config = config
         self._context = context
         self._table = ShardedTable(context.output, COMPLETIONS, f"completions_{role}")
@@ -60,7 +43,7 @@ class Completions:
         title = f"{self._role} completions"
         with progress.task(title, len(self._wanted), "completions") as task:
             task.advance(len(self._wanted) - len(self.missing))
-            for shard in _shards(self.missing):
+            for shard in _shards(self.missing, _shard_requests(sampler)):
                 requests = [request_for(prompt, index, seed) for prompt, index in shard]
                 self._keep(sampler, shard, requests)
                 task.advance(len(shard))
@@ -76,9 +59,19 @@ class Completions:
             if isinstance(answer, SampledCompletion):
                 rows.append(completion_row(prompt, index, request, answer, sampler, settings))
             else:
-                self.rejects.append(_reject(self._role, prompt, index, answer))
+                self.reject(prompt, index, answer)
         if rows:
             self._table.append(rows)
+
+    def reject(self, prompt: Row, index: int, why: Unsampled) -> None:
+        """Note that there is no completion, and why."""
+        self.rejects.append(_reject(self._role, prompt, index, why))
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Keep completions that were written elsewhere; nothing is missing then."""
+        if rows:
+            self._table.append(rows)
+        self.missing = []
 
     def rows(self) -> list[Row]:
         """What has been sampled, sorted by prompt and sample number."""
@@ -89,9 +82,14 @@ class Completions:
         return self._table.merge(("prompt_id", "sample_index"))
 
 
-def _shards(wanted: Sequence[tuple[Row, int]]) -> Iterator[Sequence[tuple[Row, int]]]:
-    for start in range(0, len(wanted), SHARD_REQUESTS):
-        yield wanted[start : start + SHARD_REQUESTS]
+def _shard_requests(sampler: Sampler) -> int:
+    """Requests between two checkpoints: few where each is paid for."""
+    return PAID_SHARD_REQUESTS if sampler.name == "chat-server" else SHARD_REQUESTS
+
+
+def _shards(wanted: Sequence[tuple[Row, int]], size: int) -> Iterator[Sequence[tuple[Row, int]]]:
+    for start in range(0, len(wanted), size):
+        yield wanted[start : start + size]
 
 
 def _reject(role: str, prompt: Mapping[str, Any], index: int, answer: Unsampled) -> Row:

@@ -28,16 +28,22 @@ def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
         DataError: training is asked for and there is nothing to train on.
         ConfigError: the model to start from is not named, or cannot tell the labels apart.
     """
-    path = context.input("ingest", COMPARISONS.file_name)
-    rows = read_rows(path, COMPARISONS, DECIDING)
+    rows = _compared(context, DECIDING)
     train, dev = labelled(rows, "train"), labelled(rows, "dev")
     rejects, counts = _train(config, train, dev, context)
     if not current_world().is_main:
         return {}
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
-    test = labelled(read_rows(path, COMPARISONS, ("test",)), "test")
+    test = labelled(_compared(context, ("test",)), "test")
     most = config.max_card_comparisons
     return counts | _measure(config, dev.comparisons[:most], test.comparisons[:most], context)
+
+
+def _compared(context: StageContext, splits: Sequence[str]) -> list[dict[str, Any]]:
+    """The comparisons of some splits; none where the recipe brings no data."""
+    if not context.has("ingest"):
+        return []
+    return read_rows(context.input("ingest", COMPARISONS.file_name), COMPARISONS, tuple(splits))
 
 
 def _train(
@@ -106,7 +112,10 @@ def _measure(
     }
     card = card.model_copy(update=further)
     write_result(context.output / CARD_FILE, card)
-    _say_what_it_is_worth(card, context.progress)
+    if card.n or context.has("ingest"):
+        _say_what_it_is_worth(card, context.progress)
+    else:
+        context.progress.note("judge: not measured, as the recipe brings no labelled comparisons")
     for missed in card.below_floors:
         context.progress.warn(f"judge: {missed}: label and evaluate will refuse it")
     return {

@@ -28,6 +28,9 @@ class LabelConfig(Config):
         description="completions that ran into max_tokens: rejected_only never chooses one, since "
         "that would teach to stop in mid-sentence; drop leaves them out; keep takes them as any",
     )
+    require_pairs: bool = Field(
+        True, description="refuse to end without a pair to train on; false where verdicts will do"
+    )
     shard_size: int = Field(
         64, ge=1, description="prompts between two checkpoints; a killed run repeats at most these"
     )

@@ -32,7 +32,8 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
     _label(job, context, results)
     counts = results.join(work)
     context.discard(results.folder, work.path, work.seal)
-    _refuse_nothing(counts)
+    if config.require_pairs:
+        _refuse_nothing(counts)
     return counts
 
 

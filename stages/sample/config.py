@@ -17,6 +17,12 @@ class SampleConfig(SamplingSettings):
     model: ModelSource | None = Field(
         None, description="the policy, where the recipe has no [sft]; null takes what [sft] made"
     )
+    outputs: tuple[str, ...] = Field(
+        (),
+        description="files of completions to take in place of sampling: outputs of other "
+        "programs (JSONL, JSON, CSV, Parquet), several of a prompt or one file a model; they bring "
+        "their prompts, and nothing below is asked for then",
+    )
     n: int = Field(4, ge=1, description="completions of each prompt")
     max_prompts: int | None = Field(
         None, ge=1, description="training prompts to sample; null takes all"

@@ -11,6 +11,7 @@ from schemas.errors import ConfigError, DataError
 from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS, DECIDING, PROMPTS, REJECTS
 from stages.sample.config import SampleConfig
+from stages.sample.given import take_outputs
 from stages.sample.job import SampleJob
 from stages.shards.executor import work_off
 from stages.shards.job import Counts
@@ -23,8 +24,11 @@ def run(config: SampleConfig, context: StageContext) -> Mapping[str, int]:
 
     Raises:
         ConfigError: neither [sft] nor `model` names a policy.
-        DataError: no prompts, or none that fits the model's context.
+        DataError: no prompts, or none that fits the model's context; or a file of outputs that
+            cannot be read.
     """
+    if config.outputs:
+        return take_outputs(config, context)
     results = Results(context.output, (COMPLETIONS, REJECTS))
     work = WorkFile(context.output / "work.parquet")
     for note in config.notes:

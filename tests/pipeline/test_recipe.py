@@ -32,9 +32,25 @@ def test_one_mistake_is_one_line(tmp_path: Path, toys: list[str]) -> None:
     assert "make.size" in str(caught.value)
 
 
-def test_header_is_required(tmp_path: Path, toys: list[str]) -> None:
-    with pytest.raises(ConfigError, match="hardware: missing"):
-        load_recipe(write(tmp_path, 'name = "toy"\ndescription = "d"\n[make]\n'))
+def test_a_name_is_all_that_a_recipe_must_say_of_itself(tmp_path: Path, toys: list[str]) -> None:
+    with pytest.raises(ConfigError, match="name: missing"):
+        load_recipe(write(tmp_path, 'description = "d"\n[make]\n'))
+    loaded = load_recipe(write(tmp_path, 'name = "toy"\n[make]\n'))
+    assert (loaded.name, loaded.description, loaded.hardware) == ("toy", "", "")
+
+
+def test_null_is_none_in_toml_and_by_set(tmp_path: Path, toys: list[str]) -> None:
+    path = write(tmp_path, HEAD + '[runtime]\ncache_dir = "null"\nthreads = 3\n[make]\n')
+    recipe = load_recipe(path, ["runtime.threads=null"])
+    assert (recipe.runtime.cache_dir, recipe.runtime.threads) == (None, None)
+
+
+def test_sections_and_lists_by_set(tmp_path: Path, toys: list[str]) -> None:
+    path = write(tmp_path, HEAD + "[make]\n")
+    recipe = load_recipe(path, ["make={size = 5}", 'runtime.reporters=["wandb"]'])
+    assert recipe.stages["make"].model_dump()["size"] == 5
+    assert recipe.runtime.reporters == ("wandb",)
+    assert load_recipe(path, ['make={"size": 6}']).stages["make"].model_dump()["size"] == 6
 
 
 def test_overrides_take_toml_values_and_plain_words(tmp_path: Path, toys: list[str]) -> None:

@@ -392,8 +392,9 @@ def test_the_baseline_is_what_training_started_from(world: World) -> None:
     from stages.evaluate.contestants import contestants
 
     found = {c.name: c for c in contestants(TRUTH, world.context())}
-    assert found["baseline"].source.path == str(start)
-    assert found["policy"].source.path == str(world.root / "runs" / "train" / "model")
+    assert found["baseline"].source == ModelSource(path=str(start))
+    trained = world.root / "runs" / "train" / "model"
+    assert found["policy"].source == ModelSource(path=str(trained))
     assert found["baseline"].fingerprint != found["policy"].fingerprint
 
 
@@ -486,6 +487,7 @@ def test_a_kept_checkpoint_is_evaluated_by_its_step(world: World, step: int) -> 
     write_checkpoints(world, {20: "model", 40: "checkpoints/step-40"})
     config = EvaluateConfig(max_tokens=12, checkpoint_step=step)
     _, policy = contestants(config, world.context())
+    assert isinstance(policy.source, ModelSource)
     assert json.loads((Path(policy.source.path) / "config.json").read_text()) == {"step": step}
 
 

@@ -33,6 +33,8 @@ def user_turns(path: Path, number: int, row: Row) -> list[list[Message]]:
         value = row.get(name)
         if value is not None:
             return [[*_system(row), *_prompt_of(path, number, name, value, row)]]
+    if isinstance(row.get("chosen"), list):  # TRL's: the prompt stands in both conversations
+        return [[*_system(row), *_prompt_of(path, number, "chosen", row["chosen"], row)]]
     return []
 
 

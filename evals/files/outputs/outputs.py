@@ -2,7 +2,7 @@
 
 AlpacaEval's `instruction`, `output`, `generator`; the answer files of Arena-Hard (v0.1: `choices`
 with `turns`; v2: `messages`) and of MT-Bench; our completions table; and rows of a prompt and an
-output under any of the usual names.
+output, two answers side by side or a list of answers under any of the usual names.
 """
 
 from collections import Counter
@@ -19,13 +19,16 @@ from evals.files.outputs.fields import (
     key_of,
     user_turns,
 )
+from evals.files.outputs.pairs import label_of, pair_columns
 from evals.files.outputs.prompts import GivenPrompt, prompts_of_turns
 from evals.files.outputs.rows import file_rows
 from schemas.errors import ConfigError, DataError, MissingInputError
-from schemas.labels import Message
+from schemas.labels import Message, Preference
 
 Row = Mapping[str, Any]
 
+_LISTS = ("outputs", "completions", "responses", "generations", "candidates", "answers")
+"""Where a row holds several answers."""
 _GENERATORS = ("generator", "model_id", "model")
 
 
@@ -46,12 +49,15 @@ class GivenOutput:
     finish_reason: str | None
 
 
-def read_outputs(path: Path, generator: str | None = None) -> list[GivenOutput]:
+def read_outputs(
+    path: Path, generator: str | None = None, *, every_writer: bool = False
+) -> list[GivenOutput]:
     """The outputs of one model, in the order of the file.
 
     Args:
         path: the file.
         generator: whose, where the file holds those of several.
+        every_writer: take those of all models.
 
     Raises:
         MissingInputError: no such file.
@@ -64,7 +70,7 @@ def read_outputs(path: Path, generator: str | None = None) -> list[GivenOutput]:
     if not rows:
         raise DataError(f"{path}: holds no outputs")
     writers = Counter(w for _, row in rows if (w := _writer(row)) is not None)
-    if generator is None and len(writers) > 1:
+    if generator is None and len(writers) > 1 and not every_writer:
         raise ConfigError(
             f"{path}: holds the outputs of several models; name one, as in {path}#"
             f"{next(iter(writers))} (it holds {', '.join(sorted(writers)[:8])})"
@@ -101,6 +107,16 @@ def _answers(path: Path, number: int, row: Row) -> Iterator[tuple[list[str | Non
     """The answers of a row: several where it holds several choices; each with its tokens."""
     if isinstance(row.get("choices"), list):
         yield from _choices(path, number, row["choices"])
+        return
+    pair = pair_columns(row)
+    listed = next((n for n in _LISTS if isinstance(row.get(n), list)), None)
+    if pair is not None:
+        for side in pair:
+            yield [_answer(path, number, side, row[side])], None
+        return
+    if listed is not None:
+        for index, value in enumerate(row[listed]):
+            yield [_answer(path, number, f"{listed}[{index}]", value)], None
         return
     name = next((n for n in OUTPUT_NAMES if n in row), None)
     if name is None:
@@ -146,6 +162,25 @@ def _answer(path: Path, number: int, name: str, value: Any) -> str | None:
             "(and there is no output, completion or response)"
         )
     answer: Message = turns[-1] if turns else {"role": "assistant", "content": ""}
-    if name != "messages" and len(turns) != 1:
+    if name not in ("messages", "chosen", "rejected") and len(turns) != 1:
         raise DataError(f"{path}: row {number}: {name} has {len(turns)} turns, must have one")
     return answer["content"]
+
+
+def output_pairs(
+    path: Path,
+) -> Iterator[tuple[Sequence[Message], tuple[str, str], Preference]]:
+    """Prompt, both answers and the preference of every labelled pair of a file.
+
+    Raises:
+        MissingInputError, DataError: the file cannot be read, or a label says neither side.
+    """
+    for number, row in file_rows(path):
+        pair = pair_columns(row)
+        label = label_of(path, number, row) if pair else None
+        turns = user_turns(path, number, row) if label else []
+        if pair is None or label is None or not turns:
+            continue
+        a, b = (_answer(path, number, name, row[name]) for name in pair)
+        if a is not None and b is not None:
+            yield turns[0], (a, b), label

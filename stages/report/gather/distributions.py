@@ -121,6 +121,7 @@ def _lengths(sources: Sources, pairs: Rows, judged: bool) -> tuple[dict[str, lis
     tokens = {
         row["completion_id"]: row["num_tokens"]
         for row in sources.columns("sample", COMPLETIONS, ("completion_id", "num_tokens"))
+        if row["num_tokens"] is not None
     }
     if judged and all(p[f"{side}_id"] in tokens for p in pairs for side in _SIDES):
         return {side: [tokens[p[f"{side}_id"]] for p in pairs] for side in _SIDES}, "tokens"
@@ -137,9 +138,13 @@ def _characters(messages: Sequence[Mapping[str, str]]) -> int:
 
 def outputs(completions: Mapping[str, Rows]) -> Json:
     """What each model wrote on the held-out prompts: lengths, and signs of collapse."""
-    lengths = {name: [row["num_tokens"] for row in rows] for name, rows in completions.items()}
+    known = all(row["num_tokens"] is not None for rows in completions.values() for row in rows)
+    lengths = {
+        name: [row["num_tokens"] if known else _characters(row["completion"]) for row in rows]
+        for name, rows in completions.items()
+    }
     return {
-        "lengths": histogram(lengths, "tokens"),
+        "lengths": histogram(lengths, "tokens" if known else "characters"),
         "models": {name: _habits(rows) for name, rows in completions.items() if rows},
     }
 

@@ -1,0 +1,179 @@
+"""The leaderboard of a comparison, from the tables of its run."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evals.win_rate.win_rate import win_rate
+from pipeline.commands.judging.comparing.entrants import BASELINE, POLICY, Entrant
+from schemas.manifest import read_manifest
+from schemas.parquet import read_rows
+from schemas.tables import COMPLETIONS, REJECTS, VERDICTS
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+WORDS = "words and punctuation marks"
+OWN = "each model's own tokens"
+
+Json = dict[str, Any]
+
+
+def leaderboard(folder: Path, entered: Sequence[Entrant]) -> Json:
+    """What a comparison came to, as plain JSON values; rates are in [0, 1].
+
+    `rows`: every contender, those against the baseline by their win rate, the baseline itself last
+    with the half that is its by definition. `pairs`: every two, with p adjusted by Holm.
+    `unscored` counts verdicts, `n` prompts. `missing` names the prompts that were not compared.
+
+    Args:
+        folder: the evaluate stage's.
+        entered: the contenders, by role.
+    """
+    names = {entrant.role: entrant.name for entrant in entered}
+    rates = json.loads((folder / "win_rates.json").read_bytes())["judge"]
+    written = {role: _completions(folder, role) for role in names}
+    lengths, unit = _lengths(written)
+    prompts = {row["prompt_id"] for rows in written.values() for row in rows}
+    rows = [
+        _row(folder, role, name, rates["judge"]) | {"mean_tokens": lengths[role]}
+        for role, name in names.items()
+        if role != BASELINE
+    ]
+    rows.sort(key=lambda row: (-(row["win_rate"] or 0.0), row["name"]))
+    half = {"win_rate": 0.5, "ci_low": 0.5, "ci_high": 0.5, "n": len(prompts), "unscored": 0}
+    rows.append({"name": names[BASELINE], **half, "mean_tokens": lengths[BASELINE]})
+    return {
+        "baseline": names[BASELINE],
+        "judge": rates["judge"],
+        "rows": rows,
+        "pairs": [_pair(pair, names) for pair in rates["differences"]],
+        "tokens_are": unit,
+        "statement": rates["statement"],
+        "missing": _missing(folder, names),
+        "cost": _cost(folder),
+    }
+
+
+def _row(folder: Path, role: str, name: str, judge: str) -> Json:
+    suffix = "" if role == POLICY else f"_{role}"
+    verdicts = read_rows(folder / f"verdicts{suffix}.parquet", VERDICTS)
+    found = win_rate([row for row in verdicts if row["judge"] == judge])
+    keys = ("win_rate", "ci_low", "ci_high", "n")
+    return {"name": name, **{key: getattr(found, key) for key in keys}} | {
+        "unscored": found.n_unscored,
+        "wins": found.n_wins,
+        "losses": found.n_losses,
+        "ties": found.n_ties,
+    }
+
+
+def _completions(folder: Path, role: str) -> list[Json]:
+    return read_rows(folder / f"completions_{role}.parquet", COMPLETIONS)
+
+
+def _lengths(written: Mapping[str, Sequence[Json]]) -> tuple[dict[str, float | None], str]:
+    """Mean length of each model's completions, and what it counts: one unit for all of them."""
+    known = all(row["num_tokens"] is not None for rows in written.values() for row in rows)
+    counted = {
+        role: [row["num_tokens"] if known else _words(row["completion"]) for row in rows]
+        for role, rows in written.items()
+    }
+    means = {role: sum(n) / len(n) if n else None for role, n in counted.items()}
+    return means, OWN if known else WORDS
+
+
+def _words(completion: Sequence[Mapping[str, str]]) -> int:
+    own = (turn["content"] for turn in completion if turn["role"] == "assistant")
+    return sum(len(_TOKEN.findall(text)) for text in own)
+
+
+def _pair(pair: Mapping[str, Any], names: Mapping[str, str]) -> Json:
+    found = pair["difference"]
+    return {
+        "first": names[pair["first"]],
+        "second": names[pair["second"]],
+        "difference": found["value"],
+        "ci_low": found["ci_low"],
+        "ci_high": found["ci_high"],
+        "n": found["n"],
+        "p_value": pair["p_value"],
+        "p_holm": pair["p_holm"],
+        "verdict": pair["verdict"],
+    }
+
+
+def _missing(folder: Path, names: Mapping[str, str]) -> list[Json]:
+    """The prompts that a contender has no answer to."""
+    rows = read_rows(folder / REJECTS.file_name, REJECTS)
+    return [
+        {
+            "name": names.get(row["table"].removeprefix("completions_"), row["table"]),
+            "reason": row["reason"],
+            "file": row["file"],
+            "row": row["row"],
+            "prompt": row["raw"],
+        }
+        for row in rows
+    ]
+
+
+def _cost(folder: Path) -> float | None:
+    """What the judge's verdicts have cost; None where it is free."""
+    manifest = read_manifest(folder)
+    spent = manifest.counts.get("judge_cost_millionths") if manifest else None
+    return None if spent is None else spent / 1e6
+
+
+def show_leaderboard(found: Json, page: Path, console: Console) -> None:
+    """Print the leaderboard, best first, and all pairs."""
+    console.print(f"win rate against {found['baseline']}, judged by {found['judge']}", style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for column in ("win rate", "95% interval", "n", "unscored", "length"):
+        table.add_column(column, justify="right")
+    ranked = sorted(found["rows"], key=lambda row: -(row["win_rate"] or 0.0))
+    for row in ranked:
+        table.add_row(row["name"], *_cells(row, row["name"] == found["baseline"]))
+    console.print(table)
+    for pair in found["pairs"]:
+        console.print(_pair_words(pair))
+    for name, missing in _by_name(found["missing"]).items():
+        first = ", ".join(f"{one['file']} row {one['row']}" for one in missing[:3])
+        more = ", ..." if len(missing) > 3 else ""
+        reason = missing[0]["reason"]
+        console.print(f"not compared: {len(missing)} prompts, {name}: {reason} ({first}{more})")
+    console.print(f"length: {found['tokens_are']}")
+    if found["cost"] is not None:
+        console.print(f"cost of the verdicts: {found['cost']:.4g}")
+    console.print(f"page: {page}")
+
+
+def _cells(row: Json, is_baseline: bool) -> list[str]:
+    if is_baseline:
+        rate, interval = "50.0%", "the baseline"
+    elif row["win_rate"] is None:
+        rate, interval = "none", "nothing scored"
+    else:
+        rate = f"{row['win_rate']:.1%}"
+        interval = f"{row['ci_low']:.1%} to {row['ci_high']:.1%}"
+    length = "" if row["mean_tokens"] is None else f"{row['mean_tokens']:,.0f}"
+    return [rate, interval, f"{row['n']:,}", f"{row['unscored']:,}", length]
+
+
+def _pair_words(pair: Json) -> str:
+    return (
+        f"{pair['first']} over {pair['second']}: {100 * pair['difference']:+.1f} points "
+        f"({100 * pair['ci_low']:+.1f} to {100 * pair['ci_high']:+.1f}; p {pair['p_holm']:.3g} "
+        f"by Holm): {pair['verdict']}"
+    )
+
+
+def _by_name(missing: Sequence[Json]) -> dict[str, list[Json]]:
+    found: dict[str, list[Json]] = {}
+    for one in missing:
+        found.setdefault(one["name"], []).append(one)
+    return found
