@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Literal, get_args
 
-from schemas.errors import DataError
+from schemas.errors import DataError, MissingInputError
 
 LabelValue = Literal["A", "B", "tie", "skip"]
 LABEL_VALUES = get_args(LabelValue)
@@ -27,10 +27,22 @@ class HumanLabel:
     comparison_id: str
     annotator: str
     label: LabelValue
-    seconds: float
+    seconds: float = 0.0
     note: str = ""
     prompt_id: str | None = None
     probability: float | None = None
+
+
+def read_labels(path: Path) -> list[HumanLabel]:
+    """The labels of a file that is only read; of a repeated one the last.
+
+    Raises:
+        MissingInputError: no such file.
+        DataError: a line is no label; the message names it.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such file of labels; correct its path")
+    return _latest(_labels(path.read_bytes().decode("utf-8", "replace"), path))
 
 
 class LabelFile:
@@ -105,6 +117,8 @@ def _label(line: str, where: str) -> HumanLabel:
     try:
         found = json.loads(line)
         known = {f.name for f in fields(HumanLabel)}
+        if "prompt_id" in found:  # labels of prompts with one comparison need not name it
+            found = {"comparison_id": "", **found}
         label = HumanLabel(**{name: value for name, value in found.items() if name in known})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
@@ -122,7 +136,7 @@ def _latest(labels: Iterator[HumanLabel]) -> list[HumanLabel]:
     """Of each person and comparison the last answer, at the place where it was given."""
     found: dict[tuple[str, str], HumanLabel] = {}
     for label in labels:
-        key = label.annotator, label.comparison_id
+        key = label.annotator, label.comparison_id or f"prompt {label.prompt_id}"
         found.pop(key, None)
         found[key] = label
     return list(found.values())

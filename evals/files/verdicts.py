@@ -17,10 +17,12 @@ from schemas.errors import ConfigError, DataError, MissingInputError, PipelineEr
 from schemas.files import first_line
 from schemas.parquet import read_rows
 from schemas.results.base import read_result
-from schemas.results.win_rates import WinRates
+from schemas.results.win_rates import Declared, Measure, WinRates
 from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
 
 Row = dict[str, Any]
+
+DECLARED = "declared.json"
 
 
 def read_judged(
@@ -61,6 +63,12 @@ def read_judged(
             "annotations; a table of verdicts takes --judge"
         )
     return _read_ours(path, judge)
+
+
+def read_declared(path: Path) -> Measure | None:
+    """The headline that was declared before these verdicts were given; None where none was."""
+    declared = path.with_name(DECLARED)
+    return read_result(declared, Declared).headline if declared.is_file() else None
 
 
 def judged_comparisons(

@@ -3,9 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from evals.judge_card.agreement import Clusters, Labels, rate
+from evals.judge_card.agreement import Clusters, Labels, cohen_kappa, rate
+from evals.statistics.raters import krippendorff_alpha
 from schemas.labels import Preference
+from schemas.results.base import Estimate
 from schemas.results.judge_card import HumanCeiling
 
 MIN_ANNOTATORS = 2
@@ -45,7 +48,20 @@ def human_ceiling(units: Annotated) -> HumanCeiling:
         annotator=rate(people, units.prompts),
         judge=rate(judge, units.prompts),
         annotators_per_comparison=sum(counts) / len(counts) if counts else None,
+        kappa=_kappa(units),
+        alpha=krippendorff_alpha(units.annotations),
     )
+
+
+def _kappa(units: Annotated) -> Estimate:
+    """Cohen's kappa of every two labels of a comparison, in the order of the annotations."""
+    pairs = [
+        (one, other, prompt)
+        for labels, prompt in zip(units.annotations, units.prompts, strict=True)
+        for one, other in combinations(labels, 2)
+    ]
+    ones, others, prompts = zip(*pairs, strict=True) if pairs else ((), (), ())
+    return cohen_kappa(ones, others, prompts)
 
 
 def _left_out(labels: Labels, answers: Labels) -> float:

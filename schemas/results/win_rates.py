@@ -143,6 +143,48 @@ class ModelPair(PolicyDifference):
     second: str
 
 
+class LabelledRate(Result):
+    """The win rate by somebody, in [0, 1], over `n` prompts that they have seen."""
+
+    rate: float | None
+    standard_error: float | None = None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+
+
+class PeopleAgreement(Result):
+    """How far the people who label agree: of pairs that at least two have labelled."""
+
+    n_pairs: int = Field(0, title="Pairs that several people labelled")
+    agreement: float | None = Field(None, title="Two people agree")
+    kappa: float | None = Field(None, title="Cohen's kappa, mean over two people")
+    alpha: float | None = Field(None, title="Krippendorff's alpha")
+
+
+class HumanWinRate(Result):
+    """The win rate by the judge, by people alone, and by the judge anchored in people.
+
+    `weight` in [0, 1] is how far the judge is heard; `labels_to_settle` how many labels of these
+    prompts would show the distance from one half with 80% power, None where none would do.
+    `verdict` is the anchored rate's. `n_unknown` labels are of comparisons that are not here.
+    """
+
+    judge: LabelledRate
+    people: LabelledRate
+    anchored: LabelledRate
+    weight: float
+    n_prompts: int
+    n_labels: int
+    n_skipped: int = 0
+    n_unknown: int = 0
+    annotators: list[str] = Field(default_factory=list)
+    agreement: PeopleAgreement = PeopleAgreement()
+    labels_to_settle: int | None = None
+    verdict: Conclusion
+    statement: str
+
+
 class WinRate(Result):
     """Win rate of A (the policy) over B (the baseline). Rates are in [0, 1].
 
@@ -191,6 +233,8 @@ class WinRateReport(WinRate):
     length_controlled: LengthControlled | None = Field(None, title="Win rate, length-controlled")
     length_matched: LengthMatched | None = Field(None, title="Win rate where lengths are alike")
     detectors: list[Finding] = Field(default_factory=list)
+    human: HumanWinRate | None = None
+    declared_headline: Measure | None = None
 
 
 class JudgeWinRate(WinRateReport):
@@ -200,6 +244,18 @@ class JudgeWinRate(WinRateReport):
     judge_fingerprint: str = ""
     categories: dict[str, WinRate] = Field(default_factory=dict)
     differences: list[ModelPair] = Field(default_factory=list)
+
+
+class Declared(Result):
+    """declared.json: what decides and who judges, written before a verdict is opened.
+
+    `judges` are role -> name and fingerprint; `models` name -> fingerprint of the weights.
+    """
+
+    headline: Measure
+    judges: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    models: dict[str, str] = Field(default_factory=dict)
+    prompts: int = 0
 
 
 class WinRates(RootModel[dict[str, JudgeWinRate]]):

@@ -13,7 +13,8 @@ def _files(config: EvaluateConfig) -> Sequence[Path]:
     further = config.compare_with.values()
     named = [s for s in (config.policy, config.baseline, *further) if s is not None]
     prompts = [existing_file(config.prompts, "file of prompts")] if config.prompts else []
-    return [*prompts, *(path for source in named for path in source.files())]
+    labels = [existing_file(config.labels, "file of labels")] if config.labels else []
+    return [*prompts, *labels, *(path for source in named for path in source.files())]
 
 
 def _work(config: EvaluateConfig, known: Known) -> Work:

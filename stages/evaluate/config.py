@@ -58,6 +58,11 @@ class EvaluateConfig(SamplingSettings):
         description="the measure that decides, declared before any verdict: win_rate, "
         "length_controlled or discrete",
     )
+    labels: str | None = Field(
+        None,
+        description="file of what people said of some of the pairs, JSON lines as `prefline audit` "
+        "writes them: anchors the win rate in them",
+    )
     tasks: tuple[str, ...] = Field(
         (),
         description="inspect tasks, for all models: instruction_following, preference_accuracy, "

@@ -2,20 +2,23 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from evals.files.verdicts import judged_comparisons
+from evals.audit.labels import read_labels
+from evals.files.verdicts import DECLARED, judged_comparisons
 from evals.judge_card.floors import refuse_below_floors
 from evals.judges import Judge, open_judge
 from evals.judges.progress import spending_counts
 from evals.models.checkpoints import ModelSource
 from evals.models.contenders import OutputsFile, ServedModel
 from evals.models.samplers import open_sampler
+from evals.win_rate.human import human_win_rate
 from evals.win_rate.win_rate import prompt_scores
 from schemas.errors import ConfigError, DataError
 from schemas.parquet import write_table
 from schemas.results.base import write_result
-from schemas.results.win_rates import JudgeWinRate, WinRates
+from schemas.results.win_rates import Declared, JudgeWinRate, WinRates
 from schemas.stage import StageContext
 from schemas.tables import PROMPTS, REJECTS
 from stages.evaluate.benchmarks import Benchmarks
@@ -70,7 +73,7 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     for match in matches:
         match.pair(completions[match.name], completions[BASELINE])
     spent: Counter[str] = Counter()
-    rates = _judge(matches, completions, spent, config, context)
+    rates = _judge(matches, models, completions, spent, config, context)
     rejects = [reject for one in sampled.values() for reject in one.rejects]
     # Nothing below takes time: until here a killed run has kept all its shards.
     measured = benchmarks.merge(models)
@@ -117,6 +120,7 @@ def _write(
 
 def _judge(
     matches: Sequence[Match],
+    models: Sequence[Contestant],
     completions: Mapping[str, Sequence[Row]],
     spent: Counter[str],
     config: EvaluateConfig,
@@ -126,6 +130,7 @@ def _judge(
 
     Args:
         matches: of every model against the baseline, the policy's first.
+        models: of the evaluation.
         completions: by model.
         spent: what the judges cost is added to it.
         config: of the stage.
@@ -137,12 +142,11 @@ def _judge(
             "evaluate: no prompt was answered by both models; lower evaluate.max_tokens, choose "
             "models with a longer context, or files of outputs that answer these prompts"
         )
+    labels = read_labels(Path(config.labels)) if config.labels else []
+    judges = _judges(config, context)
+    _declare(judges, models, len(policy.comparisons), config, context)
     rates: dict[str, JudgeWinRate] = {}
-    for role in ("judge", "truth"):
-        judge = _open(role, config, context)
-        if judge is None:
-            continue
-        _refuse_namesake(judge, rates)
+    for role, judge in judges.items():
         verdicts = {match.name: match.judge(judge) for match in matches}
         for rows in verdicts.values():
             spent.update(spending_counts(judge, rows))
@@ -155,9 +159,38 @@ def _judge(
         )
         pairs = model_pairs({name: prompt_scores(rows) for name, rows in verdicts.items()})
         found = judge_win_rate(judge, judged, config.headline)
-        rates[role] = found.model_copy(update={"differences": pairs})
+        further: dict[str, Any] = {"differences": pairs, "declared_headline": config.headline}
+        if labels:
+            further["human"] = human_win_rate(verdicts[POLICY], labels, Path(str(config.labels)))
+        rates[role] = found.model_copy(update=further)
     _warn(rates, context)
     return WinRates(rates)
+
+
+def _judges(config: EvaluateConfig, context: StageContext) -> dict[str, Judge]:
+    """The judges by role. Raises ConfigError where one name stands for two."""
+    found = {role: _open(role, config, context) for role in ("judge", "truth")}
+    judges = {role: judge for role, judge in found.items() if judge is not None}
+    if len(judges) > 1:
+        _refuse_namesakes(judges["judge"], judges["truth"])
+    return judges
+
+
+def _declare(
+    judges: Mapping[str, Judge],
+    models: Sequence[Contestant],
+    prompts: int,
+    config: EvaluateConfig,
+    context: StageContext,
+) -> None:
+    """Write down what will decide, before any verdict is opened."""
+    declared = Declared(
+        headline=config.headline,
+        judges={role: (judge.name, judge.fingerprint) for role, judge in judges.items()},
+        models={model.name: model.fingerprint for model in models},
+        prompts=prompts,
+    )
+    write_result(context.output / DECLARED, declared)
 
 
 def _warn(rates: Mapping[str, JudgeWinRate], context: StageContext) -> None:
@@ -173,11 +206,10 @@ def _open(name: str, config: EvaluateConfig, context: StageContext) -> Judge | N
     return open_judge(context.inputs["judge"], context.runtime) if context.has("judge") else None
 
 
-def _refuse_namesake(judge: Judge, rates: Mapping[str, JudgeWinRate]) -> None:
+def _refuse_namesakes(judge: Judge, truth: Judge) -> None:
     """Verdicts are told apart by the judge's name: one name must not stand for two judges."""
-    for rate in rates.values():
-        if rate.judge == judge.name and rate.judge_fingerprint != judge.fingerprint:
-            raise ConfigError(
-                f"evaluate.truth: the judge of [judge] is a {judge.name} too, with other "
-                "settings; give truth another kind"
-            )
+    if judge.name == truth.name and judge.fingerprint != truth.fingerprint:
+        raise ConfigError(
+            f"evaluate.truth: the judge of [judge] is a {judge.name} too, with other "
+            "settings; give truth another kind"
+        )

@@ -1,7 +1,16 @@
 """The report: one self-contained page and the numbers on it."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from evals.models.contenders import existing_file
 from schemas.stage import Stage, called_later
 from stages.report.config import ReportConfig
+
+
+def _files(config: ReportConfig) -> Sequence[Path]:
+    return [existing_file(config.labels, "file of labels")] if config.labels else []
+
 
 STAGE = Stage(
     name="report",
@@ -9,5 +18,6 @@ STAGE = Stage(
     config=ReportConfig,
     inputs=("ingest", "sft", "judge", "sample", "label", "train", "evaluate"),
     run=called_later("stages.report.page.write", "write_report"),
-    version=6,
+    version=7,
+    files=_files,
 )

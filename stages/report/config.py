@@ -18,6 +18,11 @@ class ReportConfig(Config):
         200, ge=0, description="comparisons in the list of verdicts, a fair sample of more"
     )
     seed: int = Field(0, ge=0, description="seed of the draw of examples")
+    labels: str | None = Field(
+        None,
+        description="file of what people said of some of the pairs, JSON lines as `prefline audit` "
+        "writes them: the page then shows the rate anchored in them",
+    )
     world: Literal["food"] | None = Field(
         None, description="world with a known truth, whose rates the summary must hold"
     )

@@ -149,6 +149,7 @@ def test_the_better_policy_wins_by_the_truth(world: World) -> None:
         "comparisons.parquet",
         "completions_baseline.parquet",
         "completions_policy.parquet",
+        "declared.json",
         "rejects.parquet",
         "verdicts.parquet",
         "win_rates.json",

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from schemas.results.win_rates import Measure, PolicyDifference, Rate, WinRateReport
+from schemas.results.win_rates import (
+    MEASURES,
+    HumanWinRate,
+    Measure,
+    PeopleAgreement,
+    PolicyDifference,
+    Rate,
+    WinRateReport,
+)
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -28,9 +37,13 @@ def win_rate(
         str | None, typer.Option(help="Which judge, where verdicts are of several.")
     ] = None,
     headline: Annotated[
-        Measure,
-        typer.Option(help="The measure that decides, declared beforehand."),
-    ] = "win_rate",
+        Measure | None,
+        typer.Option(help="The measure that decides; by default the one that was declared."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="What people said of some of the pairs, JSON lines: anchors the rate."),
+    ] = None,
     instructions: Annotated[
         Path | None, typer.Option(help="AlpacaEval's instructions with difficulty, Parquet.")
     ] = None,
@@ -44,8 +57,10 @@ def win_rate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
 ) -> None:
     """Recompute win rates, the verdict and its warnings from saved verdicts."""
-    from evals.files.verdicts import read_judged
+    from evals.audit.labels import read_labels
+    from evals.files.verdicts import read_declared, read_judged
     from evals.win_rate.differences import policy_differences
+    from evals.win_rate.human import human_win_rate
     from evals.win_rate.report import win_rate_report
     from evals.win_rate.win_rate import prompt_scores
 
@@ -57,12 +72,19 @@ def win_rate(
         calibration=calibration,
         join=join,
     )
-    report = win_rate_report(judged, headline)
+    declared = read_declared(file)
+    report = win_rate_report(judged, headline or declared or "win_rate")
+    update = {"declared_headline": declared}
+    human = human_win_rate(judged.verdicts, read_labels(labels), labels) if labels else None
+    report = report.model_copy(update=update | {"human": human})
     others = {name: read_judged(file, model=name).verdicts for name in against or ()}
     scores = {name: prompt_scores(verdicts) for name, verdicts in others.items()}
     differences = policy_differences(prompt_scores(judged.verdicts), scores)
     if as_json:
-        found = {"judge": judged.verdicts[0]["judge"], **report.to_json()}
+        name = judged.verdicts[0]["judge"]
+        found = {"judge": name, "judge_name": name, **report.to_json()}
+        if human:
+            found |= {who: getattr(human, who).to_json() for who in ("judge", "people", "anchored")}
         if against:
             found["differences"] = {name: d.to_json() for name, d in differences.items()}
         typer.echo(json.dumps(found, allow_nan=False))
@@ -89,10 +111,42 @@ def show_report(report: WinRateReport, differences: Mapping[str, PolicyDifferenc
         f"{report.n_unscored:,} unscored"
     )
     console.print(report.statement)
+    declared = report.declared_headline
+    if declared and report.headline and report.headline.measure != declared:
+        console.print(
+            f"declared before any verdict: {MEASURES[declared]}; what decides here was chosen "
+            "afterwards"
+        )
+    if report.human:
+        _show_human(console, report.human)
     for name, found in differences.items():
         console.print(_difference(name, found))
     for finding in report.detectors:
         console.print(f"warning: {finding.name}: {finding.detail}")
+
+
+def _show_human(console: "Console", human: HumanWinRate) -> None:
+    from rich.table import Table
+
+    table = Table("win rate by", box=None, padding=(0, 2, 0, 0))
+    for column in ("rate", "95% interval", "n"):
+        table.add_column(column, justify="right")
+    for who, found in (
+        ("the judge", human.judge),
+        ("people", human.people),
+        ("the judge, anchored in people", human.anchored),
+    ):
+        shown = "none" if found.rate is None else f"{found.rate:.2%}"
+        interval = "" if found.ci_low is None else f"{found.ci_low:.2%} to {found.ci_high:.2%}"
+        table.add_row(who, shown, interval, f"{found.n:,}")
+    console.print(table)
+    console.print(human.statement)
+    for name, title in PeopleAgreement.labels().items():
+        value = getattr(human.agreement, name)
+        if value is not None and human.agreement.n_pairs:
+            console.print(f"{title}: {value:,.3g}")
+    if human.n_skipped or human.n_unknown:
+        console.print(f"{human.n_skipped:,} labels skip, {human.n_unknown:,} are of other pairs")
 
 
 def _add(table: "Table", name: str, rate: Rate | None) -> None:

@@ -32,8 +32,8 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
         DataError, MissingInputError: an upstream file is broken or not there.
     """
     sources = Sources(context)
-    rates = results.win_rates(sources)
     verdicts = sources.rows("evaluate", VERDICTS)
+    rates = results.win_rates(sources, verdicts, config.labels)
     compared = sources.rows("evaluate", COMPARISONS)
     verdict = results.verdict(rates)
     return ReportSummary(
