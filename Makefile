@@ -115,7 +115,8 @@ ray: $(VENV)/ray.stamp         ## add Ray, to sample and label on a cluster
 trl: $(VENV)/bench.stamp       ## add TRL, which tests and benchmarks compare ours with
 
 clean-run:                     ## delete the directory of RUN
-	rm -rf $(OUT)
+	@test -f "$(OUT)/run.json" || ! test -e "$(OUT)" || { echo "error: $(OUT): no run.json in it, so prefline has not made it; delete it yourself" >&2; exit 2; }
+	@test ! -e "$(OUT)" || rm -rf -- "$(OUT)"
 
 $(PYTHON):
 	python3 -c 'import sys; sys.exit("prefline needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError, MissingInputError
+from schemas.files import first_line, is_plain_name
 from schemas.stage import Config, Runtime
 
 S = TypeVar("S", bound=Config)
@@ -82,8 +83,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ) from error
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # also numbers and nesting without end
+        raise ConfigError(f"{path}: not TOML: {first_line(error)}") from error
     for override in overrides:
         _apply(tree, override)
     return check_recipe(tree, path)
@@ -112,11 +113,11 @@ def _parsed(text: str) -> Any:
     """A value as TOML writes it, a list or section also as JSON does; else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         pass
     try:
         return json.loads(text) if text[:1] in ("[", "{") else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -157,8 +158,14 @@ def check_recipe(tree: Mapping[str, Any], path: Path) -> Recipe:
     for key in tree:
         if key not in (*_HEADER, *_NO_STAGES, *BY_NAME):
             problems.append(f"{key}: unknown{_suggest(key, [*_HEADER, *_NO_STAGES, *BY_NAME])}")
-    if not isinstance(tree.get("name"), str) or not tree["name"]:
+    name = tree.get("name")
+    if not isinstance(name, str) or not name:
         problems.append("name: missing; every recipe has one, which names its run directory")
+    elif not is_plain_name(name):
+        problems.append(
+            f"name: {name!r} cannot name a folder under runs/; take a short one without / and "
+            "without a dot in front"
+        )
     for key in _HEADER[1:]:
         if not isinstance(tree.get(key, ""), str):
             problems.append(f"{key}: must be a text (got {tree[key]!r})")

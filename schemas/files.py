@@ -19,6 +19,8 @@ from schemas.ids import file_sha256
 WRITING = ".prefline-writing"
 REMOVED = ".prefline-removed"
 SEAL = "seal.json"
+# Leaves room for endings: file systems take 255 bytes.
+_LONGEST_NAME = 150
 # What earlier versions left beside files that they were writing.
 _EARLIER = (".writing",)
 
@@ -29,6 +31,15 @@ def first_line(error: BaseException | str) -> str:
     if lines:
         return lines[0]
     return "no reason given" if isinstance(error, str) else type(error).__name__
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name from data or a recipe can be one of a file: it leads to no other folder."""
+    return (
+        0 < len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+        and not name.startswith(".")
+        and not any(sign in "/\\" or ord(sign) < 32 or ord(sign) == 127 for sign in name)
+    )
 
 
 def is_leftover(name: str) -> bool:

@@ -12,12 +12,17 @@ MANIFEST_NAME = "manifest.json"
 
 
 class OutputFile(BaseModel):
-    """Size and content hash of one file of a stage."""
+    """Size and content hash of one file of a stage.
+
+    `content` is the hash of what others may depend on, where the file also tells of the machine or
+    the hour; None where that is the whole file.
+    """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     size_bytes: int
     sha256: str
+    content: str | None = None
 
 
 class Provenance(BaseModel):
@@ -44,6 +49,7 @@ class Manifest(BaseModel):
 
     `fingerprint` is the SHA-256 of `payload` in canonical JSON; `counts` are the stage's own
     (rows in, kept, rejected by reason); `notes` and `warnings` are what it said while it worked;
+    `missing` is what it could not do, and does when it is asked again;
     `skipped` marks a stage that the recipe leaves out.
     """
 
@@ -55,6 +61,7 @@ class Manifest(BaseModel):
     counts: dict[str, int] = Field(default_factory=dict)
     notes: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
+    missing: list[str] = Field(default_factory=list)
     outputs: dict[str, OutputFile] = Field(default_factory=dict)
     provenance: Provenance
     skipped: bool = False

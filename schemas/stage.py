@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.errors import MissingInputError
+from schemas.errors import DataError, MissingInputError
 from schemas.files import remove
 from schemas.work import Known, Work
 
@@ -190,6 +190,10 @@ class SilentProgress:
         self.warnings.append(message)
 
 
+def _nobody_asks(missing: str) -> None:
+    pass
+
+
 def _discard_now(*paths: Path) -> None:
     for path in paths:
         remove(path)
@@ -203,7 +207,8 @@ class StageContext:
     the recipe leaves out is not in it. `output` is the stage's own directory while it is being
     made: whatever an interrupted run with the same fingerprint left there is still in it. A stage
     calls `discard` with what it only needed to go on after an interruption; in a run it is removed
-    when it is on record that the stage is finished.
+    when it is on record that the stage is finished. With `is_missing` it says what it could not do:
+    it is done for those that read it, and the same command tries again.
     """
 
     inputs: Mapping[str, Path]
@@ -211,6 +216,7 @@ class StageContext:
     runtime: Runtime = field(default_factory=Runtime)
     progress: Progress = field(default_factory=SilentProgress)
     discard: Callable[..., None] = _discard_now
+    is_missing: Callable[[str], None] = _nobody_asks
 
     def has(self, stage: str) -> bool:
         """Whether the recipe has that upstream stage."""
@@ -221,9 +227,12 @@ class StageContext:
 
         Raises:
             MissingInputError: the recipe has no such stage, or the stage wrote no such file.
+            DataError: what a stage has written down leads out of its folder.
         """
         if stage not in self.inputs:
             raise MissingInputError(f"the recipe has no [{stage}], which writes {name}")
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(f"{self.inputs[stage]}: {name} leads out of it; run {stage} again")
         path = self.inputs[stage] / name
         if not path.exists():
             raise MissingInputError(f"{path}: missing; run the stage {stage} again")
@@ -243,6 +252,24 @@ def _never(config: Any) -> bool:
 
 def _nobody_knows(config: Any, known: Known) -> Work | None:
     return None
+
+
+Content = Callable[[Path], str | None]
+"""The hash of what others may depend on in an output; None where that is all of it."""
+
+
+def _all_of_it(path: Path) -> str | None:
+    return None
+
+
+def content_later(module: str, function: str) -> Content:
+    """A stage's `content` that is imported when it is called."""
+
+    def content(path: Path) -> str | None:
+        found: str | None = getattr(import_module(module), function)(path)
+        return found
+
+    return content
 
 
 def _nothing(config: Any) -> None:
@@ -272,7 +299,9 @@ class Stage(Generic[C]):
     there will be to do. `trains` tells whether a config trains a model, which several processes
     can do together under torchrun; the code is then run by all of them. `continuation` gives what
     of a config must stay as it is so that a run can go on where one with another config ended, and
-    None where it cannot; the stage then finds in its directory what that one has left.
+    None where it cannot; the stage then finds in its directory what that one has left, of which
+    `continues_from` is the folder that there must be. `content` tells what of an output is about
+    the machine and the hour, which nothing downstream depends on.
     """
 
     name: str
@@ -285,3 +314,5 @@ class Stage(Generic[C]):
     work: Callable[[C, Known], Work | None] = _nobody_knows
     trains: Callable[[C], bool] = _never
     continuation: Callable[[C], Mapping[str, Any] | None] = _nothing
+    continues_from: str = RESUME_FOLDER
+    content: Content = _all_of_it

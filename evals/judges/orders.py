@@ -6,8 +6,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from evals.judges.interface import Judge, StreamingJudge, release
 from evals.judges.progress import JudgingWatch
+from schemas.files import remove
 from schemas.labels import (
     BOTH_ORDERS,
     Comparison,
@@ -80,10 +84,26 @@ def judge_to_table(
 
     Rows are sorted by the table's key.
     """
+    comparisons = list(comparisons)
+    _drop_others(directory / VERDICTS.file_name, judge, comparisons)
     verdicts = ShardedTable(directory, VERDICTS)
     judge_both_orders(judge, comparisons, verdicts, progress, title)
     verdicts.merge(VERDICTS.key)
     return read_rows(verdicts.path, VERDICTS)
+
+
+def _drop_others(path: Path, judge: Judge, comparisons: Sequence[Comparison]) -> None:
+    """Remove a finished table that is not this judge's, or not of exactly these comparisons."""
+    if not path.exists():
+        return
+    try:
+        found = pq.read_table(path, columns=["comparison_id", "judge_fingerprint"])
+    except (OSError, pa.ArrowInvalid):
+        return remove(path)
+    known = set(found["comparison_id"].to_pylist())
+    wanted = {comparison.comparison_id for comparison in comparisons}
+    if known != wanted or found["judge_fingerprint"].unique().to_pylist() != [judge.fingerprint]:
+        remove(path)
 
 
 Rows = list[dict[str, Any]]

@@ -1,21 +1,22 @@
 """The application, and how it ends: 0 done, 2 something the user can fix, 1 a bug."""
 
-import errno
+import os
 import shlex
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from pipeline.cli.lazy import LazyGroup
+from pipeline.cli.world_errors import is_interrupt, safe_streams, sentence_of
+from pipeline.display.terminal_text import visible
 from schemas.errors import PipelineError
 
 # What Typer returns instead of letting a KeyboardInterrupt through.
 _INTERRUPTED = 130
-# What the operating system says when a disk or folder will not take a file.
-_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 app = typer.Typer(
     name="prefline",
@@ -54,28 +55,27 @@ def _options(
 def run_cli() -> None:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, _as_interrupt)
+    safe_streams()
     try:
         code = app(standalone_mode=False)
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
         _leave_ranks(code or 0)
+        sys.stdout.flush()  # a reader that has left is an error to be told, not one of the end
         raise SystemExit(code)
     except PipelineError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        command = shlex.join(["prefline", *sys.argv[1:]])
-        _fail(f"interrupted; nothing is lost: run `{command}` again to continue")
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        _fail(
-            f"{error.filename or 'output'}: {error.strerror}; free it or choose another --run-dir"
-        )
+        _interrupted()
+    except BaseExceptionGroup as error:
+        if is_interrupt(error):
+            _interrupted()
+        _fail_for_the_world(error)
     except Exception as error:
         # Typer's own usage errors: they have their sentence ready, and may know the command.
         sentence = getattr(error, "format_message", None)
         if sentence is None:
-            raise
+            _fail_for_the_world(error)
         if not sentence():  # a bare `prefline` has shown its help already
             raise SystemExit(2) from None
         context = getattr(error, "ctx", None)
@@ -90,10 +90,34 @@ def _leave_ranks(code: int) -> None:
         ranks.leave(code)
 
 
+def _interrupted() -> NoReturn:
+    command = shlex.join(["prefline", *sys.argv[1:]])
+    _fail(f"interrupted; nothing is lost: run `{command}` again to continue")
+
+
+def _fail_for_the_world(error: BaseException) -> NoReturn:
+    """Say an error of the world in one line; raise it again where it is a bug of ours."""
+    said = sentence_of(error)
+    if said is None or os.environ.get("PREFLINE_TRACEBACK"):
+        raise error
+    _fail(said)
+
+
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(message: str) -> None:
-    sys.stderr.write(f"error: {message}\n")
+def _fail(message: str) -> NoReturn:
+    with suppress(OSError, ValueError):  # nobody may be listening
+        sys.stderr.write(f"error: {visible(message)}\n")
+        sys.stderr.flush()
+    _forget_unsaid()
     raise SystemExit(2)
+
+
+def _forget_unsaid() -> None:
+    """Keep Python from complaining, while it ends, that an output is closed or full."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -9,8 +9,9 @@ from pipeline.recipe import Recipe, check_recipe
 from pipeline.runs.rounds import pick_round, stages_of
 from pipeline.runs.run import Run
 from pipeline.toml_text import toml_text
-from schemas.errors import ConfigError
+from schemas.errors import BackendError, ConfigError
 from schemas.files import write_text
+from schemas.manifest import Manifest
 from schemas.stage import Stage
 
 
@@ -49,3 +50,13 @@ def open_round(first: Run, stage: Stage[Any], number: int) -> Run:
     run = pick_round(first, number)
     run.claim()
     return run
+
+
+def refuse_missing(stage: str, manifest: Manifest | None) -> None:
+    """Raises BackendError where a stage is done for those that read it, but not all of it."""
+    if manifest is not None and manifest.missing:
+        more = f" and {len(manifest.missing) - 1} more" if len(manifest.missing) > 1 else ""
+        raise BackendError(
+            f"{stage}: not all of it could be done: {manifest.missing[0]}{more}; the rest is kept: "
+            "run the same command again to try what is missing"
+        )

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from pipeline.display.terminal_text import visible
 from pipeline.display.training_table import (
     MEASURED,
     TRAINING,
@@ -117,11 +118,11 @@ class LiveProgress:
 
     def note(self, message: str) -> None:
         """Print a dim line above the bar."""
-        self._console.print(Text(message, style="dim"))
+        self._console.print(Text(visible(message), style="dim"))
 
     def warn(self, message: str) -> None:
         """Print a yellow line above the bar."""
-        self._console.print(Text(f"warning: {message}", style="yellow"))
+        self._console.print(Text(visible(f"warning: {message}"), style="yellow"))
 
 
 class _PlainTask:
@@ -170,7 +171,7 @@ def _pairs(values: Mapping[str, float | int | str]) -> str:
 
 
 def _write(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(visible(line) + "\n")
     sys.stderr.flush()
 
 

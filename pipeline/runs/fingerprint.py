@@ -44,7 +44,7 @@ def payload_of(
         "config": config.model_dump(mode="json"),
         "files": {str(path): _content(path) for path in sorted(stage.files(config))},
         "inputs": {
-            name: {file: output.sha256 for file, output in sorted(manifest.outputs.items())}
+            name: {file: o.content or o.sha256 for file, o in sorted(manifest.outputs.items())}
             for name, manifest in upstream.items()
             if not manifest.skipped
         },

@@ -8,6 +8,7 @@ partial folder before anything it could go on from is removed: from then on it i
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from schemas.errors import ConfigError, DataError
 from schemas.files import clear_leftovers, is_leftover, remove, sync, sync_tree, write_text
 from schemas.hashes import known_sha256
 from schemas.manifest import MANIFEST_NAME, Manifest, OutputFile, read_manifest
-from schemas.stage import RESUME_FOLDER
+from schemas.stage import RESUME_FOLDER, Content
 
 PARTIAL_RECORD = ".fingerprint"
 CONTINUATION_RECORD = ".continuation"
@@ -25,6 +26,7 @@ FINISHED_RECORD = ".finished"
 # What is only written down to continue a partial folder: no output, and gone once it is published.
 _RECORDS = (PARTIAL_RECORD, CONTINUATION_RECORD, FINISHED_RECORD)
 _NO_OUTPUTS = (MANIFEST_NAME, *_RECORDS)
+_UNFINISHED = f"{RESUME_FOLDER}/unfinished"
 
 
 class Finished(BaseModel):
@@ -56,7 +58,7 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
     return False
 
 
-def reopen(directory: Path, partial: Path, wanted: str, continuation: str) -> None:
+def reopen(directory: Path, partial: Path, wanted: str, continuation: str | None) -> None:
     """Make a partial folder of a finished stage, which stays as it is until the new one is done."""
     copying, theirs = _copying(partial), set(files_of_others(directory))
 
@@ -66,6 +68,12 @@ def reopen(directory: Path, partial: Path, wanted: str, continuation: str) -> No
     _new(copying, wanted, continuation)
     shutil.copytree(directory, copying, dirs_exist_ok=True, ignore=not_ours)
     (copying / MANIFEST_NAME).unlink()
+    if (copying / _UNFINISHED).is_dir():
+        for path in list((copying / _UNFINISHED).iterdir()):
+            os.rename(path, copying / path.name)
+        (copying / _UNFINISHED).rmdir()
+        with suppress(OSError):  # it may hold more
+            (copying / RESUME_FOLDER).rmdir()
     remove_ours(partial)
     os.rename(copying, partial)
 
@@ -112,21 +120,29 @@ def read_finished(partial: Path, fingerprint: str) -> Finished | None:
     return found if found.manifest.fingerprint == fingerprint else None
 
 
-def complete(partial: Path, finished: Finished) -> Manifest:
-    """Remove what is no output, and write the manifest with the hashes of all that is."""
+def complete(partial: Path, finished: Finished, content: Content) -> Manifest:
+    """Remove what is no output, and write the manifest with the hashes of all that is.
+
+    Where something is missing, what the stage could go on from is kept: it is tried again.
+    """
     for name in finished.discard:
-        remove(partial / name)
+        if not finished.manifest.missing:
+            remove(partial / name)
+        elif (partial / name).exists():
+            (partial / _UNFINISHED).mkdir(parents=True, exist_ok=True)
+            remove(partial / _UNFINISHED / name)
+            os.rename(partial / name, partial / _UNFINISHED / name)
     clear_leftovers(partial)
-    manifest = finished.manifest.model_copy(update={"outputs": outputs_of(partial)})
+    manifest = finished.manifest.model_copy(update={"outputs": outputs_of(partial, content)})
     write_text(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 
-def outputs_of(directory: Path) -> dict[str, OutputFile]:
+def outputs_of(directory: Path, content: Content) -> dict[str, OutputFile]:
     """Size and hash of every output below a directory, by its path there."""
     return {
         str(path.relative_to(directory)): OutputFile(
-            size_bytes=path.stat().st_size, sha256=known_sha256(path)
+            size_bytes=path.stat().st_size, sha256=known_sha256(path), content=content(path)
         )
         for path in sorted(directory.rglob("*"))
         if path.is_file()

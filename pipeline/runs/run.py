@@ -30,12 +30,12 @@ from pipeline.runs.publish import (
     record_finished,
     reopen,
 )
-from pipeline.runs.stage_status import StageStatus, refuse_unfit_upstream, statuses_of
+from pipeline.runs.stage_status import Known, StageStatus, refuse_unfit_upstream, statuses_of
 from pipeline.stage_registry import BY_NAME
 from schemas.errors import ConfigError, DataError
 from schemas.files import write_text
 from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
-from schemas.stage import RESUME_FOLDER, Config, Progress, Stage, StageContext
+from schemas.stage import Config, Progress, Stage, StageContext
 
 
 class Outcome(StrEnum):
@@ -137,9 +137,12 @@ class Run:
     def _record(self) -> Path:
         return self.directory / "run.json"
 
-    def statuses(self) -> dict[str, StageStatus]:
-        """How every stage stands to the recipe and to its upstream, in the order of a run."""
-        return statuses_of(self)
+    def statuses(self, known: Known | None = None) -> Mapping[str, StageStatus]:
+        """How every stage stands to the recipe and to its upstream, in the order of a run.
+
+        `known` is shared by rounds that are looked at together.
+        """
+        return statuses_of(self, known)
 
     def inputs(self, stage: Stage[Any]) -> dict[str, Link]:
         """What a stage reads, by the name under which it reads it."""
@@ -183,6 +186,7 @@ class Run:
             if (
                 manifest
                 and manifest.fingerprint == fingerprint(payload)
+                and not manifest.missing
                 and not damage_of(directory, manifest)
             ):
                 (directory / MANIFEST_NAME).touch()
@@ -211,7 +215,7 @@ class Run:
         watched = WatchedProgress(progress, self.progress_file(stage))
         if finished is None:
             finished = self._work(stage, config, payload, upstream, watched, resumed)
-        manifest = complete(partial, finished)
+        manifest = complete(partial, finished, stage.content)
         publish(partial, self.directory / stage.name)
         watched.forget()
         return manifest
@@ -227,7 +231,7 @@ class Run:
     ) -> Finished:
         """Do a stage's work, and put on record that it is done."""
         partial, watch = self.partial(stage), Stopwatch()
-        recorder, discarded = Recorder(progress), list[Path]()
+        recorder, discarded, missing = Recorder(progress), list[Path](), list[str]()
 
         def discard(*paths: Path) -> None:
             discarded.extend(path for path in paths if os.path.lexists(path))
@@ -242,6 +246,7 @@ class Run:
             runtime=self.recipe.runtime,
             progress=recorder,
             discard=discard,
+            is_missing=missing.append,
         )
         counts = stage.run(config, context) if config else {}
         manifest = Manifest(
@@ -251,6 +256,7 @@ class Run:
             counts=dict(counts),
             notes=recorder.notes,
             warnings=recorder.warnings,
+            missing=missing,
             provenance=watch.provenance(resumed),
             skipped=config is None,
         )
@@ -263,11 +269,15 @@ class Run:
             return True
         directory = self.directory / stage.name
         manifest = _readable_manifest(directory)
-        if not (continuation and manifest and (directory / RESUME_FOLDER).is_dir()):
+        if manifest is None or damage_of(directory, manifest):
             return False
-        if continuation_of(stage, manifest.payload) != continuation:
-            return False
-        if damage_of(directory, manifest):
+        tried_again = manifest.missing and manifest.fingerprint == wanted
+        continued = (
+            continuation is not None
+            and (directory / stage.continues_from).is_dir()
+            and continuation_of(stage, manifest.payload) == continuation
+        )
+        if not (tried_again or continued):
             return False
         reopen(directory, partial, wanted, continuation)
         return True

@@ -27,6 +27,7 @@ class State(StrEnum):
     PARTIAL = "interrupted"
     RUNNING = "running"
     DAMAGED = "damaged"
+    INCOMPLETE = "incomplete"
     SKIPPED = "not in the recipe"
 
 
@@ -79,28 +80,30 @@ class RunToJudge(Protocol):
 
 
 RESTS = (State.FRESH, State.SKIPPED)
+"""There is nothing to do."""
+READABLE = (*RESTS, State.INCOMPLETE)
+"""What other stages may read."""
 
 ByStage = Mapping[str, StageStatus]
+Known = dict[RunToJudge, ByStage]
+"""Runs whose stages have been looked at: rounds share them, and each is looked at once."""
 
 
-def statuses_of(run: RunToJudge) -> dict[str, StageStatus]:
+def statuses_of(run: RunToJudge, known: Known | None = None) -> ByStage:
     """How every stage stands to the recipe and to its upstream, in the order of a run."""
+    known = {} if known is None else known
+    if run in known:
+        return known[run]
     recall_pins(run.directory)
     found: dict[str, StageStatus] = {}
-    elsewhere: dict[RunToJudge, ByStage] = {run: found}
+    known[run] = found
     for stage in STAGES:
         above = {
-            name: _known(link.run, elsewhere)[link.stage]
+            name: statuses_of(link.run, known)[link.stage]
             for name, link in run.inputs(stage).items()
         }
         found[stage.name] = _status(run, stage, above)
     return found
-
-
-def _known(run: RunToJudge, known: dict[RunToJudge, ByStage]) -> Mapping[str, StageStatus]:
-    if run not in known:
-        known[run] = statuses_of(run)
-    return known[run]
 
 
 def _status(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus:
@@ -130,25 +133,28 @@ def _standing(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus
     if damage:
         return StageStatus(stage.name, State.DAMAGED, damage, manifest)
     for name, status in above.items():
-        if status.state not in RESTS:
+        if status.state not in READABLE:
             why = f"{name} is {status.state}"
             return StageStatus(stage.name, State.STALE, why, manifest)
     try:
         commits = commits_of(config, ask=False)
-        payload = payload_of(stage, config, run.upstream(stage), commits)
+        manifests = {name: s.manifest for name, s in above.items() if s.manifest}
+        payload = payload_of(stage, config, manifests, commits)
     except (MissingInputError, DataError) as error:
         return StageStatus(stage.name, State.STALE, str(error), manifest)
     if fingerprint(payload) != manifest.fingerprint:
         why = "; ".join(differences(manifest.payload, payload))
         return StageStatus(stage.name, State.STALE, why, manifest)
+    if manifest.missing:
+        return StageStatus(stage.name, State.INCOMPLETE, "; ".join(manifest.missing), manifest)
     return StageStatus(stage.name, State.FRESH, "", manifest)
 
 
 def refuse_unfit_upstream(run: RunToJudge, stage: Stage[Any]) -> None:
     """Raises MissingInputError, StaleInputError or DataError: what a stage reads cannot be read."""
-    statuses: dict[RunToJudge, ByStage] = {}
+    known: Known = {}
     for link in run.inputs(stage).values():
-        status = _known(link.run, statuses)[link.stage]
+        status = statuses_of(link.run, known)[link.stage]
         directory = link.directory
         command = link.run.command(link.stage)
         if status.state is State.SKIPPED and status.manifest is None:

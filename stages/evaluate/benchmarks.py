@@ -118,6 +118,7 @@ class Benchmarks:
         else:
             self._failed[answers, task] = run
             self._context.progress.warn(f"{answers}: task {task}: {run.error}")
+            self._context.is_missing(f"{answers}: task {task}: {run.error}")
 
     def _args(self, task: str) -> dict[str, Any]:
         """What a task is called with: of ours what the run provides, and what the recipe says.

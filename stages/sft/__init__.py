@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from schemas.stage import Stage, called_later
+from schemas.stage import Stage, called_later, content_later
 from schemas.work import Known, Work
 from stages.sft.config import SftConfig
 from stages.training.config import continuation_of, steps_of_work
@@ -27,4 +27,5 @@ STAGE = Stage(
     work=_work,
     continuation=continuation_of,
     trains=lambda config: True,
+    content=content_later("stages.training.monitoring.metrics", "content"),
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from schemas.stage import Stage, called_later
+from schemas.stage import Stage, called_later, content_later
 from schemas.work import Known, Work
 from stages.train.config import TrainConfig
 from stages.training.config import continuation_of, steps_of_work
@@ -31,4 +31,5 @@ STAGE = Stage(
     work=_work,
     trains=lambda config: True,
     continuation=continuation_of,
+    content=content_later("stages.training.monitoring.metrics", "content"),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from schemas.errors import ConfigError, DataError
-from schemas.files import first_line
+from schemas.files import first_line, is_plain_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -199,6 +199,11 @@ class _Sinks:
         for split, row in rows:
             by_split.setdefault(split, []).append(row)
         for split, listed in by_split.items():
+            if not is_plain_name(split):
+                raise DataError(
+                    f"split {split!r}: cannot be the name of a file; correct it where the table "
+                    "comes from"
+                )
             if split not in self._open:
                 self._open[split] = self._sink(self._out / f"{self._folder}{split}{self._suffix}")
             self._open[split](listed)

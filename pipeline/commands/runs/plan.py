@@ -12,7 +12,7 @@ from rich.text import Text
 from pipeline.runs.progress_file import duration
 from pipeline.runs.rounds import stages_of
 from pipeline.runs.run import Run
-from pipeline.runs.stage_status import RESTS, StageStatus, State
+from pipeline.runs.stage_status import RESTS, Known, StageStatus, State
 from schemas.manifest import Manifest
 from schemas.stage import Stage
 from schemas.work import Work
@@ -52,16 +52,16 @@ class Planned:
 
 def plan(runs: Sequence[Run]) -> list[Planned]:
     """Every stage of every round, in the order of a run. Reads manifests, changes nothing."""
-    planner = _Planner()
+    planner, known = _Planner(), Known()
     return [
         planner.planned(number, run, stage, status)
         for number, run in enumerate(runs, 1)
-        for stage, status in _statuses(run, number)
+        for stage, status in _statuses(run, number, known)
     ]
 
 
-def _statuses(run: Run, number: int) -> Iterator[tuple[Stage[Any], StageStatus]]:
-    statuses = run.statuses()
+def _statuses(run: Run, number: int, known: Known) -> Iterator[tuple[Stage[Any], StageStatus]]:
+    statuses = run.statuses(known)
     return ((stage, statuses[stage.name]) for stage in stages_of(number))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.commands.named_run import look_at, open_run
+from pipeline.commands.named_run import look_at, open_run, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
@@ -18,6 +18,7 @@ from pipeline.commands.options import (
 from pipeline.commands.runs.plan import plan, plan_json, plan_table
 from pipeline.display.outcome import outcome_table, read_summary
 from pipeline.display.progress import make_progress
+from pipeline.display.terminal_text import visible
 from pipeline.recipe import Recipe
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import refuse_several_ranks
@@ -25,6 +26,7 @@ from pipeline.runs.rounds import rounds_of, run_rounds
 from pipeline.runs.run import Run
 from pipeline.stage_registry import BY_NAME
 from schemas.errors import ConfigError
+from schemas.manifest import read_manifest
 
 
 def run(
@@ -46,12 +48,12 @@ def run(
         return _show_plan(loaded, run_dir, as_json)
     last = run_recipe(loaded, run_dir, until)
     summary = read_summary(last.directory)
-    if until is not None:
-        return
-    if as_json:
+    if until is None and as_json:
         typer.echo(json.dumps(summary))
-    elif summary:
+    elif until is None and summary:
         outcome_table(last.directory, summary)
+    for name in last.recipe.stages:
+        refuse_missing(name, read_manifest(last.directory / name))
 
 
 def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -> Run:
@@ -75,4 +77,4 @@ def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(visible(message) + "\n")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.commands.named_run import open_round, open_run
+from pipeline.commands.named_run import open_round, open_run, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
@@ -67,5 +67,6 @@ def _command(stage: Stage[Any]) -> Callable[..., None]:
         if as_json:
             record = {"stage": stage.name, "outcome": outcome, "counts": manifest.counts}
             typer.echo(json.dumps(record))
+        refuse_missing(stage.name, manifest)
 
     return command

@@ -18,9 +18,10 @@ from pipeline.commands.options import (
     SetOption,
     resolve,
 )
+from pipeline.display.terminal_text import visible
 from pipeline.runs.rounds import rounds_of, stages_of
 from pipeline.runs.run import Run
-from pipeline.runs.stage_status import StageStatus, State
+from pipeline.runs.stage_status import Known, StageStatus, State
 
 _STYLES = {
     State.FRESH: "green",
@@ -28,6 +29,7 @@ _STYLES = {
     State.PARTIAL: "yellow",
     State.RUNNING: "cyan",
     State.DAMAGED: "red",
+    State.INCOMPLETE: "yellow",
     State.MISSING: "dim",
     State.SKIPPED: "dim",
 }
@@ -49,22 +51,24 @@ def status(
 
 def status_json(runs: Sequence[Run]) -> dict[str, Any]:
     """State, reason, counts and seconds of every stage; of later rounds as `round-k/stage`."""
+    known: Known = {}
     return {
         f"round-{number}/{name}" if number > 1 else name: _as_json(status)
         for number, run in enumerate(runs, 1)
-        for name, status in _own(run, number).items()
+        for name, status in _own(run, number, known).items()
     }
 
 
 def status_tables(runs: Sequence[Run]) -> None:
     """Print the states of all rounds to stdout."""
+    known: Known = {}
     for number, run in enumerate(runs, 1):
-        _table(run.directory, _own(run, number))
+        _table(run.directory, _own(run, number, known))
 
 
-def _own(run: Run, number: int) -> dict[str, StageStatus]:
+def _own(run: Run, number: int, known: Known) -> dict[str, StageStatus]:
     """The states of what a round runs itself."""
-    statuses = run.statuses()
+    statuses = run.statuses(known)
     return {stage.name: statuses[stage.name] for stage in stages_of(number)}
 
 
@@ -90,5 +94,5 @@ def _table(directory: Path, statuses: Mapping[str, StageStatus]) -> None:
         words = status.why or ", ".join(f"{k} {v:,}" for k, v in counts.items() if "/" not in k)
         seconds = f"{manifest.provenance.wall_seconds:.1f}" if manifest else ""
         state = Text(str(status.state), style=_STYLES[status.state])
-        table.add_row(name, state, seconds, Text(words))
+        table.add_row(name, state, seconds, Text(visible(words)))
     Console().print(table)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.files import write_text, writing_file
+from schemas.ids import content_id
 
 Row = dict[str, float]
 
@@ -17,6 +18,22 @@ METRICS_PARQUET = "metrics.parquet"
 
 # Depend on the machine and its load; every other column is the same in every run.
 PERFORMANCE = ("tokens_per_second", "peak_memory_bytes")
+
+
+def content(path: Path) -> str | None:
+    """The hash of a training's record without what the machine and its load have made of it."""
+    if path.name == METRICS_PARQUET:
+        table = pq.read_table(path)
+        kept = table.drop_columns([n for n in PERFORMANCE if n in table.column_names])
+        return content_id("metrics", json.dumps(kept.to_pylist()))
+    if path.name == METRICS_JSONL:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return content_id("metrics", json.dumps([_lasting(row) for row in rows]))
+    return None
+
+
+def _lasting(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in PERFORMANCE}
 
 
 class MetricsLog:

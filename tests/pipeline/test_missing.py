@@ -1,0 +1,110 @@
+"""Done means done: what could not be done is tried again, and settings redo what follows them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.commands.named_run import refuse_missing
+from pipeline.recipe import load_recipe
+from pipeline.runs.run import Outcome, Run
+from pipeline.runs.stage_status import State
+from schemas.errors import BackendError
+from schemas.manifest import read_manifest
+from schemas.stage import SilentProgress, Stage, StageContext
+from tests.fixtures import toy_stages
+from tests.fixtures.toy_stages import DOUBLE, MAKE, SUM
+
+HEAD = 'name = "toy"\ndescription = "d"\nhardware = "any"\n'
+
+
+@pytest.fixture
+def run(tmp_path: Path, toys: list[str]) -> Run:
+    path = tmp_path / "toy.toml"
+    path.write_text(HEAD + "[make]\n[double]\n[sum]\n")
+    opened = Run(tmp_path / "run", load_recipe(path))
+    opened.claim()
+    return opened
+
+
+class Unlucky:
+    """A stage of two parts, the second of which only works from the second time on."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+
+    def run(self, config: Any, context: StageContext) -> Mapping[str, int]:
+        parts = context.output / "parts"
+        parts.mkdir(exist_ok=True)
+        for name in ("first", "second"):
+            if not (parts / name).exists():
+                self.did.append(name)
+                if name == "second" and self.did.count("second") < 2:
+                    context.is_missing("the second part: out of luck")
+                else:
+                    (parts / name).write_text(name)
+        numbers = "\n".join(sorted(path.name for path in parts.iterdir()))
+        (context.output / "numbers.txt").write_text(numbers)
+        context.discard(parts)
+        return {}
+
+
+def test_what_is_missing_is_done_by_the_same_command(run: Run) -> None:
+    luck = Unlucky()
+    stage: Stage[Any] = replace(MAKE, run=luck.run)
+    outcome, manifest = run.execute(stage, SilentProgress())
+    assert (outcome, manifest.missing) == (Outcome.DONE, ["the second part: out of luck"])
+    assert set(manifest.outputs) == {"numbers.txt"}
+    with pytest.raises(BackendError, match="make: not all of it could be done: the second part"):
+        refuse_missing("make", manifest)
+    status = run.statuses()["make"]
+    assert (status.state, status.why) == (State.INCOMPLETE, "the second part: out of luck")
+    outcome, manifest = run.execute(stage, SilentProgress())
+    assert (outcome, manifest.missing) == (Outcome.DONE, [])
+    refuse_missing("make", manifest)
+    assert luck.did == ["first", "second", "second"]
+    assert (run.directory / "make" / "numbers.txt").read_text() == "first\nsecond"
+    assert sorted(p.name for p in (run.directory / "make").iterdir()) == [
+        "manifest.json",
+        "numbers.txt",
+    ]
+    assert run.execute(stage, SilentProgress())[0] is Outcome.UP_TO_DATE
+    assert run.statuses()["make"].state is State.FRESH
+
+
+def test_others_read_what_is_there_of_a_stage_that_lacks_something(run: Run) -> None:
+    def lacking(config: Any, context: StageContext) -> Mapping[str, int]:
+        (context.output / "numbers.txt").write_text("7")
+        context.is_missing("six of seven")
+        return {}
+
+    run.execute(replace(MAKE, run=lacking), SilentProgress())
+    for stage in (DOUBLE, SUM):
+        assert run.execute(stage, SilentProgress())[0] is Outcome.DONE
+    assert (run.directory / "sum" / "total.txt").read_text() == "sum 14"
+
+
+def test_what_tells_of_the_machine_makes_nothing_stale(run: Run, toys: list[str]) -> None:
+    seconds = iter("12")
+
+    def timed(config: Any, context: StageContext) -> Mapping[str, int]:
+        done = toy_stages.MAKE.run(config, context)
+        (context.output / "seconds.txt").write_text(next(seconds))
+        return done
+
+    def content(path: Path) -> str | None:
+        return "any time" if path.name == "seconds.txt" else None
+
+    stage: Stage[Any] = replace(MAKE, run=timed, content=content)
+    run.execute(stage, SilentProgress())
+    run.execute(DOUBLE, SilentProgress())
+    (run.directory / "make" / "seconds.txt").unlink()
+    run.execute(stage, SilentProgress())
+    assert (run.directory / "make" / "seconds.txt").read_text() == "2"
+    assert run.execute(DOUBLE, SilentProgress())[0] is Outcome.UP_TO_DATE
+    assert toys == ["make", "double", "make"]
+    manifest = read_manifest(run.directory / "make")
+    assert manifest is not None
+    assert manifest.outputs["seconds.txt"].content == "any time"
