@@ -234,7 +234,8 @@ def _part(part: object, where: str) -> str:
         return part
     if isinstance(part, Mapping):
         kind = str(part.get("type", "text"))
-        if kind in _PICTURES or kind in _SOUND or _PICTURES & part.keys() or _SOUND & part.keys():
+        held = {kind, *(key for key, value in part.items() if value is not None)}
+        if held & (_PICTURES | _SOUND):
             raise ConversationError(
                 "not_text", f"{where} has a picture or sound in it; prefline reads text alone"
             )

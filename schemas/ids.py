@@ -50,9 +50,13 @@ def content_id(kind: str, *parts: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def prompt_id(prompt: Messages) -> str:
-    """Id of a prompt: its turns and nothing else."""
-    return content_id("prompt", canonical_messages(prompt))
+def prompt_id(
+    prompt: Messages, tools: str | None = None, chat_template_kwargs: str | None = None
+) -> str:
+    """Id of a prompt: its turns, and what it has for the chat template, if anything."""
+    beside = {"tools": tools, "chat_template_kwargs": chat_template_kwargs}
+    said = [f"{name}={value}" for name, value in beside.items() if value]
+    return content_id("prompt", canonical_messages(prompt), *said)
 
 
 def turns_id(turns: Messages) -> str:

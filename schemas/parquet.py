@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from schemas.errors import DataError, MissingInputError
 from schemas.files import first_line, writing_file
-from schemas.tables import SCHEMA_VERSION, Table
+from schemas.tables import MESSAGES, SCHEMA_VERSION, Table
 from schemas.validation import Rows, rows_to_arrow, validate, validate_rows
 
 Splits = Sequence[str] | None
@@ -41,8 +41,22 @@ def read_table(path: Path, table: Table, splits: Splits = None) -> pa.Table:
 
 def read_rows(path: Path, table: Table, splits: Splits = None) -> list[dict[str, Any]]:
     """Read a declared table as dictionaries. Raises what `read_table` raises."""
-    rows: list[dict[str, Any]] = read_table(path, table, splits).to_pylist()
+    return rows_of(read_table(path, table, splits))
+
+
+def rows_of(data: pa.Table) -> list[dict[str, Any]]:
+    """The rows as dictionaries; of a message they have what it has, and no nulls."""
+    rows: list[dict[str, Any]] = data.to_pylist()
+    for name in (column.name for column in data.schema if column.type == MESSAGES):
+        for row in rows:
+            row[name] = _without_nulls(row[name])
     return rows
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(v) for name, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
 def iter_batches(
@@ -73,7 +87,7 @@ ROW_GROUP = 8192
 """Rows of a row group in every table's file."""
 # Texts and hashes repeat nothing and are sought by no range: a dictionary or the least and greatest
 # of them would be wasted work, and whole texts in the file's metadata.
-_UNREPEATED = ("content", "raw", "detail")
+_UNREPEATED = ("content", "reasoning", "arguments", "extra", "raw", "detail")
 
 
 class TableWriter:
@@ -151,10 +165,17 @@ class TableWriter:
 def _leaves(schema: pa.Schema) -> Iterator[str]:
     """The columns of a Parquet file, as its writer names them."""
     for column in schema:
-        if pa.types.is_list(column.type):
-            yield from (f"{column.name}.list.element.{f.name}" for f in column.type.value_type)
-        else:
-            yield str(column.name)
+        yield from _leaves_of(str(column.name), column.type)
+
+
+def _leaves_of(name: str, kind: pa.DataType) -> Iterator[str]:
+    if pa.types.is_list(kind):
+        yield from _leaves_of(f"{name}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves_of(f"{name}.{field.name}", field.type)
+    else:
+        yield name
 
 
 def _repeats(leaf: str) -> bool:

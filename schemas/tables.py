@@ -9,9 +9,31 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+TOOL_CALLS = pa.list_(
+    pa.struct(
+        [
+            ("id", pa.string()),
+            ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())])),
+        ]
+    )
+)
+_PLAIN = [("role", pa.string()), ("content", pa.string())]
+PLAIN_MESSAGES = pa.list_(pa.struct(_PLAIN))
+# As `schemas.labels.Message`; what a turn does not have is null.
+MESSAGES = pa.list_(
+    pa.struct(
+        [
+            *_PLAIN,
+            ("reasoning", pa.string()),
+            ("tool_calls", TOOL_CALLS),
+            ("tool_call_id", pa.string()),
+            ("name", pa.string()),
+            ("extra", pa.string()),
+        ]
+    )
+)
 ANNOTATIONS = pa.list_(
     pa.struct(
         [
@@ -38,7 +60,8 @@ class Table:
     """A declared table.
 
     `key` columns are unique together; `allowed` limits a column to values; `ranges` to a closed
-    interval. Columns are nullable only where the schema says so.
+    interval. Columns are nullable only where the schema says so. `later` columns are not in the
+    files of earlier versions: where they are missing they are null.
     """
 
     name: str
@@ -46,11 +69,17 @@ class Table:
     key: tuple[str, ...] = ()
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    later: frozenset[str] = frozenset()
 
     @property
     def file_name(self) -> str:
         """The name of the table's file in a stage directory."""
         return f"{self.name}.parquet"
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The columns by which a file of any version is known."""
+        return frozenset(self.schema.names) - self.later
 
 
 def _schema(*fields: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) -> pa.Schema:
@@ -58,6 +87,14 @@ def _schema(*fields: tuple[str, pa.DataType] | tuple[str, pa.DataType, bool]) ->
 
 
 _NULLABLE = True
+
+# What a prompt has for the chat template: JSON text of a list of tools, and of an object of
+# arguments. Where there are any, they are part of the prompt's id.
+_TEMPLATE: tuple[tuple[str, pa.DataType, bool], ...] = (
+    ("tools", pa.string(), _NULLABLE),
+    ("chat_template_kwargs", pa.string(), _NULLABLE),
+)
+TEMPLATE_COLUMNS = frozenset(name for name, *_ in _TEMPLATE)
 
 # Where a row came from: the raw file (or `generator:seed`), and its zero-based row or line.
 _LINEAGE: tuple[tuple[str, pa.DataType], ...] = (
@@ -74,7 +111,9 @@ PROMPTS = Table(
         ("split", pa.string()),
         ("category", pa.string(), _NULLABLE),
         *_LINEAGE,
+        *_TEMPLATE,
     ),
+    later=TEMPLATE_COLUMNS,
     key=("prompt_id",),
     allowed={"split": SPLITS},
 )
@@ -88,7 +127,9 @@ DEMONSTRATIONS = Table(
         ("completion", MESSAGES),
         ("split", pa.string()),
         *_LINEAGE,
+        *_TEMPLATE,
     ),
+    later=TEMPLATE_COLUMNS,
     key=("demonstration_id",),
     allowed={"split": SPLITS},
 )
@@ -114,7 +155,9 @@ COMPARISONS = Table(
         ("split", pa.string()),
         ("category", pa.string(), _NULLABLE),
         *_LINEAGE,
+        *_TEMPLATE,
     ),
+    later=TEMPLATE_COLUMNS,
     key=("comparison_id",),
     allowed={"label": LABELS, "split": SPLITS},
 )
@@ -143,7 +186,15 @@ COMPLETIONS = Table(
         ("split", pa.string()),
         ("category", pa.string(), _NULLABLE),
         *_LINEAGE,
+        *_TEMPLATE,
+        # What the engine drew, the end token included, and log p of each at temperature 1; null
+        # where it does not say. `tokens_of` is the fingerprint of tokenizer and template that the
+        # ids belong to.
+        ("completion_ids", pa.list_(pa.int32()), _NULLABLE),
+        ("completion_logps", pa.list_(pa.float32()), _NULLABLE),
+        ("tokens_of", pa.string(), _NULLABLE),
     ),
+    later=TEMPLATE_COLUMNS | {"completion_ids", "completion_logps", "tokens_of"},
     key=("completion_id",),
     allowed={"split": SPLITS, "finish_reason": frozenset({"stop", "length"})},
 )
@@ -192,7 +243,16 @@ PREFERENCE_PAIRS = Table(
         ("rejected_id", pa.string(), _NULLABLE),
         ("split", pa.string()),
         *_LINEAGE,
+        *_TEMPLATE,
+        # The tokens that were drawn, as in the completions table.
+        ("chosen_token_ids", pa.list_(pa.int32()), _NULLABLE),
+        ("rejected_token_ids", pa.list_(pa.int32()), _NULLABLE),
+        ("chosen_logps", pa.list_(pa.float32()), _NULLABLE),
+        ("rejected_logps", pa.list_(pa.float32()), _NULLABLE),
+        ("tokens_of", pa.string(), _NULLABLE),
     ),
+    later=TEMPLATE_COLUMNS
+    | {"chosen_token_ids", "rejected_token_ids", "chosen_logps", "rejected_logps", "tokens_of"},
     key=("pair_id",),
     allowed={"split": SPLITS},
 )

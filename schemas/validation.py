@@ -21,8 +21,8 @@ def rows_to_arrow(table: Table, rows: Rows) -> pa.Table:
     listed = list(rows)
     known = set(table.schema.names)
     for index, row in enumerate(listed):
-        if set(row) != known:
-            odd = sorted(set(row) ^ known)
+        if not (table.required <= set(row) <= known):
+            odd = sorted((set(row) - known) | (table.required - set(row)))
             raise DataError(f"{table.name} row {index}: columns {odd} are missing or unknown")
     try:
         return pa.Table.from_pylist(listed, schema=table.schema)
@@ -60,6 +60,9 @@ def validate_rows(table: Table, data: pa.Table, where: str) -> pa.Table:
 
 
 def _declared(table: Table, data: pa.Table, where: str) -> pa.Table:
+    for name in table.later - set(data.column_names):
+        column = table.schema.field(name)
+        data = data.append_column(column, pa.nulls(data.num_rows, column.type))
     missing = [n for n in table.schema.names if n not in data.column_names]
     if missing:
         raise DataError(

@@ -83,7 +83,7 @@ def read_labelled(path: Path, split: str | None = "test") -> LabelledFile:
         DataError: neither form, or nothing labelled in it; the message names the row.
     """
     columns = set(read_columns(path, ()).column_names)
-    if set(COMPARISONS.schema.names) <= columns:
+    if COMPARISONS.required <= columns:
         return _ours(path, split)
     for form in FORMATS.values():
         if set(form.columns) <= columns:

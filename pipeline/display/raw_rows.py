@@ -64,7 +64,7 @@ def _is_foreign_parquet(path: Path) -> bool:
         names = set(pq.read_schema(path).names)
     except (pa.ArrowException, OSError):
         return False
-    return not any(names >= set(table.schema.names) for table in TABLES.values())
+    return not any(names >= table.required for table in TABLES.values())
 
 
 def read_raw(what: str, row: int, kind: str | None) -> ShownRaw:

@@ -1,13 +1,22 @@
 """What a raw row is read as: an example of one table, or a reject with its reason."""
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.conversations import ConversationError, looks_like_json, normalise_messages
+from schemas.ids import canonical_messages
 from schemas.labels import Message, Preference
 
-ROLES = ("system", "user", "assistant", "tool")
+_REASONS = {
+    "not_a_conversation": "wrong_type",
+    "bad_content": "wrong_type",
+    "no_content": "wrong_type",
+    "no_role": "unknown_role",
+}
+"""What `schemas.conversations` calls a defect, where rejects have another name for it."""
 
 
 class RowError(Exception):
@@ -35,8 +44,16 @@ class Annotation:
 
 
 @dataclass(frozen=True)
+class Template:
+    """What a prompt has for the chat template, as JSON text: tools, and other arguments."""
+
+    tools: str | None = None
+    chat_template_kwargs: str | None = None
+
+
+@dataclass(frozen=True)
 class ComparisonExample:
-    """Two answers to a prompt, each one assistant turn, and the stated preference.
+    """Two answers to a prompt, each the assistant's turns, and the stated preference.
 
     `chosen_first` marks sources that always list the better answer first; their sides carry no
     information and are dealt anew. `language` is the source's own tag, for filters.
@@ -52,6 +69,7 @@ class ComparisonExample:
     label_source: str = "human"
     chosen_first: bool = False
     language: str | None = None
+    template: Template = Template()
 
     table = "comparisons"
 
@@ -64,6 +82,7 @@ class DemonstrationExample:
     completion: Sequence[Message]
     category: str | None = None
     language: str | None = None
+    template: Template = Template()
 
     table = "demonstrations"
 
@@ -75,6 +94,7 @@ class PromptExample:
     prompt: Sequence[Message]
     category: str | None = None
     language: str | None = None
+    template: Template = Template()
 
     table = "prompts"
 
@@ -118,22 +138,51 @@ def number_field(row: Mapping[str, Any], name: str) -> float:
 
 
 def messages_field(row: Mapping[str, Any], name: str) -> list[Message]:
-    """A value that must be a list of turns with known roles and text. Raises RowError."""
+    """A value that must be a conversation, in any of the usual layouts. Raises RowError."""
     value = field(row, name)
-    if not isinstance(value, list):
+    if not isinstance(value, list) and not (isinstance(value, str) and looks_like_json(value)):
         raise RowError("wrong_type", f"{name} is {_type(value)}, must be a list of messages")
-    return [_message(turn, f"{name}[{i}]") for i, turn in enumerate(value)]
+    if not value:
+        return []
+    return read_messages(lambda: normalise_messages(value), name)
 
 
-def _message(turn: Any, where: str) -> Message:
-    if not isinstance(turn, Mapping):
-        raise RowError("wrong_type", f"{where} is {_type(turn)}, must be a message")
-    role, content = turn.get("role"), turn.get("content")
-    if role not in ROLES:
-        raise RowError("unknown_role", f"{where}: role {role!r}, must be one of {', '.join(ROLES)}")
-    if not isinstance(content, str):
-        raise RowError("wrong_type", f"{where}: content is {_type(content)}, must be a string")
-    return {"role": str(role), "content": content}
+def read_messages(read: Callable[[], list[Message]], name: str) -> list[Message]:
+    """What `schemas.conversations` reads, its refusals as rejects. Raises RowError."""
+    try:
+        return read()
+    except ConversationError as error:
+        reason = _REASONS.get(error.reason, error.reason)
+        raise RowError(reason, f"{name}: {error.detail}") from error
+
+
+def template_of(row: Mapping[str, Any]) -> Template:
+    """The columns `tools` and `chat_template_kwargs`, objects or JSON text. Raises RowError."""
+    return Template(
+        _json_text(row.get("tools"), "tools", list),
+        _json_text(row.get("chat_template_kwargs"), "chat_template_kwargs", dict),
+    )
+
+
+def _json_text(value: Any, name: str, kind: type) -> str | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "null")
+        except ValueError as error:
+            raise RowError("invalid_json", f"{name}: {error}") from error
+    value = _without_nulls(value)
+    if not value:
+        return None
+    if not isinstance(value, kind):
+        raise RowError("wrong_type", f"{name} is {_type(value)}, must be a {kind.__name__}")
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Columnar files fill objects of different shapes up with nulls."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(v) for key, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
 
 
 def check_prompt(prompt: Sequence[Message]) -> None:
@@ -143,12 +192,18 @@ def check_prompt(prompt: Sequence[Message]) -> None:
 
 
 def check_completion(completion: Sequence[Message], name: str) -> None:
-    """A completion must be one assistant turn that says something. Raises RowError."""
-    if len(completion) != 1:
-        raise RowError("not_one_turn", f"{name} has {len(completion)} turns, must have one")
-    if completion[0]["role"] != "assistant":
-        raise RowError("not_assistant", f"{name} is written by {completion[0]['role']!r}")
-    if not completion[0]["content"].strip():
+    """A completion is one assistant turn that says something, or several with the results of
+    tools between them. Raises RowError.
+    """
+    if not completion:
+        raise RowError("not_one_turn", f"{name} has 0 turns, must have one")
+    strange = [turn["role"] for turn in completion if turn["role"] not in ("assistant", "tool")]
+    if strange and len(completion) > 1:
+        raise RowError("not_one_turn", f"{name} has a turn by {strange[0]!r} among its turns")
+    for turn in (completion[0], completion[-1]):
+        if turn["role"] != "assistant":
+            raise RowError("not_assistant", f"{name} is written by {turn['role']!r}")
+    if not any(t["content"].strip() or t.get("tool_calls") for t in completion):
         raise RowError(f"empty_{name}", f"{name} says nothing")
 
 
@@ -157,16 +212,22 @@ def check_comparison(example: ComparisonExample, name_a: str, name_b: str) -> Co
     check_prompt(example.prompt)
     check_completion(example.completion_a, name_a)
     check_completion(example.completion_b, name_b)
-    texts = [c[0]["content"].strip() for c in (example.completion_a, example.completion_b)]
-    if texts[0] == texts[1]:
+    if _said(example.completion_a) == _said(example.completion_b):
         raise RowError("identical_completions", f"{name_a} and {name_b} say the same")
     return example
+
+
+def _said(completion: Sequence[Message]) -> str:
+    """All that a completion is, white space around its texts left out."""
+    stripped = [Message(**{**turn, "content": turn["content"].strip()}) for turn in completion]
+    return canonical_messages(stripped)
 
 
 def split_history(
     chosen: list[Message], rejected: list[Message]
 ) -> tuple[list[Message], list[Message], list[Message]]:
-    """Prompt, chosen and rejected of two conversations that differ in their last turn only.
+    """Prompt, chosen and rejected of two conversations that differ in their last turn only, or in
+    all turns of the assistant and its tools from one on.
 
     Raises:
         RowError: one has no turns, does not end with the assistant, or the histories differ.
@@ -177,9 +238,23 @@ def split_history(
         if turns[-1]["role"] != "assistant":
             ending = "human" if turns[-1]["role"] == "user" else turns[-1]["role"]
             raise RowError(f"ends_with_{ending}", f"{name} has no answer at its end")
-    if chosen[:-1] != rejected[:-1]:
+    if chosen[:-1] == rejected[:-1]:
+        return chosen[:-1], chosen[-1:], rejected[-1:]
+    cut = _shared_turns(chosen, rejected)
+    rest = (*chosen[cut:], *rejected[cut:])
+    uses_tools = any(turn["role"] == "tool" or turn.get("tool_calls") for turn in rest)
+    if not uses_tools or any(turn["role"] not in ("assistant", "tool") for turn in rest):
         raise RowError("prompts_differ", _first_difference(chosen[:-1], rejected[:-1]))
-    return chosen[:-1], chosen[-1:], rejected[-1:]
+    return chosen[:cut], chosen[cut:], rejected[cut:]
+
+
+def _shared_turns(chosen: list[Message], rejected: list[Message]) -> int:
+    """How many turns both begin with; what follows begins with the assistant in both."""
+    same = [a == b for a, b in zip(chosen, rejected, strict=False)]
+    cut = same.index(False) if False in same else min(len(chosen), len(rejected)) - 1
+    while cut and any(turns[cut]["role"] == "tool" for turns in (chosen, rejected)):
+        cut -= 1
+    return cut
 
 
 def _first_difference(left: list[Message], right: list[Message]) -> str:

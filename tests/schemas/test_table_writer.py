@@ -67,7 +67,7 @@ def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
 def test_a_bad_row_leaves_no_file(tmp_path: Path) -> None:
     bad = prompts(3).set_column(2, "split", pa.array(["train", "development", "test"]))
     with (
-        pytest.raises(DataError, match=r"split is 'dev'"),
+        pytest.raises(DataError, match=r"split is 'development'"),
         TableWriter(tmp_path / "x.parquet", PROMPTS) as writer,
     ):
         writer.append(bad)

@@ -149,7 +149,7 @@ def _converter(to: Format, path: Path, columns: list[str]) -> Callable[[Row], "C
     if known is None:
         return lambda row: row
     for name, convert in known.items():
-        if set(TABLES[name].schema.names) <= set(columns):
+        if TABLES[name].required <= set(columns):
             return convert
     raise ConfigError(
         f"{path}: only comparisons and preference_pairs can be written as {to}; "

@@ -112,7 +112,7 @@ def _texts(row: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _with_plain_text(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Newer files hold content as a list of parts; those of text alone become one text."""
+    """The turns with what was said and nothing else; newer files hold it as a list of parts."""
     turns = field(row, name)
     if not isinstance(turns, list):
         return row
@@ -120,9 +120,7 @@ def _with_plain_text(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _plain_turn(turn: Any) -> Any:
-    if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), list):
+    """Votes keep counts and moderation beside a turn, which are no part of what was said."""
+    if not isinstance(turn, Mapping):
         return turn
-    parts = turn["content"]
-    if not all(isinstance(p, Mapping) and p.get("type") == "text" for p in parts):
-        raise RowError("not_text", "a turn holds something other than text")
-    return {"role": turn.get("role"), "content": "".join(str(p.get("text") or "") for p in parts)}
+    return {name: turn.get(name) for name in ("role", "content")}

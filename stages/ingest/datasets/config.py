@@ -23,7 +23,10 @@ Score = Literal[
     "instruction_following",
     "truthfulness",
 ]
-PROMPT_FIELDS = ("prompt", "messages", "conversation", "instruction")
+PROMPT_FIELDS = (
+    *("prompt", "messages", "conversations", "conversation"),
+    *("instruction", "question", "query"),
+)
 """Where prompts stand: ours and TRL's, chat data sets', chat logs', instruction data sets'."""
 ARGILLA = ("instruction", "chosen_response", "rejected_response")
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
@@ -244,7 +247,7 @@ class OwnFiles(FileDataset):
             ("comparison", "label"),
             ("completion_a", "completion_b", "label"),
         ),
-        "demonstrations": (("prompt", "completion"),),
+        "demonstrations": tuple((name, "completion") for name in PROMPT_FIELDS),
         "prompts": tuple((name,) for name in PROMPT_FIELDS),
     }
 

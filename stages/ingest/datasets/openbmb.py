@@ -12,7 +12,6 @@ from typing import Any
 
 from schemas.labels import Message, Preference
 from stages.ingest.datasets.config import OpenBMBDataset, Score
-from stages.ingest.datasets.contamination import refuse_truthful_qa
 from stages.ingest.examples import (
     Annotation,
     ComparisonExample,
@@ -23,6 +22,7 @@ from stages.ingest.examples import (
     optional_text,
     text_field,
 )
+from stages.ingest.filters.contamination import refuse_truthful_qa
 from stages.ingest.readers.raw_rows import RawRow
 from stages.ingest.readers.sources import FileReader
 

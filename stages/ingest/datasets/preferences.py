@@ -4,17 +4,28 @@ Preferences: TRL's `prompt, chosen, rejected` or `chosen, rejected` with the pro
 text or as messages; the cookbook's `{"comparison": {...}, "label": A | "B" | "Tie"}`; and rows
 of our own comparisons table. What `prefline export` adds beside the format's own columns is read
 again: `chosen_side`, `strength`, `label_source`, `category`.
-Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages.
+Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages. Where a
+row has no `prompt`, another of PROMPT_FIELDS is one; `system`, `history` and `input` belong to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import polars as pl
 
+from schemas.conversations import looks_like_json
 from schemas.labels import Message
+from schemas.tables import TEMPLATE_COLUMNS
 from stages.ingest.datasets.config import PROMPT_FIELDS, OwnFiles
 from stages.ingest.datasets.hh import parse_hh
+from stages.ingest.datasets.prompts import (
+    BESIDE_PROMPT,
+    completion_field,
+    is_transcript,
+    stated_prompt,
+    stripped,
+    with_system,
+)
 from stages.ingest.datasets.sided import beside, on_its_side, parse_cookbook, parse_own
 from stages.ingest.datasets.ultrafeedback import SCORES, scored_label
 from stages.ingest.examples import (
@@ -30,6 +41,7 @@ from stages.ingest.examples import (
     messages_field,
     optional_text,
     split_history,
+    template_of,
     text_field,
 )
 from stages.ingest.frames.examples import EMPTY
@@ -46,6 +58,7 @@ class OwnFilesReader(FileReader[OwnFiles]):
     table_fields: ClassVar[tuple[str, ...]] = (
         *("prompt", "chosen", "rejected", "category", "language", "label_source"),
         *("comparison", "completion_a", "chosen_side"),
+        *(*PROMPT_FIELDS[1:], *BESIDE_PROMPT, *sorted(TEMPLATE_COLUMNS)),
         *(name for pair in SCORES for name in pair),
     )
 
@@ -72,25 +85,46 @@ def parse_preference(row: Mapping[str, Any]) -> ComparisonExample:
         return parse_cookbook(row)
     if "completion_a" in row:
         return parse_own(row)
-    if row.get("prompt") is None and _is_transcript(row.get("chosen")):
+    prompt = None if _are_conversations(row) else stated_prompt(row)
+    if prompt is None and _is_transcript(row.get("chosen")):
         return parse_hh(row)
     label, strength = scored_label(row, required=False)
-    prompt, chosen, rejected = _explicit(row) if row.get("prompt") is not None else _implicit(row)
+    if prompt is not None:
+        check_prompt(prompt)
+        names = ("chosen", "rejected")
+        answers: Iterable[Turns] = [completion_field(row, name) for name in names]
+        if is_transcript(row.get("prompt")):  # the space after a marker is no part of a turn
+            answers = map(stripped, answers)
+        chosen, rejected = answers
+    else:
+        prompt, chosen, rejected = _implicit(row)
     example = ComparisonExample(
-        prompt, chosen, rejected, label, strength, chosen_first=True, **beside(row)
+        prompt,
+        chosen,
+        rejected,
+        label,
+        strength,
+        chosen_first=True,
+        template=template_of(row),
+        **beside(row),
     )
     return on_its_side(check_comparison(example, "chosen", "rejected"), row)
 
 
 def parse_demonstration(row: Mapping[str, Any]) -> DemonstrationExample:
     """A prompt and its completion. Raises RowError."""
-    completion = _turns(row, "completion", "assistant")
+    completion = completion_field(row, "completion")
     check_completion(completion, "completion")
+    prompt = stated_prompt(row)
+    if prompt is None:
+        raise RowError("missing_field", f"none of {', '.join(PROMPT_FIELDS)} is there")
+    check_prompt(prompt)
     return DemonstrationExample(
-        _prompt(row),
+        prompt,
         completion,
         optional_text(row, "category"),
         optional_text(row, "language"),
+        template_of(row),
     )
 
 
@@ -98,34 +132,39 @@ def parse_prompt(row: Mapping[str, Any]) -> PromptExample:
     """A prompt alone, by whichever of PROMPT_FIELDS the row has first; answers at the end of a
     conversation are left out. Raises RowError.
     """
-    name = next((name for name in PROMPT_FIELDS if row.get(name) is not None), "prompt")
-    prompt = _turns(row, name, "user")
+    prompt = stated_prompt(row)
+    if prompt is None:
+        raise RowError("missing_field", f"none of {', '.join(PROMPT_FIELDS)} is there")
     while prompt and prompt[-1]["role"] == "assistant":
         prompt = prompt[:-1]
     check_prompt(prompt)
-    return PromptExample(prompt, optional_text(row, "category"), optional_text(row, "language"))
+    category, language = (optional_text(row, name) for name in ("category", "language"))
+    return PromptExample(prompt, category, language, template_of(row))
 
 
 Turns = list[Message]
 
 
-def _prompt(row: Mapping[str, Any]) -> Turns:
-    prompt = _turns(row, "prompt", "user")
-    check_prompt(prompt)
-    return prompt
-
-
-def _explicit(row: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
-    return (
-        _prompt(row),
-        _turns(row, "chosen", "assistant"),
-        _turns(row, "rejected", "assistant"),
+def _are_conversations(row: Mapping[str, Any]) -> bool:
+    """Whether chosen and rejected are whole conversations, whatever else stands beside them."""
+    sides = [row.get(name) for name in ("chosen", "rejected")]
+    if all(isinstance(side, list) and side for side in sides):
+        return all(_first_role(side) not in ("assistant", "gpt", None) for side in sides)
+    return row.get("prompt") is None and all(
+        isinstance(side, str) and looks_like_json(side) for side in sides
     )
 
 
+def _first_role(turns: Any) -> Any:
+    first = turns[0]
+    return (first.get("role") or first.get("from")) if isinstance(first, Mapping) else None
+
+
 def _implicit(row: Mapping[str, Any]) -> tuple[Turns, Turns, Turns]:
-    if not isinstance(row.get("chosen"), str):
-        return split_history(messages_field(row, "chosen"), messages_field(row, "rejected"))
+    chosen = field(row, "chosen")
+    if not isinstance(chosen, str) or looks_like_json(chosen):
+        sides = split_history(messages_field(row, "chosen"), messages_field(row, "rejected"))
+        return with_system(row, sides[0]), *sides[1:]
     prompt, chosen, rejected = shared_prefix(text_field(row, "chosen"), text_field(row, "rejected"))
     return _turn("user", prompt), _turn("assistant", chosen), _turn("assistant", rejected)
 
@@ -154,13 +193,6 @@ def _shared_length(left: str, right: str) -> int:
 
 def _last_space(text: str) -> int:
     return max((i for i, character in enumerate(text) if character.isspace()), default=0)
-
-
-def _turns(row: Mapping[str, Any], name: str, role: str) -> Turns:
-    """A field that is text (one turn of `role`) or messages."""
-    if isinstance(field(row, name), str):
-        return _turn(role, row[name])
-    return messages_field(row, name)
 
 
 def _turn(role: str, content: str) -> Turns:

@@ -14,6 +14,7 @@ from stages.ingest.examples import (
     messages_field,
     number_field,
     optional_text,
+    template_of,
     text_field,
 )
 
@@ -27,6 +28,7 @@ def parse_own(row: Mapping[str, Any]) -> ComparisonExample:
         _label(row),
         _strength(row),
         annotations=_annotations(row),
+        template=template_of(row),
         **beside(row),
     )
     return check_comparison(example, "completion_a", "completion_b")
@@ -43,6 +45,7 @@ def parse_cookbook(row: Mapping[str, Any]) -> ComparisonExample:
         messages_field(comparison, "completion_B"),
         _label(row),
         _strength(row),
+        template=template_of(row),
         **beside(row),
     )
     return check_comparison(example, "completion_a", "completion_b")

@@ -11,7 +11,6 @@ import polars as pl
 
 from schemas.labels import Message, Preference
 from stages.ingest.datasets.config import ARGILLA, UltraFeedbackDataset
-from stages.ingest.datasets.contamination import TRUTHFUL_QA, refuse_truthful_qa
 from stages.ingest.examples import (
     ComparisonExample,
     RowError,
@@ -22,6 +21,7 @@ from stages.ingest.examples import (
     split_history,
     text_field,
 )
+from stages.ingest.filters.contamination import TRUTHFUL_QA, refuse_truthful_qa
 from stages.ingest.frames import scores
 from stages.ingest.frames.conversations import read_conversations, read_texts
 from stages.ingest.readers.sources import FileReader
@@ -30,6 +30,9 @@ SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen-rating", "rejected-rating"),
     ("chosen_avg_rating", "rejected_avg_rating"),
+    ("chosen_rating", "rejected_rating"),
+    ("chosen_score", "rejected_score"),
+    ("rating_chosen", "rating_rejected"),
 )
 Turns = list[Message]
 

@@ -1,5 +1,6 @@
 """Filters on examples, one by one and in whole columns."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,12 +56,18 @@ def screen_frame(
 def _example(row: dict[str, Any]) -> Example:
     """A row of the frame as the example that it was."""
     beside = {"category": row["category"], "language": row["language"]}
+    prompt = json.loads(row["prompt_rich"]) if row["prompt_rich"] else row["prompt"]
     if row["a"] is None:
-        return PromptExample(row["prompt"], **beside)
-    a = [Message(role="assistant", content=row["a"])]
+        return PromptExample(prompt, **beside)
+    a = _answer(row, "a")
     if row["b"] is None:
-        return DemonstrationExample(row["prompt"], a, **beside)
-    b = [Message(role="assistant", content=row["b"])]
-    return ComparisonExample(
-        row["prompt"], a, b, Preference(row["label"]), row["strength"], **beside
-    )
+        return DemonstrationExample(prompt, a, **beside)
+    b = _answer(row, "b")
+    return ComparisonExample(prompt, a, b, Preference(row["label"]), row["strength"], **beside)
+
+
+def _answer(row: dict[str, Any], side: str) -> list[Message]:
+    if row[f"{side}_rich"]:
+        turns: list[Message] = json.loads(row[f"{side}_rich"])
+        return turns
+    return [Message(role="assistant", content=row[side])]

@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 
-from stages.ingest.examples import ROLES
 from stages.ingest.frames.examples import (
     EMPTY,
     Flags,
@@ -16,6 +15,10 @@ from stages.ingest.frames.examples import (
 from stages.ingest.frames.texts import DOUBTFUL, Places
 
 _MESSAGE_FIELDS = {"role", "content"}
+_PLAIN_ROLES = ("system", "user", "assistant", "tool")
+# Texts that may be a conversation, rendered turns, or begin with a thought.
+_NOT_PLAIN = r"^\s*(?:[\[{<]|(?i:human|user|system):)"
+_THOUGHT = r"^\s*(?:<think>|\[THINK\])"
 
 
 def read_texts(rows: pl.DataFrame, prompt: str, chosen: str, rejected: str) -> pl.DataFrame:
@@ -31,6 +34,7 @@ def read_texts(rows: pl.DataFrame, prompt: str, chosen: str, rejected: str) -> p
         pl.all_horizontal(
             pl.col(name).is_not_null() & _says_something(pl.col(name)) for name in names
         )
+        & ~pl.any_horizontal(pl.col(name).str.contains(_NOT_PLAIN) for name in names)
         & (pl.col(chosen).str.strip_chars() != pl.col(rejected).str.strip_chars())
     )
     beside = [name for name in clean.columns if name in EMPTY.columns and name not in names]
@@ -59,7 +63,7 @@ def read_conversations(rows: pl.DataFrame, stated: str | None = None) -> pl.Data
     if not all(_are_messages(rows.schema[name]) for name in ("chosen", "rejected")):
         return EMPTY
     lengths = rows.select(pl.col("chosen", "rejected").list.len().fill_null(0)).to_numpy()
-    rows = those(rows, (lengths[:, 0] == lengths[:, 1]) & (lengths[:, 0] > 0))
+    rows = those(rows, (lengths[:, 0] == lengths[:, 1]) & (lengths[:, 0] > 0) & _is_plain(rows))
     if not len(rows):
         return EMPTY
     turns, ends = _side_by_side(rows)
@@ -77,6 +81,19 @@ def read_conversations(rows: pl.DataFrame, stated: str | None = None) -> pl.Data
         ]
     )
     return comparisons_frame(those(frame, good), chosen_first=True)
+
+
+def _is_plain(rows: pl.DataFrame) -> Flags:
+    """[n] rows whose messages have role and content and nothing else."""
+    plain = np.ones(len(rows), bool)
+    for name in ("chosen", "rejected"):
+        inner = rows.schema[name].inner  # type: ignore[attr-defined]
+        others = [field.name for field in inner.fields if field.name not in _MESSAGE_FIELDS]
+        for other in others:
+            found = pl.element().struct.field(other).is_not_null()
+            flags = rows.select(pl.col(name).list.eval(found).list.any().fill_null(False))
+            plain &= ~flags.to_series().to_numpy()
+    return plain
 
 
 def _are_messages(dtype: pl.DataType) -> bool:
@@ -107,7 +124,10 @@ def _in_doubt() -> pl.Expr:
     sides = [(pl.col("role"), pl.col("content")), (pl.col("other_role"), pl.col("other_content"))]
     (role, content), (other_role, other_content) = sides
     said, other = (text.str.strip_chars() for _, text in sides)
-    odd = [~role.is_in(ROLES) | text.str.contains(DOUBTFUL) for role, text in sides]
+    odd = [
+        ~role.is_in(_PLAIN_ROLES) | text.str.contains(DOUBTFUL) | text.str.contains(_THOUGHT)
+        for role, text in sides
+    ]
     answers = (role != "assistant") | (other_role != "assistant") | (said == other) | (other == "")
     histories = (role != other_role) | (content != other_content)
     return odd[0] | odd[1] | (said == "") | pl.when("last").then(answers).otherwise(histories)

@@ -1,5 +1,6 @@
 """Examples of all kinds as one polars frame, whoever has read them."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,18 +9,22 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.tables import ANNOTATIONS, MESSAGES
+from schemas.labels import Messages
+from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, TEMPLATE_COLUMNS
 from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example
+from stages.ingest.filters.texts import text
 from stages.ingest.frames.texts import Places
 
 Flags = NDArray[np.bool_]
 
-# A comparison has `a` and `b`, a demonstration `a`, a prompt neither: each completion is one
-# assistant turn, of which the text is kept.
+RICH = ("prompt_rich", "a_rich", "b_rich")
+"""Columns with the whole turns as JSON, where they have more than role and content, or where a
+completion is more than one turn. They are null for nearly all rows."""
+# A comparison has `a` and `b`, a demonstration `a`, a prompt neither: the texts of completions.
 _ARROW = pa.schema(
     [
         ("row", pa.int64()),
-        ("prompt", MESSAGES),
+        ("prompt", PLAIN_MESSAGES),
         ("a", pa.string()),
         ("b", pa.string()),
         ("label", pa.string()),
@@ -29,6 +34,8 @@ _ARROW = pa.schema(
         ("language", pa.string()),
         ("label_source", pa.string()),
         ("chosen_first", pa.bool_()),
+        *((name, pa.string()) for name in RICH),
+        *((name, pa.string()) for name in sorted(TEMPLATE_COLUMNS)),
     ]
 )
 
@@ -52,18 +59,24 @@ def examples_frame(rows: Sequence[tuple[int, Example]]) -> pl.DataFrame:
 def _values(row: int, example: Example) -> dict[str, Any]:
     values: dict[str, Any] = {
         "row": row,
-        "prompt": example.prompt,
+        "prompt": [{name: turn[name] for name in ("role", "content")} for turn in example.prompt],
+        "prompt_rich": _rich(example.prompt, is_completion=False),
+        "tools": example.template.tools,
+        "chat_template_kwargs": example.template.chat_template_kwargs,
         "annotations": [],
         "category": example.category,
         "language": example.language,
         "chosen_first": False,
     }
     if isinstance(example, DemonstrationExample):
-        values["a"] = example.completion[0]["content"]
+        values["a"] = text(example.completion)
+        values["a_rich"] = _rich(example.completion)
     elif isinstance(example, ComparisonExample):
         values |= {
-            "a": example.completion_a[0]["content"],
-            "b": example.completion_b[0]["content"],
+            "a": text(example.completion_a),
+            "b": text(example.completion_b),
+            "a_rich": _rich(example.completion_a),
+            "b_rich": _rich(example.completion_b),
             "label": example.label.value,
             "strength": example.strength,
             "annotations": [
@@ -81,6 +94,13 @@ def _values(row: int, example: Example) -> dict[str, Any]:
             "chosen_first": example.chosen_first,
         }
     return values
+
+
+def _rich(turns: Messages, *, is_completion: bool = True) -> str | None:
+    """The turns as JSON, where role and content are not all of them."""
+    if all(len(turn) == 2 for turn in turns) and not (is_completion and len(turns) > 1):
+        return None
+    return json.dumps(list(turns), ensure_ascii=False)
 
 
 def comparisons_frame(columns: pl.DataFrame, **constants: Any) -> pl.DataFrame:

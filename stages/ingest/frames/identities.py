@@ -1,5 +1,6 @@
 """Ids, splits and sides of whole columns: what `schemas.ids` says of one row at a time."""
 
+import json
 from binascii import unhexlify
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,9 @@ import polars_hash  # noqa: F401  (gives expressions their `chash` and `nchash`)
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stages.ingest.frames.examples import turns_of
+from schemas.ids import prompt_id, turns_id
+from schemas.tables import TEMPLATE_COLUMNS
+from stages.ingest.frames.examples import RICH, turns_of
 from stages.ingest.frames.seen import Keys
 from stages.ingest.frames.texts import joined
 
@@ -22,10 +25,29 @@ def with_ids_of_texts(examples: pl.DataFrame) -> pl.DataFrame:
     turns, ends = turns_of(examples["prompt"])
     texts = turns.select(_turn(pl.col("role"), pl.col("content"))).to_series()
     canonical = joined(texts, ends)
-    return examples.with_columns(
+    plain = examples.with_columns(
         _content_id("prompt", pl.lit(canonical)).alias("prompt_id"),
         *(_answer_id(pl.col(side)).alias(f"_{side}") for side in "ab"),
     )
+    return _with_rich_ids(plain)
+
+
+def _with_rich_ids(examples: pl.DataFrame) -> pl.DataFrame:
+    """The same, the ids of what is more than plain text put right, one by one."""
+    columns = [*RICH, *sorted(TEMPLATE_COLUMNS)]
+    if all(examples[name].null_count() == len(examples) for name in columns):
+        return examples
+    ids = {name: examples[name].to_list() for name in ("prompt_id", "_a", "_b")}
+    is_rich = pl.any_horizontal(pl.col(name).is_not_null() for name in columns)
+    for index in examples.select(is_rich.arg_true()).to_series().to_list():
+        row = examples.row(index, named=True)
+        prompt = json.loads(row["prompt_rich"]) if row["prompt_rich"] else row["prompt"]
+        kwargs = row["chat_template_kwargs"]
+        ids["prompt_id"][index] = prompt_id(prompt, row["tools"], kwargs)
+        for side in "ab":
+            if row[f"{side}_rich"]:
+                ids[f"_{side}"][index] = turns_id(json.loads(row[f"{side}_rich"]))
+    return examples.with_columns(pl.Series(name, found) for name, found in ids.items())
 
 
 def with_hash_splits(
@@ -67,6 +89,8 @@ def with_dealt_sides(examples: pl.DataFrame, seed: int) -> pl.DataFrame:
     return examples.with_columns(
         a=pl.when(here).then("b").otherwise("a"),
         b=pl.when(here).then("a").otherwise("b"),
+        a_rich=pl.when(here).then("b_rich").otherwise("a_rich"),
+        b_rich=pl.when(here).then("a_rich").otherwise("b_rich"),
         _a=pl.when(here).then("_b").otherwise("_a"),
         _b=pl.when(here).then("_a").otherwise("_b"),
         label=pl.when(here).then(label).otherwise("label"),

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from schemas.tables import TEMPLATE_COLUMNS
+from stages.ingest.datasets.config import PROMPT_FIELDS
+from stages.ingest.datasets.prompts import BESIDE_PROMPT
 from stages.ingest.frames.conversations import read_conversations, read_texts
 from stages.ingest.frames.examples import EMPTY
 from stages.ingest.frames.scores import labelled
@@ -11,6 +14,8 @@ from stages.ingest.frames.transcripts import transcript_columns
 
 # Rows that name their sides, and answers that say where they stood, are read one by one.
 _SIDED = ("comparison", "completion_a", "chosen_side")
+# What belongs to a prompt, or is one under another name: rows that have it too.
+_ONE_BY_ONE = (*BESIDE_PROMPT, *sorted(TEMPLATE_COLUMNS), *PROMPT_FIELDS[1:])
 
 
 def read_preferences(rows: pl.DataFrame, scores: Sequence[tuple[str, str]]) -> pl.DataFrame:
@@ -22,6 +27,9 @@ def read_preferences(rows: pl.DataFrame, scores: Sequence[tuple[str, str]]) -> p
     names = ("chosen", "rejected")
     if any(name in rows.columns for name in _SIDED) or not set(names) <= set(rows.columns):
         return EMPTY
+    doubtful = [name for name in _ONE_BY_ONE if name in rows.columns]
+    if doubtful:
+        rows = rows.filter(pl.all_horizontal(pl.col(name).is_null() for name in doubtful))
     rows = _beside(labelled(rows, scores, required=False))
     if "prompt" in rows.columns:
         return read_texts(rows, "prompt", *names)

@@ -15,14 +15,15 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.files import is_sound, remove, writing_folder
-from schemas.tables import ANNOTATIONS, MESSAGES, REJECTS
+from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, REJECTS, TEMPLATE_COLUMNS
+from stages.ingest.frames.examples import RICH
 from stages.ingest.readers.sources import Source
 
 ROWS = pa.schema(
     [
         ("row", pa.int64()),
         ("prompt_id", pa.string()),
-        ("prompt", MESSAGES),
+        ("prompt", PLAIN_MESSAGES),
         ("a", pa.string()),
         ("b", pa.string()),
         ("label", pa.string()),
@@ -37,6 +38,7 @@ ROWS = pa.schema(
         ("key_high", pa.uint64()),
         ("key_low", pa.uint64()),
         ("note", pa.int8()),
+        *((name, pa.string()) for name in (*RICH, *sorted(TEMPLATE_COLUMNS))),
     ]
 )
 _FILES = {"rows": ROWS, "rejects": REJECTS.schema}

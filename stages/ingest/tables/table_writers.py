@@ -1,5 +1,6 @@
 """The four tables as they grow: rows in reading order, prompts and demonstrations listed once."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,8 +14,8 @@ import pyarrow as pa
 
 from schemas.errors import DataError
 from schemas.parquet import ROW_GROUP, TableWriter
-from schemas.tables import COMPARISONS, DEMONSTRATIONS, PROMPTS, REJECTS, Table
-from stages.ingest.frames.examples import Flags, those
+from schemas.tables import COMPARISONS, DEMONSTRATIONS, MESSAGES, PROMPTS, REJECTS, Table
+from stages.ingest.frames.examples import RICH, Flags, those
 from stages.ingest.frames.identities import arrow_keys
 from stages.ingest.frames.seen import Seen
 from stages.ingest.splits import ORDER
@@ -69,6 +70,10 @@ class Tables:
         self._reasons.update(count_reasons(rejects))
         self._rejects.append(rejects)
         self._numbers["kept"] += len(rows)
+        extra = pl.any_horizontal(
+            pl.col(name).str.contains('"extra": "', literal=True) for name in RICH
+        )
+        self._numbers["rows_with_unread_keys"] += int(rows.select(extra.sum()).item() or 0)
         self._numbers["ties"] += int((rows["label"] == "Tie").sum())
         for table, new in (
             (PROMPTS, self._new_prompts),
@@ -103,6 +108,7 @@ class Tables:
             "rejects": rejected,
             **{f"rejects/{reason}": n for reason, n in sorted(self._reasons.items())},
             "ties": self._numbers["ties"],
+            "rows_with_unread_keys": self._numbers["rows_with_unread_keys"],
             **moved,
             **{
                 name: self._numbers[name]
@@ -119,9 +125,13 @@ class Tables:
         """What is shown in its own right, and preferred answers of train, each once."""
         own, train = pl.col("b").is_null(), pl.col("split") == "train"
         wanted = pl.col("demonstration_id").is_not_null() & (own | train)
-        preferred = pl.when((pl.col("label") == "B").fill_null(False)).then("b").otherwise("a")
-        kept = [name for name in _columns(DEMONSTRATIONS) if name != "a"]
-        listed = rows.select(*kept, own=own, a=preferred, wanted=wanted)
+        is_b = (pl.col("label") == "B").fill_null(False)
+        preferred = {
+            name: pl.when(is_b).then(name.replace("a", "b", 1)).otherwise(name)
+            for name in ("a", "a_rich")
+        }
+        kept = [name for name in _columns(DEMONSTRATIONS) if name not in preferred]
+        listed = rows.select(*kept, own=own, wanted=wanted, **preferred)
         shown = those(listed, listed["wanted"].to_numpy())
         ids = _ids(shown, "demonstration_id")
         known = self._shown.has(arrow_keys(ids)) & ~shown["own"].to_numpy()
@@ -168,7 +178,8 @@ _UNKNOWN = {"completion_a_id", "completion_b_id"}
 
 def _columns(table: Table) -> list[str]:
     """The columns of rows that the table is made of."""
-    return [_ANSWERS.get(name, name) for name in table.schema.names if name not in _UNKNOWN]
+    names = [_ANSWERS.get(name, name) for name in table.schema.names if name not in _UNKNOWN]
+    return [*names, *(f"{name}_rich" for name in names if f"{name}_rich" in RICH)]
 
 
 def _declared(table: Table, rows: pl.DataFrame) -> pa.Table:
@@ -176,13 +187,27 @@ def _declared(table: Table, rows: pl.DataFrame) -> pa.Table:
     data = rows.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
     made: list[Any] = []
     for column in table.schema:
-        if column.name in _ANSWERS:
-            made.append(_answers(data[_ANSWERS[column.name]].combine_chunks()))
+        if column.type == MESSAGES:
+            made.append(_messages(data, _ANSWERS.get(column.name, column.name)))
         elif column.name in _UNKNOWN:
             made.append(pa.nulls(len(rows), column.type))
         else:
             made.append(data[column.name].cast(column.type))
     return pa.table(made, table.schema)
+
+
+def _messages(data: pa.Table, name: str) -> pa.Array:
+    """A column of conversations, or of answers; the few with more than texts one by one."""
+    held = data[name].combine_chunks()
+    plain = (held if name == "prompt" else _answers(held)).cast(MESSAGES)
+    rich = data[f"{name}_rich"]
+    if rich.null_count == data.num_rows:
+        return plain
+    turns = [
+        json.loads(text) if text else said
+        for text, said in zip(rich.to_pylist(), plain.to_pylist(), strict=True)
+    ]
+    return pa.array(turns, MESSAGES)
 
 
 def _answers(texts: pa.Array) -> pa.Array:

@@ -219,4 +219,4 @@ def test_a_conversation_without_a_question_is_no_prompt() -> None:
     with pytest.raises(RowError, match="empty_prompt"):
         parse_prompt({"messages": [{"role": "assistant", "content": "Hello"}]})
     with pytest.raises(RowError, match="missing_field"):
-        parse_prompt({"question": "Hi"})
+        parse_prompt({"ask": "Hi"})
