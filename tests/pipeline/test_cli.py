@@ -28,6 +28,7 @@ from tests.fixtures.command_line import (
     prefline,
     refusal,
 )
+from tests.fixtures.patience import PATIENCE
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
 STAGES = ("ingest", "sft", "judge", "sample", "label", "train", "evaluate", "report")
@@ -248,7 +249,7 @@ def test_second_process_is_told_and_touches_nothing(run_dir: Path) -> None:
         assert hashes(run_dir, "*.*") == before
     finally:
         process.send_signal(signal.SIGCONT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert all(f"process {process.pid} is working here" in said for said in seen)
 
@@ -353,7 +354,7 @@ def run_make(*arguments: str) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

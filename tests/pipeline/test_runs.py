@@ -22,6 +22,7 @@ from schemas.errors import (
 )
 from schemas.manifest import read_manifest
 from schemas.stage import SilentProgress
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.toy_stages import DOUBLE, MAKE, SUM, TOY_STAGES
 
 HEAD = 'name = "toy"\ndescription = "d"\nhardware = "any"\n'
@@ -208,7 +209,7 @@ def test_second_process_is_told_and_touches_nothing(tmp_path: Path) -> None:
                 from pipeline.runs.locks import run_lock
                 with run_lock(Path({str(tmp_path)!r}), whole=True):
                     print("held", flush=True)
-                    time.sleep(60)
+                    time.sleep(3600)
                 """
             ),
         ],
@@ -230,7 +231,7 @@ def test_second_process_is_told_and_touches_nothing(tmp_path: Path) -> None:
         if holder.stdout:
             holder.stdout.close()
     # A lock dies with its process.
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             with run_lock(tmp_path, whole=True):

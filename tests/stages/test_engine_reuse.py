@@ -18,6 +18,7 @@ from evals.models.checkpoints import ModelSource, model_fingerprint
 from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS, PROMPTS, VERDICTS
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.preferences import prompt
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
 
@@ -91,7 +92,7 @@ def found(run: Path) -> dict[str, Any]:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

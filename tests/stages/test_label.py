@@ -27,6 +27,7 @@ from stages.label.candidates import by_prompt
 from stages.label.config import LabelConfig
 from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
 from tests.fixtures.comparisons import FakeJudge, completion_row, leaning
+from tests.fixtures.patience import PATIENCE
 
 QUESTION = "what does ravin like?"
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,7 +298,7 @@ def test_killed_in_the_middle_it_ends_the_same(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SLOWLY]
     killed = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT)
     shards = tmp_path / "killed" / "label" / "shards"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while len(list(shards.glob("????????"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
 from stages.sample import STAGE
 from stages.sample.config import SampleConfig
 from stages.shards.results import Results
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.tiny_models import tiny_llama
 
 ROOT = Path(__file__).parents[2]
@@ -252,7 +253,7 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
     )
     shards = many.output / "shards"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while len(list(shards.glob("????????"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

@@ -27,6 +27,7 @@ from stages.train.config import TrainConfig
 from stages.training.data.reference import REFERENCE_LOGPS, ReferencePass
 from stages.training.monitoring.metrics import PERFORMANCE
 from stages.training.monitoring.written import GENERATIONS
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.preferences import (
     NAMES,
     TEST_NAMES,
@@ -311,7 +312,7 @@ def test_kill_9_and_the_same_command_again_give_the_undisturbed_run(
     process = subprocess.Popen(
         [sys.executable, "-c", _RUN, str(tmp_path / "killed"), config.model_dump_json()], cwd=ROOT
     )
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + PATIENCE
     while not any(killed.output.glob("resume/step-*5")) and time.monotonic() < deadline:
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.01)

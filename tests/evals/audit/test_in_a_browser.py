@@ -13,6 +13,7 @@ import pytest
 
 from tests.fixtures.audits import a_run
 from tests.fixtures.command_line import command, environment
+from tests.fixtures.patience import PATIENCE
 
 selenium = pytest.importorskip(
     "selenium", reason="selenium is not installed (make .venv/dev.stamp)"
@@ -48,11 +49,11 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     lines = [process.stdout.readline() for _ in range(2)]
     yield lines[1].strip(), run / "audit" / "labels.jsonl"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
 
 
 def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -12,6 +12,7 @@ from evals.judges.scoring.label_tokens import LabelTokens
 from evals.models.rendering import CHAT_TEMPLATES
 from schemas.errors import ConfigError
 from tests.fixtures.comparisons import comparison
+from tests.fixtures.patience import growth
 from tests.fixtures.tiny_models import byte_level_tokenizer
 
 if TYPE_CHECKING:
@@ -107,11 +108,7 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
     "unit", ["-", "=", "\r", " ", "\n", "=\n", "== ", "<|", "[[", "[", "preference ", "\x85 "]
 )
 def test_no_text_takes_long(unit: str) -> None:
-    import time
-
-    started = time.process_time()
-    neutralise_text(unit * 100_000)
-    assert time.process_time() - started < 2
+    assert growth(lambda size: neutralise_text(unit * size), 10_000) < 24
 
 
 def test_labels_that_begin_alike_share_their_beginning_with_the_prompt() -> None:

@@ -16,6 +16,7 @@ from evals.models.vllm import engine as module
 from schemas.errors import ConfigError
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama, tiny_reward_model
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +105,7 @@ def by_vllm(folders: Folders) -> dict[str, Any]:
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -33,6 +33,7 @@ from evals.models.vllm import engine
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
 from schemas.stage import Runtime
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
 
 ROOT = Path(__file__).parents[3]
@@ -361,7 +362,7 @@ def vllm_results(model: Path, adapter: Path) -> dict[str, Any]:
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -14,6 +14,7 @@ from evals.models.checkpoints import ModelSource
 from evals.models.vllm.options import EngineSettings, adapter_config, engine_options, refusal
 from schemas.errors import BackendError, ConfigError
 from schemas.stage import Runtime
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
 
 ROOT = Path(__file__).parents[3]
@@ -135,7 +136,7 @@ def engine_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         text=True,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "VLLM_CPU_KVCACHE_SPACE": "1"},
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]

@@ -18,6 +18,7 @@ from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
 from stages.sample import STAGE
 from stages.sample.config import SampleConfig
 from stages.shards.results import Results
+from tests.fixtures.patience import PATIENCE
 from tests.fixtures.preferences import prompt
 from tests.fixtures.tiny_models import tiny_llama
 
@@ -101,7 +102,7 @@ def test_a_disk_that_fills_up_costs_the_shard_in_flight(
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from schemas.parquet import write_table
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS
 from tests.fixtures.comparisons import completion_row
+from tests.fixtures.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 KILLS, PROMPTS, SHARD = 30, 400, 4
@@ -73,7 +74,7 @@ def test_thirty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     for _ in range(KILLS):
         process = start(killed)
         # Some die before they have done anything, most in the middle of a shard.
-        goal, deadline = finished(killed) + moments.randrange(4), time.monotonic() + 60
+        goal, deadline = finished(killed) + moments.randrange(4), time.monotonic() + PATIENCE
         while finished(killed) < goal and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(moments.random() * 0.03)

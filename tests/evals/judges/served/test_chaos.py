@@ -35,8 +35,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosServer]:
 
 
 def runtime(cache: Path, **settings: Any) -> Runtime:
-    fast = {"timeout_seconds": 0.5, "deadline_seconds": 6, "attempts": 3, "cache": str(cache)}
-    return Runtime(judge_server=JudgeServerRuntime.model_validate(fast | settings))
+    # Long enough for a slow machine to answer, short enough to wait for what hangs.
+    brief = {"timeout_seconds": 3, "deadline_seconds": 60, "attempts": 3, "cache": str(cache)}
+    return Runtime(judge_server=JudgeServerRuntime.model_validate(brief | settings))
 
 
 def open_judge(running: ChaosServer, cache: Path, **settings: Any) -> Any:
@@ -126,7 +127,7 @@ def test_concurrency_finds_what_the_server_can_take(server: ChaosServer, tmp_pat
 
 
 def test_a_free_server_gets_all_that_is_allowed(server: ChaosServer, tmp_path: Path) -> None:
-    server.delay_seconds = 0.05
+    server.delay_seconds = 0.5
     judge = open_judge(server, tmp_path, runtime={"concurrency": 24})
     judge.judge([comparison(f"question {i}?", "longer", "one") for i in range(150)])
     assert server.most_in_flight == 24

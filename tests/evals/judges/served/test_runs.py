@@ -41,8 +41,8 @@ model = "chaos"
 api_key_env = "PREFLINE_TEST_KEY"
 [runtime.judge_server]
 concurrency = 8
-timeout_seconds = 5
-deadline_seconds = 20
+timeout_seconds = 60
+deadline_seconds = 300
 give_up_after = 5
 price_per_million_prompt_tokens = 1000
 price_per_million_completion_tokens = 2000
