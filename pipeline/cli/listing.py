@@ -120,4 +120,10 @@ COMMANDS: tuple[Listed, ...] = (
         "Models",
         "models.render:render",
     ),
+    _command(
+        "doctor",
+        "Probe a model's tokenizer and chat template: what is wrong, and what to do about it.",
+        "Models",
+        "models.doctor:doctor",
+    ),
 )

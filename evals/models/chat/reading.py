@@ -67,14 +67,20 @@ class Reader:
         self._turns = turns
         self._ends = ends
 
-    def read(self, prompt: str, text: str) -> Read:
-        """The message in a text that went on from a prompt; the token that ended it taken off."""
+    def read(self, prompt: str, text: str, *, begun: bool = False) -> Read:
+        """The message in a text that went on from a prompt, or from a beginning of the answer.
+
+        The token that ended it is taken off already.
+        """
         mark = self._turns.opening(prompt)
         thought, rest, unfinished = self._thoughts(mark, text)
         if unfinished:
             return Read({"role": "assistant", "content": "", "reasoning": thought}, True)
         before, calls = self._calls_in(rest)
-        message: Message = {"role": "assistant", "content": self._content(before, bool(calls))}
+        message: Message = {
+            "role": "assistant",
+            "content": self._content(before, bool(calls), begun),
+        }
         if thought:
             message["reasoning"] = thought
         if calls:
@@ -137,8 +143,9 @@ class Reader:
         except TemplateRefusal:
             return ""
 
-    def _content(self, text: str, calls: bool) -> str:
+    def _content(self, text: str, calls: bool, begun: bool) -> str:
         lead, tail = self._plain
+        lead = "" if begun else lead
         if self._header.strip() and text.startswith(self._header):
             text = text[len(self._header) :]
         if lead and text.startswith(lead):

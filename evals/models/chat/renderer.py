@@ -134,10 +134,16 @@ class ChatRenderer:
             ends += self._ends.next_headers(self._asked)
         return list(dict.fromkeys([*ends, *_generation_ends(self.tokenizer)]))
 
+    @property
+    def closes_turns(self) -> bool:
+        """Whether the template itself ends an answer with a token."""
+        return self._ends.of(self._asked, calls=False).written
+
     @cached_property
     def structure(self) -> Structure:
         """The tokens that text must not imitate."""
-        return Structure(self._ends, set(self.end_ids))
+        marks = [mark.strip() for mark in self._turns.around or ()]
+        return Structure(self._ends, set(self.end_ids), marks)
 
     @cached_property
     def in_place(self) -> InPlace:
@@ -235,12 +241,15 @@ class ChatRenderer:
         name = type(tokenizer).__name__
         return content_id("rendering", _RULE, name, template, special, *told, *state)
 
-    def read(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> Read:
-        """The message in what was written after a prompt, its end included or not."""
+    def read(self, prompt_ids: Sequence[int], ids: Sequence[int], *, begun: bool = False) -> Read:
+        """The message in what was written after a prompt, its end included or not.
+
+        `begun` says that the prompt ended in the beginning of an answer.
+        """
         ended = bool(ids) and ids[-1] in self.end_ids
         prompt = self.in_place.text([], list(prompt_ids)[-64:])
         text = self.in_place.text(list(prompt_ids), ids[:-1] if ended else ids)
-        return self.reader.read(prompt, text)
+        return self.reader.read(prompt, text, begun=begun)
 
     def decode(self, ids: Sequence[int], prompt_ids: Sequence[int] = ()) -> str:
         """The text of sampled tokens without special tokens."""

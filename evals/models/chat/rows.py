@@ -93,7 +93,8 @@ def record(renderer: ChatRenderer, one: _Conversation) -> dict[str, Any]:
         ids = renderer.in_place.prompt(text)
         return _record(text, ids, neutralised=renderer.neutralised(one.prompt))
     made = renderer.render(one.prompt, one.completion, asked)
-    read = renderer.read(made.prompt_ids, made.completion_ids).message
+    begun = bool(one.prompt) and one.prompt[-1]["role"] == "assistant"
+    read = renderer.read(made.prompt_ids, made.completion_ids, begun=begun).message
     return _record(
         made.prompt_text,
         made.prompt_ids,

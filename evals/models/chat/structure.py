@@ -6,6 +6,7 @@ of turns, section markers, and the tokenizer's own beginning and end of text. Ot
 """
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 
 from evals.models.chat.ends import Ends
@@ -13,7 +14,6 @@ from evals.models.chat.template import (
     CONTENT,
     NAME,
     SYSTEM,
-    USER,
     Asked,
     TemplateRefusal,
     probe,
@@ -28,7 +28,9 @@ WORD_JOINER = "\u2060"
 class Structure:
     """The structural tokens of a tokenizer and its template."""
 
-    def __init__(self, ends: Ends, stops: set[int]) -> None:
+    def __init__(self, ends: Ends, stops: set[int], thoughts: Iterable[str] = ()) -> None:
+        """`stops` end an assistant's turn, `thoughts` are marks that stand around thoughts."""
+        self._thoughts = frozenset(thoughts)
         self._ends = ends
         self._stops = stops
 
@@ -89,10 +91,10 @@ class Structure:
         result: Message = {"role": "tool", "content": CONTENT, "name": NAME}
         return [[question(), probe(calls=True), result], [question(), probe(calls=True)]]
 
-    @staticmethod
-    def _can_be_structure(token: str) -> bool:
-        said = token in (USER, CONTENT)
-        return len(token) > 1 and bool(token.strip()) and not said and not names_a_thought(token)
+    def _can_be_structure(self, token: str) -> bool:
+        if token in self._thoughts or names_a_thought(token):
+            return False
+        return len(token) > 1 and bool(token.strip())
 
 
 def _pattern(tokens: frozenset[str]) -> re.Pattern[str] | None:

@@ -39,6 +39,7 @@ _LEFTS = tuple("".join(_RUNS[i:]) for i in range(4))
 _RIGHTS = tuple(left[::-1] for left in _LEFTS)
 _QUIET: tuple[Any, ...] = (False, "none", "off", "no_think", "disabled", 0, True)
 _LOUD: tuple[Any, ...] = (True, "on", "think", "enabled", "high", False)
+_AGAINST = "the turn has thoughts, and the template's arguments switch thinking off"
 _ABOUT_THOUGHTS = ("think", "reason", "thought")
 
 
@@ -187,16 +188,16 @@ class Turns:
         first = min(places, default=len(whole))
         mark = self.opening(prompt)
         bare = prompt[: len(prompt) - len(mark or closed_at_end(prompt, self.marks))]
-        start, marked = self._start(before, prompt, mark, whole, first, asked)
+        if mused and not mark and len(bare) < len(prompt) and REASONING not in whole:
+            raise ThoughtRefusal(_AGAINST)
+        start, marked = self._start(before, prompt, bare, whole, first, asked)
+        if mused and not mark and not marked and len(bare) < len(prompt):
+            raise ThoughtRefusal(_AGAINST)
         text = whole[start:]
         thought = REASONING in text
         if mused and mark and not marked and thought:
             text = _from_padding(text, REASONING)
-        empty = (
-            ""
-            if mused and thought
-            else self._empty(text[: max(0, first - start)] if places else text)
-        )
+        empty = "" if mused and thought else self._empty(text)
         text = text[len(empty) :]
         if mused:
             if not thought:
@@ -240,33 +241,36 @@ class Turns:
         return whole
 
     def _start(
-        self, before: Sequence[Turn], prompt: str, mark: str, whole: str, first: int, asked: Asked
+        self, before: Sequence[Turn], prompt: str, bare: str, whole: str, first: int, asked: Asked
     ) -> tuple[int, bool]:
-        """Where the assistant begins to write, and whether that is behind the mark."""
+        """Where the assistant begins to write, and whether that is the end of the whole prompt.
+
+        It may be the end of the `bare` one, which has no thought opened or closed behind it.
+        """
         if whole.startswith(prompt):
             return len(prompt), True
-        bare = prompt[: len(prompt) - len(mark)]
-        if mark and whole.startswith(bare):
+        if whole.startswith(bare):
             return len(bare), False
         try:
             silent = self.template.write(before, asked, header=False)
         except TemplateRefusal:
             silent = ""
         header = prompt[len(silent) :] if silent and prompt.startswith(silent) else ""
-        for head, behind in ((header, True), (header[: len(header) - len(mark)], False)):
+        for head, ends in (
+            (header, True),
+            (header[: len(header) - len(prompt) + len(bare)], False),
+        ):
             at = whole.rfind(head, 0, first) if head.strip() else -1
             if at >= 0:
-                return at + len(head), behind
-        if closed_at_end(prompt, self.marks):
-            raise ThoughtRefusal(
-                "the turn has thoughts, and the template's arguments switch thinking off"
-            )
+                return at + len(head), ends
         raise TemplateRefusal(
             "the chat template renders a finished turn differently from a generation prompt"
         )
 
     def _empty(self, text: str) -> str:
-        return empty_thought(text, self.marks)
+        """The empty thought that a turn with a marked word, or none, begins with."""
+        at = text.find(CONTENT)
+        return empty_thought(text[: at - len(_left_of(text, at))] if at >= 0 else text, self.marks)
 
     def _closing(self, mark: str) -> str:
         """What closes the thought that a prompt has opened."""

@@ -1,0 +1,70 @@
+"""The doctor command: what is wrong with a model's tokenizer and chat template, and what to do."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from pipeline.commands.models.render import (
+    ArgumentOption,
+    ModelArgument,
+    TemplateOption,
+    template_arguments,
+)
+from pipeline.commands.options import JsonOption
+from schemas.errors import ConfigError
+
+_EXAMPLE = {"messages": [{"role": "user", "content": "What is two and two?"}]}
+_ANSWER = {"role": "assistant", "content": "Four."}
+
+
+def doctor(
+    model: ModelArgument,
+    template_arg: ArgumentOption = None,
+    chat_template: TemplateOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Probe a model's tokenizer and chat template; exit 2 where every conversation is wrong."""
+    from evals.models.chat.checks import Finding, findings
+    from evals.models.chat.rows import open_renderer
+
+    example: dict[str, Any] | None = None
+    ends: list[str] = []
+    renderer: Any = None
+    try:
+        renderer = open_renderer(model, template_arguments(template_arg), chat_template)
+        found = findings(renderer)
+        ends = renderer.tokenizer.convert_ids_to_tokens(renderer.end_ids)
+        example = _example(renderer)
+    except ConfigError as error:
+        found = [Finding("chat_template", "wrong", str(error))]
+    wrong = any(one.severity == "wrong" for one in found)
+    if as_json:
+        said = {"model": model, "wrong": wrong, "findings": [asdict(one) for one in found]}
+        typer.echo(json.dumps({**said, "stops": ends, "example": example}, ensure_ascii=False))
+    else:
+        _show(found, ends, example, renderer)
+    if wrong:
+        raise typer.Exit(2)
+
+
+def _example(renderer: Any) -> dict[str, Any] | None:
+    from evals.models.chat.rows import rendered_line
+
+    row = {"messages": [*_EXAMPLE["messages"], _ANSWER]}
+    record = next(iter(rendered_line(json.dumps(row).encode(), renderer)))
+    return None if "error" in record else record
+
+
+def _show(found: Any, ends: list[str], example: dict[str, Any] | None, renderer: Any) -> None:
+    from pipeline.display.rendered import show_rendered
+
+    for one in found:
+        typer.echo(f"{one.severity}: {one.check}: {one.message}")
+    if not found:
+        typer.echo("nothing is wrong")
+    if ends:
+        typer.echo(f"a sample stops at {', '.join(ends)}")
+    if example is not None:
+        show_rendered(0, example, renderer)
