@@ -112,11 +112,11 @@ def _answers(path: Path, number: int, row: Row) -> Iterator[tuple[list[str | Non
     listed = next((n for n in _LISTS if isinstance(row.get(n), list)), None)
     if pair is not None:
         for side in pair:
-            yield [_answer(path, number, side, row[side])], None
+            yield [answer_of(path, number, side, row[side])], None
         return
     if listed is not None:
         for index, value in enumerate(row[listed]):
-            yield [_answer(path, number, f"{listed}[{index}]", value)], None
+            yield [answer_of(path, number, f"{listed}[{index}]", value)], None
         return
     name = next((n for n in OUTPUT_NAMES if n in row), None)
     if name is None:
@@ -127,7 +127,7 @@ def _answers(path: Path, number: int, row: Row) -> Iterator[tuple[list[str | Non
     value = row[name]
     tokens = row.get("num_tokens")
     yield (
-        [_answer(path, number, name, value)],
+        [answer_of(path, number, name, value)],
         tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else None,
     )
 
@@ -152,7 +152,12 @@ def _choices(
         yield texts, tokens if isinstance(tokens, int) else None
 
 
-def _answer(path: Path, number: int, name: str, value: Any) -> str | None:
+def answer_of(path: Path, number: int, name: str, value: Any) -> str | None:
+    """The text of an answer, which is a text or messages; None where there is none.
+
+    Raises:
+        DataError: it is neither.
+    """
     if value is None or isinstance(value, str):
         return value
     turns = conversation(path, number, name, value)
@@ -181,6 +186,6 @@ def output_pairs(
         turns = user_turns(path, number, row) if label else []
         if pair is None or label is None or not turns:
             continue
-        a, b = (_answer(path, number, name, row[name]) for name in pair)
+        a, b = (answer_of(path, number, name, row[name]) for name in pair)
         if a is not None and b is not None:
             yield turns[0], (a, b), label

@@ -1,17 +1,14 @@
 """The compare command: which of several models, or files of outputs, is better."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from evals.judges.judge_spec import judge_settings
-from pipeline.commands.judging.comparing.entrants import entrants, recipe_tree, samples
-from pipeline.commands.judging.comparing.leaderboard import leaderboard, show_leaderboard
-from pipeline.commands.named_run import begin_run
+from pipeline.commands.judging.comparing.leaderboard import show_leaderboard
+from pipeline.commands.judging.comparing.play import Wishes, compare_contenders
 from pipeline.commands.options import (
     ApiKeyOption,
     CompletionPriceOption,
@@ -20,7 +17,6 @@ from pipeline.commands.options import (
     PromptPriceOption,
     judge_runtime,
 )
-from pipeline.commands.runs.run import run_recipe
 
 
 def compare(
@@ -71,33 +67,23 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Say which of several models or files of outputs is better, with intervals and a page."""
-    entered = entrants(contenders, baseline, api_key_env, chat_template)
-    names = [entrant.name for entrant in entered]
-    judged_by = judge_settings(judge, api_key_env)
-    directory = run_dir or Path("runs") / f"compare-{_slug('-'.join([*names[1:], names[0]]))}"
-    tree = recipe_tree(
-        entered,
-        name=directory.name,
-        judge=judged_by.model_dump(mode="json", exclude_defaults=True) | {"kind": judged_by.kind},
-        prompts=None if prompts is None else str(prompts),
-        evaluate={
-            "n": samples(entered, n),
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "tasks": [task.strip() for task in tasks.split(",")] if tasks else None,
-        },
-        runtime=judge_runtime(prompt_price, completion_price, max_cost),
-        title=f"{', '.join(names[1:])} over {names[0]}",
+    found = compare_contenders(
+        contenders,
+        judge,
+        Wishes(
+            prompts=None if prompts is None else str(prompts),
+            baseline=baseline,
+            run_dir=run_dir,
+            n=n,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            tasks=[task.strip() for task in tasks.split(",")] if tasks else (),
+            chat_template=chat_template,
+            api_key_env=api_key_env,
+            runtime=judge_runtime(prompt_price, completion_price, max_cost),
+        ),
     )
-    recipe = begin_run(tree, directory)
-    last = run_recipe(recipe, directory)
-    found = leaderboard(last.directory / "evaluate", entered)
-    page = last.directory / "report" / "index.html"
     if as_json:
-        typer.echo(json.dumps({**found, "page": str(page), "recipe": str(recipe.path)}))
+        typer.echo(json.dumps(found))
     else:
-        show_leaderboard(found, page, Console(highlight=False, markup=False, soft_wrap=True))
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:80]
+        show_leaderboard(found, Console(highlight=False, markup=False, soft_wrap=True))

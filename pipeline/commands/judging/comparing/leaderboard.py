@@ -128,7 +128,7 @@ def _cost(folder: Path) -> float | None:
     return None if spent is None else spent / 1e6
 
 
-def show_leaderboard(found: Json, page: Path, console: Console) -> None:
+def show_leaderboard(found: Json, console: Console) -> None:
     """Print the leaderboard, best first, and all pairs."""
     console.print(f"win rate against {found['baseline']}, judged by {found['judge']}", style="bold")
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -145,11 +145,12 @@ def show_leaderboard(found: Json, page: Path, console: Console) -> None:
         first = ", ".join(f"{one['file']} row {one['row']}" for one in missing[:3])
         more = ", ..." if len(missing) > 3 else ""
         reason = missing[0]["reason"]
-        console.print(f"not compared: {len(missing)} prompts, {name}: {reason} ({first}{more})")
+        words = reason.replace("_", " ")
+        console.print(f"not compared: {len(missing)} prompts, {name}: {words} ({first}{more})")
     console.print(f"length: {found['tokens_are']}")
     if found["cost"] is not None:
         console.print(f"cost of the verdicts: {found['cost']:.4g}")
-    console.print(f"page: {page}")
+    console.print(f"page: {found['page']}")
 
 
 def _cells(row: Json, is_baseline: bool) -> list[str]:

@@ -1,0 +1,66 @@
+"""A comparison from its contenders to its leaderboard, by way of a run directory."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evals.judges.judge_spec import judge_settings
+from pipeline.commands.judging.comparing.entrants import entrants, recipe_tree, samples
+from pipeline.commands.judging.comparing.leaderboard import leaderboard
+from pipeline.commands.named_run import begin_run
+from pipeline.commands.runs.run import run_recipe
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a comparison is made, where it matters."""
+
+    prompts: str | None = None
+    baseline: str | None = None
+    run_dir: Path | None = None
+    n: int | None = None
+    max_tokens: int = 512
+    temperature: float = 0.7
+    tasks: Sequence[str] = ()
+    chat_template: str | None = None
+    api_key_env: str | None = None
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+
+
+def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict[str, Any]:
+    """Run the comparison, or what is missing of it; the leaderboard, with `page` and `recipe`.
+
+    Raises:
+        PipelineError: what the user can mend.
+    """
+    entered = entrants(texts, wishes.baseline, wishes.api_key_env, wishes.chat_template)
+    names = [entrant.name for entrant in entered]
+    judged_by = judge_settings(judge, wishes.api_key_env)
+    directory = (
+        wishes.run_dir or Path("runs") / f"compare-{_slug('-'.join([*names[1:], names[0]]))}"
+    )
+    tree = recipe_tree(
+        entered,
+        name=directory.name,
+        judge=judged_by.model_dump(mode="json", exclude_defaults=True) | {"kind": judged_by.kind},
+        prompts=wishes.prompts,
+        evaluate={
+            "n": samples(entered, wishes.n),
+            "max_tokens": wishes.max_tokens,
+            "temperature": wishes.temperature,
+            "tasks": list(wishes.tasks) or None,
+        },
+        runtime=wishes.runtime,
+        title=f"{', '.join(names[1:])} over {names[0]}, judged by {judge}",
+    )
+    recipe = begin_run(tree, directory)
+    last = run_recipe(recipe, directory)
+    found = leaderboard(last.directory / "evaluate", entered)
+    page = last.directory / "report" / "index.html"
+    return {**found, "page": str(page), "recipe": str(recipe.path)}
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:80]

@@ -1,0 +1,55 @@
+"""Runs of recipes from a program."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.commands.options import resolve
+from pipeline.commands.runs.run import run_recipe
+from pipeline.display.outcome import read_summary
+from schemas.errors import MissingInputError
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run directory whose stages are up to date."""
+
+    directory: Path
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """Every number on the page, as `prefline run --json` prints it; None without [report]."""
+        return read_summary(self.directory)
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.directory / "report" / "index.html"
+
+    def table(self, name: str) -> pl.DataFrame:
+        """A table by stage and name, as in `evaluate/verdicts`. Raises MissingInputError."""
+        path = self.directory / f"{name}.parquet"
+        if not path.is_file():
+            raise MissingInputError(f"{path}: the run has no such table")
+        return pl.read_parquet(path, glob=False)
+
+
+def run(
+    recipe: str | Path, run_dir: str | Path | None = None, settings: Sequence[str] = ()
+) -> FinishedRun:
+    """Run every stage of a recipe that is not up to date.
+
+    Args:
+        recipe: a file, or the name of a shipped recipe.
+        run_dir: where the run lives; None takes runs/<the recipe's name>.
+        settings: `section.key=value`, as --set takes them.
+
+    Raises:
+        PipelineError: what the user can mend.
+    """
+    loaded = resolve(Path(recipe), list(settings))
+    last = run_recipe(loaded, None if run_dir is None else Path(run_dir))
+    return FinishedRun(last.directory)
