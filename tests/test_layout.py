@@ -11,7 +11,7 @@ import pytest
 from pipeline.stage_registry import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("pipeline", "stages", "evals", "schemas")
+PACKAGES = ("prefline", "pipeline", "stages", "evals", "schemas")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
