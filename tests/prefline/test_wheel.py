@@ -67,11 +67,8 @@ def test_the_installed_import_and_command_work_from_anywhere(wheel: Path, tmp_pa
 
 
 def test_what_is_installed_is_what_was_tested() -> None:
-    pins = dict(
-        re.match(r"([\w.-]+)==([^ ;]+)", line).groups()  # type: ignore[union-attr]
-        for line in (ROOT / "requirements" / "base.txt").read_text().splitlines()
-        if re.match(r"[\w.-]+==", line)
-    )
+    text = (ROOT / "requirements" / "base.txt").read_text()
+    pins: dict[str, str] = dict(re.findall(r"^([\w.-]+)==([^ ;\n]+)", text, re.MULTILINE))
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     for requirement in declared:
         name, _, version = requirement.partition("==")
