@@ -34,7 +34,7 @@ endif
 .DEFAULT_GOAL := $(if $(ROUND),run,help)
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help demo run status test check fmt lint types layers durations docs site bench $(BENCHES) install vllm ray trl clean-run $(STAGES)
+.PHONY: test-architectures help demo run status test check fmt lint types layers durations docs site bench $(BENCHES) install vllm ray trl clean-run $(STAGES)
 
 help:                          ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ test: $(VENV)/dev.stamp        ## the tests
 
 durations: $(VENV)/dev.stamp   ## the tests one by one, to note which take longest and start them first
 	$(PYTHON) -m pytest --record-cpu
+
+test-architectures: $(VENV)/dev.stamp  ## every causal model of transformers, made small: scored, trained, sampled
+	PREFLINE_ALL_ARCHITECTURES=1 $(PYTHON) -m pytest tests/stages/training/test_architectures.py
 
 check: lint types layers       ## what CI asks of the code besides the tests
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from evals.models.length_classes import by_length_class, switching_length
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -35,10 +37,12 @@ class CompletionScores:
 
     `logps`: float64 (n,), sum over completion tokens of log p(token | what precedes it), nats.
     `correct`: int64 (n,), completion tokens that are the model's first choice; None if not asked.
+    `collision`: float64 (n,), sum of log sum_v p(v)^2 over the tokens; None if not asked.
     """
 
     logps: "Tensor"
     correct: "Tensor | None" = None
+    collision: "Tensor | None" = None
 
 
 def completion_logps(
@@ -57,23 +61,82 @@ def completion_scores(
     pad_id: int = 0,
     *,
     count_correct: bool = False,
+    collision: bool = False,
+    weights: "Sequence[Sequence[float] | None] | None" = None,
 ) -> CompletionScores:
     """Summed log-probabilities, and where asked how many tokens greedy decoding would get right.
+
+    `weights`: what the tokens of each sequence count in its sums; None: 1.
 
     Raises:
         ValueError: a prompt or a completion is empty.
     """
+    import torch
+
+    lengths = [len(s.prompt_ids) + len(s.completion_ids) for s in sequences]
+    groups = list(by_length_class(lengths, switching_length(model)))
+    parts = []
+    for group in groups:
+        rows = [sequences[i] for i in group]
+        weighed = None if weights is None else [weights[i] for i in group]
+        parts.append(_scores(model, rows, pad_id, count_correct, collision, weighed))
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.tensor([i for group in groups for i in group]).argsort().to(model.device)
+
+    def joined(columns: "list[Tensor | None]") -> "Tensor | None":
+        found = [column for column in columns if column is not None]
+        return torch.cat(found)[order] if found else None
+
+    logps = torch.cat([part.logps for part in parts])[order]
+    others = (joined([getattr(p, name) for p in parts]) for name in ("correct", "collision"))
+    return CompletionScores(logps, *others)
+
+
+def _scores(
+    model: "PreTrainedModel",
+    sequences: Sequence[TokenSequence],
+    pad_id: int,
+    count_correct: bool,
+    collision: bool,
+    weights: "Sequence[Sequence[float] | None] | None",
+) -> CompletionScores:
     import torch.nn.functional as F
 
     batch = _Batch.of(sequences, pad_id, model.device)
     with _head_reads_only(model, batch.rows, batch.predictors):
         logits = model(input_ids=batch.input_ids, use_cache=False).logits[0]
     token_logps = -F.cross_entropy(logits.float(), batch.targets, reduction="none")
-    logps = batch.by_sequence(token_logps.double()).sum(dim=1)
-    if not count_correct:
-        return CompletionScores(logps)
-    hits = (logits.detach().argmax(dim=-1) == batch.targets).long()
-    return CompletionScores(logps, batch.by_sequence(hits).sum(dim=1))
+    counted = _weighing(sequences, weights, logits.device)
+
+    def summed(values: "Tensor") -> "Tensor":
+        by_row = values.double() if counted is None else values.double() * counted
+        return batch.by_sequence(by_row).sum(dim=1)
+
+    hits = (logits.detach().argmax(dim=-1) == batch.targets).long() if count_correct else None
+    squares = None
+    if collision:
+        seen = logits.detach().float()
+        squares = summed((2 * seen).logsumexp(dim=-1) - 2 * seen.logsumexp(dim=-1))
+    correct = None if hits is None else batch.by_sequence(hits).sum(dim=1)
+    return CompletionScores(summed(token_logps), correct, squares)
+
+
+def _weighing(
+    sequences: Sequence[TokenSequence],
+    weights: "Sequence[Sequence[float] | None] | None",
+    device: "torch.device",
+) -> "Tensor | None":
+    """What each completion token counts, flattened; None where all count 1."""
+    import torch
+
+    if weights is None:
+        return None
+    rows = [
+        row if row is not None else [1.0] * len(s.completion_ids)
+        for s, row in zip(sequences, weights, strict=True)
+    ]
+    return torch.tensor([w for row in rows for w in row], dtype=torch.float64, device=device)
 
 
 def next_token_logits(
@@ -88,6 +151,17 @@ def next_token_logits(
 
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
+    groups = list(by_length_class([len(prompt) for prompt in prompts], switching_length(model)))
+    parts = [_next_logits(model, [prompts[i] for i in group], pad_id) for group in groups]
+    order = torch.tensor([i for group in groups for i in group]).argsort().to(model.device)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)[order]
+
+
+def _next_logits(
+    model: "PreTrainedModel", prompts: Sequence[Sequence[int]], pad_id: int
+) -> "Tensor":
+    import torch
+
     length = max(len(prompt) for prompt in prompts)
     padded = [[*prompt, *[pad_id] * (length - len(prompt))] for prompt in prompts]
     input_ids = torch.tensor(padded, device=model.device)

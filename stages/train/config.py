@@ -21,7 +21,9 @@ class TrainConfig(Config):
         None, description="the reference policy; null takes the start of the policy"
     )
     loss: Loss = Field(
-        SigmoidLoss(), description="sigmoid (DPO), ipo, hinge, length_normalised, simpo or orpo"
+        SigmoidLoss(),
+        description="sigmoid (DPO), ipo, hinge, length_normalised, simpo, orpo, apo_zero, "
+        "apo_down, exo, nca, sppo, discopop, aot, bco, or combined (several with weights)",
     )
     weights: PairWeights = Field(
         EqualWeights(), description="how much each pair counts: none, margin or strength"

@@ -18,6 +18,7 @@ from evals.models.checkpoints import (
 )
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError, DataError
+from schemas.ids import content_id
 from schemas.stage import StageContext
 from schemas.tables import PROMPTS
 from stages.train.config import TrainConfig
@@ -151,11 +152,12 @@ def _pairs(
     }
     if rejects.rows:
         context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
-    both = view_pairs(table, np.concatenate([train, held_out]))
+    tail = config.loss.tail_weight
+    both = view_pairs(table, np.concatenate([train, held_out]), tail_weight=tail)
     weights = weigh_pairs(config.weights, table, train)
     if weights is not None:
         counts["effective_pairs"] = round(effective_pairs(weights[train]))
-    return _Pairs(view_pairs(table, train, weights), both[len(train) :], both, counts)
+    return _Pairs(view_pairs(table, train, weights, tail), both[len(train) :], both, counts)
 
 
 def _reference(
@@ -170,6 +172,8 @@ def _reference(
     training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
+    if config.loss.tail_weight != 1:
+        fingerprint = content_id("tail-weight", fingerprint, str(config.loss.tail_weight))
     how = (training.matmul_precision, computing_device(start).type, str(training.packing))
     cache = ReferenceCache(open_cache(context), fingerprint, *how)
     reference = ReferencePass(context.output, fingerprint, pairs.both, cache)

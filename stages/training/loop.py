@@ -139,6 +139,9 @@ class _Trainer(Generic[Item]):
         dealt = self._dealt(items)
         seed_rank(run.config.seed, step)
         with _memory_errors(step):
+            if run.objective.looks_at_batch:
+                seen = [run.objective.measure(run.model, micro) for micro, _ in dealt.passes()]
+                run.objective.see_batch(dealt.items, dealt.columns(seen))
             parts = [
                 run.objective.accumulate(run.model, micro, weight * scale)
                 for micro, weight in dealt.passes()
@@ -183,6 +186,8 @@ class _Trainer(Generic[Item]):
         columns = dealt.columns(
             [run.objective.measure(run.model, micro) for micro, _ in dealt.passes()]
         )
+        if run.objective.looks_at_batch:
+            columns = dict(run.objective.see_batch(dealt.items, columns))
         return {f"eval_{k}": v for k, v in run.objective.summarise(columns).items()}
 
     def _save(self, step: int) -> None:

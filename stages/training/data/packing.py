@@ -35,6 +35,19 @@ def tree_size(tree: Tree) -> int:
     return len(tree.prompt_ids) + sum(map(len, tree.branches))
 
 
+def token_weights(tree: Tree) -> list[list[float] | None]:
+    """What each completion token's log-probability counts, by branch; None where all count 1.
+
+    A tree's `tail_weight`, where it has one, is that of the tokens by which a branch is longer
+    than the shortest (LD-DPO: Liu et al. 2024, arXiv:2409.06411).
+    """
+    tail = float(getattr(tree, "tail_weight", 1.0))
+    if tail == 1.0:
+        return [None] * len(tree.branches)
+    shared = min(map(len, tree.branches))
+    return [[1.0] * shared + [tail] * (len(ids) - shared) for ids in tree.branches]
+
+
 def first_fit_decreasing(sizes: Sequence[int], budget: int, most: int) -> list[list[int]]:
     """Indices of items in bins of at most `budget` tokens and `most` items.
 
@@ -62,7 +75,8 @@ class Tile:
 
     `trees`: indices within the pack. `predictors` int64 (k,): where in the row the token is
     predicted from. `targets` int64 (k,): the token. `branches` int64 (k,): which branch of the
-    tile, counted through all of its trees, the token is of; there are `num_branches`.
+    tile, counted through all of its trees, the token is of; there are `num_branches`. `weights`
+    float64 (k,): what each token counts; None where all count 1.
     """
 
     trees: range
@@ -70,6 +84,7 @@ class Tile:
     targets: Tensor
     branches: Tensor
     num_branches: int
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +142,12 @@ class Pack:
             np.repeat(np.arange(len(runs)), lengths),
         ]
         index = torch.from_numpy(np.stack(table).astype(np.int64)).to(self.input_ids.device)
-        return Tile(trees, index[0], index[1], index[2], len(runs))
+        rows = [row for i in trees for row in token_weights(self.trees[i])]
+        weights = None
+        if any(row is not None for row in rows):
+            filled = [row or [1.0] * n for row, n in zip(rows, lengths, strict=True)]
+            weights = torch.from_numpy(np.concatenate(filled)).to(index.device)
+        return Tile(trees, index[0], index[1], index[2], len(runs), weights)
 
 
 def _rounded(tokens: int) -> int:

@@ -92,13 +92,16 @@ def view_pairs(
     table: TokenTable,
     rows: Rows,
     weights: Floats | None = None,
+    tail_weight: float = 1.0,
 ) -> TokenView[PairExample]:
     """Rows of the table as pairs; `weights` of all rows of the table, if they are weighed."""
 
     def make(stored: StoredItem) -> PairExample:
         prompt, chosen, rejected = stored.parts
         weight = None if weights is None else float(weights[stored.row])
-        return PairExample(stored.key, prompt, chosen, rejected, weight=weight)
+        return PairExample(
+            stored.key, prompt, chosen, rejected, weight=weight, tail_weight=tail_weight
+        )
 
     return TokenView(table, rows, make)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from evals.models.length_classes import switching_length
 from schemas.stage import Progress
 from stages.training.attention.tree import CannotShareError
 from stages.training.config import TrainingConfig
@@ -74,6 +75,11 @@ def why_not_packed(model: PreTrainedModel) -> str | None:
     for name in ("final_logit_softcapping", "attn_logit_softcapping", "attention_chunk_size"):
         if getattr(model.config.get_text_config(), name, None):
             return f"its config sets {name}"
+    if switching_length(model) is not None:
+        return (
+            "its positions depend on the longest row of a pass, so that short and long rows go "
+            "through it apart"
+        )
     probe = [_Probe((1, 2, 3, 4), ((5, 6), (7, 8, 9))), _Probe((2,), ((3,), (1, 4)))]
     try:
         packed = PackedEngine().measure(model, probe, _sums)["loss"]

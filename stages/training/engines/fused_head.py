@@ -36,6 +36,13 @@ class Logits:
     lse: Tensor
     target_logps: Tensor
 
+    def collision(self) -> Tensor:
+        """log sum_v p(v)^2 of each row, float32 (k,): while the table is not overwritten."""
+        rows = max(1, _by_device(_BLOCK_BYTES, self.table.device.type) // (4 * self.table.shape[1]))
+        doubled = [2 * block.float() for block in torch.split(self.table, rows)]
+        sums = torch.cat([block.logsumexp(dim=1) for block in doubled])
+        return sums - 2 * self.lse.squeeze(1)
+
 
 class Workspace:
     """Memory that one tile, and one micro-batch, takes after another.

@@ -13,6 +13,7 @@ from stages.training.data.packing import Pack, Tile, first_fit_decreasing, tree_
 from stages.training.engines.fused_head import FusedHead, Logits, Workspace
 from stages.training.engines.gradient_checkpointing import recomputed
 from stages.training.engines.precision import autocast
+from stages.training.engines.routers import RouterTerm, watched_routers
 from stages.training.engines.row_gradients import row_gradients
 from stages.training.engines.scoring import Scores, TermsOf, TreeItem, joined_columns
 
@@ -45,18 +46,19 @@ class PackedEngine:
         terms: TermsOf[TreeItem],
         *,
         count_correct: bool = False,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
         """See `Engine`."""
         results = []
         with torch.no_grad():
             pack = Pack.of(items, model.device)
-            hidden = self._states_before_head(model, pack)
+            hidden, routers = self._states_before_head(model, pack)
             head = FusedHead(head_of(model), self.dtype, self._workspace)
             for tile in pack.tiles(head.tile_tokens):
                 logits = head.logits(hidden[tile.predictors], tile.targets)
-                scores = _tile_scores(tile, logits, count_correct)
+                scores = _tile_scores(tile, logits, count_correct, collision)
                 results.append(terms(_items(items, tile), scores))
-        return joined_columns(results)
+        return joined_columns(results, routers)
 
     def accumulate(
         self,
@@ -64,33 +66,42 @@ class PackedEngine:
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         scale: float,
+        *,
+        share: float = 0.0,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
         """See `Engine`."""
         pack = Pack.of(items, model.device)
         results = []
         with shared_prompts(model), row_gradients(model):
             with recomputed(model, self._recompute):
-                hidden = self._states_before_head(model, pack)
+                hidden, routers = self._states_before_head(model, pack)
             states, gradient = hidden.detach(), torch.zeros_like(hidden)
             head = FusedHead(head_of(model), self.dtype, self._workspace)
             for tile in pack.tiles(head.tile_tokens):
                 read = states[tile.predictors]
                 with torch.no_grad():
                     logits = head.logits(read, tile.targets)
-                    scores = _tile_scores(tile, logits, count_correct=False)
+                    scores = _tile_scores(tile, logits, False, collision)
                 scores.logps.requires_grad_()
                 results.append(terms(_items(items, tile), scores))
                 loss = results[-1].loss.sum() * scale
                 (slopes,) = torch.autograd.grad(loss, scores.logps)
                 with torch.no_grad():
                     slopes = slopes.flatten()[tile.branches]
+                    if tile.weights is not None:
+                        slopes = slopes * tile.weights
                     back = head.backward(read, logits, tile.targets, slopes)
                 gradient.index_add_(0, tile.predictors, back)
-            hidden.backward(gradient)  # type: ignore[no-untyped-call]
-        return joined_columns(results)
+            if routers is None:
+                hidden.backward(gradient)  # type: ignore[no-untyped-call]
+            else:
+                weight = routers.loss.new_tensor(routers.coefficient * share)
+                torch.autograd.backward([hidden, routers.loss], [gradient, weight])
+        return joined_columns(results, routers)
 
-    def _states_before_head(self, model: Any, pack: Pack) -> Tensor:
-        """What the LM head would read at every token of the pack: (tokens, hidden)."""
+    def _states_before_head(self, model: Any, pack: Pack) -> tuple[Tensor, RouterTerm | None]:
+        """What the LM head would read at every token of the pack (tokens, hidden); router term."""
         seen: list[Tensor] = []
         head = head_of(model)
 
@@ -100,7 +111,11 @@ class PackedEngine:
 
         head.forward = look  # not only a hook: autocast would cast the whole weight
         try:
-            with shared_prompts(model), autocast(self.dtype, model.device):
+            with (
+                shared_prompts(model),
+                watched_routers(model) as routers,
+                autocast(self.dtype, model.device),
+            ):
                 model(
                     input_ids=pack.input_ids,
                     position_ids=pack.position_ids,
@@ -109,22 +124,28 @@ class PackedEngine:
                 )
         finally:
             del head.forward
-        return seen[0]
+        present = torch.ones_like(pack.input_ids)
+        present[:, pack.attention.filler.start :] = 0
+        return seen[0], routers.term(present)
 
 
 def _items(items: Sequence[TreeItem], tile: Tile) -> Sequence[TreeItem]:
     return items[tile.trees.start : tile.trees.stop]
 
 
-def _tile_scores(tile: Tile, logits: Logits, count_correct: bool) -> Scores:
+def _tile_scores(tile: Tile, logits: Logits, count_correct: bool, collision: bool) -> Scores:
     def by_branch(values: Tensor) -> Tensor:
+        if tile.weights is not None and values.is_floating_point():
+            values = values * tile.weights
         sums = values.new_zeros(tile.num_branches).index_add_(0, tile.branches, values)
         return sums.view(len(tile.trees), -1)
 
-    logps = by_branch(logits.target_logps.double())
-    if not count_correct:
-        return Scores(logps)
-    return Scores(logps, by_branch((logits.table.argmax(dim=-1) == tile.targets).to(torch.int64)))
+    hits = (logits.table.argmax(dim=-1) == tile.targets).to(torch.int64) if count_correct else None
+    return Scores(
+        by_branch(logits.target_logps.double()),
+        None if hits is None else by_branch(hits),
+        by_branch(logits.collision().double()) if collision else None,
+    )
 
 
 def head_of(model: PreTrainedModel) -> Any:

@@ -9,9 +9,10 @@ from transformers import PreTrainedModel
 from evals.models.checkpoints import Dtype
 from evals.models.logps import completion_scores
 from evals.models.rendering import RenderedCompletion
-from stages.training.data.packing import Tree, tree_size
+from stages.training.data.packing import Tree, token_weights, tree_size
 from stages.training.engines.gradient_checkpointing import recomputed
 from stages.training.engines.precision import autocast
+from stages.training.engines.routers import RouterTerm, watched_routers
 from stages.training.engines.scoring import Scores, TermsOf, TreeItem, joined_columns
 
 
@@ -35,10 +36,12 @@ class PaddedEngine:
         terms: TermsOf[TreeItem],
         *,
         count_correct: bool = False,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
         """See `Engine`."""
         with torch.no_grad():
-            return joined_columns([terms(items, self._scores(model, items, count_correct))])
+            scores, routers = self._scores(model, items, count_correct, collision)
+            return joined_columns([terms(items, scores)], routers)
 
     def accumulate(
         self,
@@ -46,22 +49,44 @@ class PaddedEngine:
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         scale: float,
+        *,
+        share: float = 0.0,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
         """See `Engine`."""
         with recomputed(model, self._recompute):
-            scores = self._scores(model, items, count_correct=False)
+            scores, routers = self._scores(model, items, False, collision)
         result = terms(items, scores)
-        (result.loss.sum() * scale).backward()  # type: ignore[no-untyped-call]
-        return joined_columns([result])
+        loss = result.loss.sum() * scale
+        if routers is not None:
+            loss = loss + routers.coefficient * share * routers.loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        return joined_columns([result], routers)
 
-    def _scores(self, model: PreTrainedModel, items: Sequence[Tree], count_correct: bool) -> Scores:
+    def _scores(
+        self, model: PreTrainedModel, items: Sequence[Tree], count_correct: bool, collision: bool
+    ) -> tuple[Scores, RouterTerm | None]:
         sequences = [
             RenderedCompletion(list(item.prompt_ids), list(ids))
             for item in items
             for ids in item.branches
         ]
-        with autocast(self.dtype, model.device):
-            scores = completion_scores(model, sequences, count_correct=count_correct)
-        shape = (len(items), -1)
-        correct = None if scores.correct is None else scores.correct.view(shape)
-        return Scores(scores.logps.view(shape), correct)
+        weights = [row for item in items for row in token_weights(item)]
+        with watched_routers(model) as routers, autocast(self.dtype, model.device):
+            scores = completion_scores(
+                model,
+                sequences,
+                count_correct=count_correct,
+                collision=collision,
+                weights=weights if any(row is not None for row in weights) else None,
+            )
+
+        def by_item(column: Tensor | None) -> Tensor | None:
+            return None if column is None else column.view(len(items), -1)
+
+        logps = scores.logps.view(len(items), -1)
+        lengths = [len(s.prompt_ids) + len(s.completion_ids) for s in sequences]
+        places = torch.arange(max(lengths), device=model.device)
+        present = (places < torch.tensor(lengths, device=model.device)[:, None]).long()
+        found = Scores(logps, by_item(scores.correct), by_item(scores.collision))
+        return found, routers.term(present)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from evals.models.checkpoints import Dtype
 from stages.training.data.packing import Tree
+from stages.training.engines.routers import RouterTerm
 
 TreeItem = TypeVar("TreeItem", bound=Tree)
 
@@ -20,10 +21,12 @@ class Scores:
 
     `logps`: float64 (n, b), sum over completion tokens of log p(token | what precedes it), nats.
     `correct`: int64 (n, b), completion tokens that are the model's first choice; None if not asked.
+    `collision`: float64 (n, b), sum of log sum_v p(v)^2 over the tokens; None if not asked.
     """
 
     logps: Tensor
     correct: Tensor | None = None
+    collision: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Engine(Protocol):
         terms: TermsOf[TreeItem],
         *,
         count_correct: bool = False,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
         """Loss and columns (n,) in the order of `items`, without gradients."""
 
@@ -61,11 +65,20 @@ class Engine(Protocol):
         items: Sequence[TreeItem],
         terms: TermsOf[TreeItem],
         scale: float,
+        *,
+        share: float = 0.0,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
-        """The same, and adds the gradient of scale * (sum of losses) to the parameters."""
+        """The same, and adds the gradient of scale * (sum of losses) to the parameters.
+
+        `share`: of the step, which is what the pass counts in a router's term.
+        """
 
 
-def joined_columns(results: Sequence[Terms]) -> dict[str, Tensor]:
-    """Losses and columns of all results, end to end and detached."""
+def joined_columns(
+    results: Sequence[Terms], routers: RouterTerm | None = None
+) -> dict[str, Tensor]:
+    """Losses and columns of all results of a pass, end to end and detached."""
     parts = [{"loss": result.loss.detach(), **result.columns} for result in results]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return joined if routers is None else joined | routers.columns(joined["loss"])

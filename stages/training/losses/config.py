@@ -6,6 +6,8 @@ from pydantic import Field
 
 from schemas.stage import Config
 
+Divergence = Literal["reverse_kl", "forward_kl", "js", "alpha"]
+
 
 class PairLoss(Config):
     """What every preference loss has."""
@@ -14,9 +16,38 @@ class PairLoss(Config):
     rpo_alpha: float = Field(
         0.0, ge=0, description="weight of the chosen completion's NLL per token, added to the loss"
     )
+    policy_weights: bool = Field(
+        False,
+        description="WPO: a pair counts as much as the policy would have written both of its "
+        "completions",
+    )
+    tail_weight: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="LD-DPO: weight of the tokens by which one completion is longer than the other",
+    )
+
+    @property
+    def looks_at_batch(self) -> bool:
+        """Whether the loss of a pair depends on the other pairs of its optimizer step."""
+        return False
 
 
-class SigmoidLoss(PairLoss):
+class DivergenceLoss(PairLoss):
+    """Losses of the gap, which can be that of another divergence than the reverse KL."""
+
+    divergence: Divergence = Field(
+        "reverse_kl",
+        description="f-DPO: the divergence from the reference: reverse_kl (DPO), forward_kl, js or "
+        "alpha",
+    )
+    divergence_alpha: float = Field(
+        0.5, description="of divergence alpha: 1 is reverse_kl, 0 forward_kl"
+    )
+
+
+class SigmoidLoss(DivergenceLoss):
     """DPO, with label smoothing where the labels are noisy."""
 
     kind: Literal["sigmoid"] = "sigmoid"
@@ -39,7 +70,7 @@ class IpoLoss(PairLoss):
     )
 
 
-class HingeLoss(PairLoss):
+class HingeLoss(DivergenceLoss):
     """SLiC's hinge on log-ratios."""
 
     kind: Literal["hinge"] = "hinge"
@@ -70,7 +101,139 @@ class OrpoLoss(PairLoss):
     beta: float = Field(0.1, gt=0, description="weight of the odds ratio (lambda)")
 
 
+class ApoZeroLoss(PairLoss):
+    """APO-zero: chosen up and rejected down, each by itself; chosen is better than the policy."""
+
+    kind: Literal["apo_zero"] = "apo_zero"
+
+
+class ApoDownLoss(PairLoss):
+    """APO-down: both down, rejected by more; chosen is worse than the policy."""
+
+    kind: Literal["apo_down"] = "apo_down"
+
+
+class ExoLoss(DivergenceLoss):
+    """EXO on pairs: the reverse KL to the labels' distribution."""
+
+    kind: Literal["exo"] = "exo"
+    label_smoothing: float = Field(1e-3, gt=0, lt=0.5, description="probability of a wrong label")
+
+
+class NcaLoss(PairLoss):
+    """NCA on pairs: noise contrastive alignment, which keeps chosen from falling."""
+
+    kind: Literal["nca"] = "nca"
+
+
+class SppoLoss(PairLoss):
+    """SPPO with hard labels: chosen's log-ratio to 1 / (2 beta), rejected's to its negative."""
+
+    kind: Literal["sppo"] = "sppo"
+
+
+class DiscoPopLoss(DivergenceLoss):
+    """DiscoPOP: a blend of logistic and exponential loss that was found by search."""
+
+    kind: Literal["discopop"] = "discopop"
+    beta: float = Field(0.05, gt=0, description="strength of the tie to the reference policy")
+    temperature: float = Field(0.05, gt=0, description="how sharply the two are blended (tau)")
+
+
+class AotLoss(PairLoss):
+    """AOT: chosen is preferred as a whole, sorted over the optimizer step, not pair by pair."""
+
+    kind: Literal["aot"] = "aot"
+    paired: bool = Field(
+        True, description="sort differences of pairs; false: chosen and rejected each by itself"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="probability that a label is wrong"
+    )
+
+    @property
+    def looks_at_batch(self) -> bool:
+        """See `PairLoss`."""
+        return True
+
+
+class BcoLoss(PairLoss):
+    """BCO: a classifier of chosen and rejected, its threshold their mean reward.
+
+    The threshold is that of the step's pairs (`shift = "batch"`), or none as in TRL's bco_pair.
+    """
+
+    kind: Literal["bco"] = "bco"
+    shift: Literal["batch", "none"] = Field(
+        "batch", description="threshold: the mean reward of the optimizer step, or none"
+    )
+
+    @property
+    def looks_at_batch(self) -> bool:
+        """See `PairLoss`."""
+        return self.shift == "batch"
+
+
+class SftLoss(PairLoss):
+    """Likelihood of the chosen completion per token: one of several losses, not one by itself."""
+
+    kind: Literal["sft"] = "sft"
+
+
+SingleLoss = Annotated[
+    SigmoidLoss
+    | IpoLoss
+    | HingeLoss
+    | LengthNormalisedLoss
+    | SimpoLoss
+    | OrpoLoss
+    | ApoZeroLoss
+    | ApoDownLoss
+    | ExoLoss
+    | NcaLoss
+    | SppoLoss
+    | DiscoPopLoss
+    | AotLoss
+    | BcoLoss
+    | SftLoss,
+    Field(discriminator="kind"),
+]
+
+
+class WeightedLoss(Config):
+    """One of several losses."""
+
+    weight: float = Field(1.0, gt=0, description="what its value is multiplied with")
+    loss: SingleLoss = Field(description="the loss")
+
+
+class CombinedLoss(PairLoss):
+    """Several losses at once, as MPO has them: their weighted sum. `beta` is for the metrics."""
+
+    kind: Literal["combined"] = "combined"
+    losses: tuple[WeightedLoss, ...] = Field(min_length=1, description="the losses and weights")
+
+    @property
+    def looks_at_batch(self) -> bool:
+        """See `PairLoss`."""
+        return any(part.loss.looks_at_batch for part in self.losses)
+
+
 Loss = Annotated[
-    SigmoidLoss | IpoLoss | HingeLoss | LengthNormalisedLoss | SimpoLoss | OrpoLoss,
+    SigmoidLoss
+    | IpoLoss
+    | HingeLoss
+    | LengthNormalisedLoss
+    | SimpoLoss
+    | OrpoLoss
+    | ApoZeroLoss
+    | ApoDownLoss
+    | ExoLoss
+    | NcaLoss
+    | SppoLoss
+    | DiscoPopLoss
+    | AotLoss
+    | BcoLoss
+    | CombinedLoss,
     Field(discriminator="kind"),
 ]

@@ -35,6 +35,13 @@ class Objective(Protocol[Item]):
     def denominator(self, items: Sequence[Item]) -> float:
         """What the summed loss of a step is divided by."""
 
+    @property
+    def looks_at_batch(self) -> bool:
+        """Whether a step is measured as a whole before its gradients are taken."""
+
+    def see_batch(self, items: Sequence[Item], columns: Columns) -> Columns:
+        """Given what `measure` said of a whole step or set: the same with the losses in it."""
+
     def accumulate(self, model: PreTrainedModel, items: Sequence[Item], scale: float) -> Columns:
         """Add the gradient of scale * (sum of the items' losses) to the parameters.
 
@@ -52,14 +59,24 @@ class TreeObjective(ABC, Generic[TreeItem]):
     """An objective over prompts with completions, given by what scores mean; an engine runs it."""
 
     counts_correct = False
+    needs_collision = False
+    looks_at_batch = False
 
     def __init__(self, engine: Engine | None = None) -> None:
         """Without an engine: padded batches in float32."""
         self.engine = engine or PaddedEngine()
 
     @abstractmethod
+    def denominator(self, items: Sequence[TreeItem]) -> float:
+        """See `Objective`."""
+
+    @abstractmethod
     def terms(self, items: Sequence[TreeItem], scores: Scores) -> Terms:
         """Losses and columns of items from the log-probabilities of their completions."""
+
+    def see_batch(self, items: Sequence[TreeItem], columns: Columns) -> Columns:
+        """See `Objective`; most objectives look at one item at a time."""
+        return columns
 
     def num_tokens(self, item: TreeItem) -> int:
         """See `Objective`."""
@@ -73,8 +90,36 @@ class TreeObjective(ABC, Generic[TreeItem]):
         self, model: PreTrainedModel, items: Sequence[TreeItem], scale: float
     ) -> Columns:
         """See `Objective`."""
-        return self.engine.accumulate(model, items, self.terms, scale)
+        return self.engine.accumulate(
+            model,
+            items,
+            self.terms,
+            scale,
+            share=self.denominator(items) * scale,
+            collision=self.needs_collision,
+        )
 
     def measure(self, model: PreTrainedModel, items: Sequence[TreeItem]) -> Columns:
         """See `Objective`."""
-        return self.engine.measure(model, items, self.terms, count_correct=self.counts_correct)
+        return self.engine.measure(
+            model,
+            items,
+            self.terms,
+            count_correct=self.counts_correct,
+            collision=self.needs_collision,
+        )
+
+
+def with_router_term(metrics: dict[str, float], columns: Columns, name: str) -> dict[str, float]:
+    """Metrics whose `loss` is the total: what is minimised over items, and the routers' term.
+
+    `name` is what the loss without that term is called. Models without experts have no such term.
+    """
+    if "router_term" not in columns:
+        return metrics
+    return metrics | {
+        name: metrics["loss"],
+        "router_aux_loss": float(columns["router_aux"].mean()),
+        "router_max_load": float(columns["router_load"].mean()),
+        "loss": metrics["loss"] + float(columns["router_term"].mean()),
+    }

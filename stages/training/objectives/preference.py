@@ -1,16 +1,17 @@
 """The DPO objective: pairs to losses, gradients and TRL's metric names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from stages.training.data.pair_weights import effective_pairs
 from stages.training.engines.choose import Engine, Scores, Terms
-from stages.training.losses.config import PairLoss
+from stages.training.losses.config import CombinedLoss, PairLoss
 from stages.training.losses.pairwise import PairLogps, pair_loss, rpo_term
-from stages.training.objectives.base import Columns, TreeObjective
+from stages.training.objectives.base import Columns, TreeObjective, with_router_term
 
 TIE_NATS = 1e-3
 """A gap that is no larger is a tie: what a model's summed log-probabilities differ by when the same
@@ -31,6 +32,8 @@ class PairExample:
     reference_chosen: float = 0.0
     reference_rejected: float = 0.0
     weight: float | None = None
+    tail_weight: float = 1.0
+    """Of the tokens by which one completion is longer than the other: see `token_weights`."""
 
     @property
     def branches(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -51,6 +54,30 @@ def _as_scored(pairs: Sequence[PairExample], scores: Scores) -> Terms:
     return Terms(rejected - chosen, {"chosen": chosen, "rejected": rejected})
 
 
+def needs_collision(loss: PairLoss) -> bool:
+    """Whether a loss, or one of several, weighs pairs by the policy's own probabilities."""
+    if isinstance(loss, CombinedLoss):
+        return loss.policy_weights or any(part.loss.policy_weights for part in loss.losses)
+    return loss.policy_weights
+
+
+def _pair_logps(
+    items: Sequence[PairExample],
+    chosen: Tensor,
+    rejected: Tensor,
+    collisions: Mapping[str, Tensor | None],
+) -> PairLogps:
+    return PairLogps(
+        chosen,
+        rejected,
+        chosen.new_tensor([p.reference_chosen for p in items]),
+        chosen.new_tensor([p.reference_rejected for p in items]),
+        chosen.new_tensor([len(p.chosen_ids) for p in items]),
+        chosen.new_tensor([len(p.rejected_ids) for p in items]),
+        **collisions,
+    )
+
+
 class PreferenceObjective(TreeObjective[PairExample]):
     """Mean over a step's pairs of a preference loss against a reference policy.
 
@@ -63,6 +90,9 @@ class PreferenceObjective(TreeObjective[PairExample]):
     def __init__(self, loss: PairLoss, engine: Engine | None = None) -> None:
         super().__init__(engine)
         self.loss = loss
+        self.looks_at_batch = loss.looks_at_batch
+        self.needs_collision = needs_collision(loss)
+        self._seen: dict[str, tuple[float, float, float]] = {}
 
     def key(self, item: PairExample) -> str:
         """The pair's id."""
@@ -72,17 +102,28 @@ class PreferenceObjective(TreeObjective[PairExample]):
         """Pairs of the step."""
         return len(items)
 
+    def see_batch(self, items: Sequence[PairExample], columns: Columns) -> Columns:
+        """Take loss and slopes of every pair from the whole step.
+
+        The gradient of a step is then the sum over pairs of slope * gradient of log p, whatever
+        passes the pairs go through the model in.
+        """
+        chosen = columns["chosen"].clone().requires_grad_()
+        rejected = columns["rejected"].clone().requires_grad_()
+        given = {n: columns.get(n) for n in ("chosen_collision", "rejected_collision")}
+        losses = self._weighed(items, _pair_logps(items, chosen, rejected, given))
+        slopes = torch.autograd.grad(losses.sum(), (chosen, rejected))
+        table = torch.stack([losses.detach(), *slopes], dim=1).tolist()
+        rows = zip(items, table, strict=True)
+        self._seen = {item.key: (loss, up, down) for item, (loss, up, down) in rows}
+        return {**columns, "loss": losses.detach()}
+
     def terms(self, items: Sequence[PairExample], scores: Scores) -> Terms:
         """Losses of pairs, and what `summarise` reports."""
         chosen, rejected = scores.logps.unbind(dim=1)
-        logps = PairLogps(
-            chosen,
-            rejected,
-            chosen.new_tensor([p.reference_chosen for p in items]),
-            chosen.new_tensor([p.reference_rejected for p in items]),
-            chosen.new_tensor([len(p.chosen_ids) for p in items]),
-            chosen.new_tensor([len(p.rejected_ids) for p in items]),
-        )
+        collisions = (None, None) if scores.collision is None else scores.collision.unbind(dim=1)
+        given = dict(zip(("chosen_collision", "rejected_collision"), collisions, strict=True))
+        logps = _pair_logps(items, chosen, rejected, given)
         columns = {
             "chosen": logps.chosen.detach(),
             "rejected": logps.rejected.detach(),
@@ -90,11 +131,24 @@ class PreferenceObjective(TreeObjective[PairExample]):
             "rejected_log_ratio": logps.rejected_log_ratio.detach(),
             "nll": rpo_term(logps.chosen, logps.chosen_tokens).detach(),
         }
-        loss = pair_loss(self.loss, logps)
+        columns |= {name: values for name, values in given.items() if values is not None}
         if items[0].weight is not None:
             columns["weight"] = chosen.new_tensor([p.weight for p in items])
-            loss = columns["weight"] * loss
-        return Terms(loss, columns)
+        if scores.logps.requires_grad and self.looks_at_batch:
+            return Terms(self._as_seen(items, chosen, rejected), columns)
+        return Terms(self._weighed(items, logps), columns)
+
+    def _weighed(self, items: Sequence[PairExample], logps: PairLogps) -> Tensor:
+        loss = pair_loss(self.loss, logps)
+        if items[0].weight is None:
+            return loss
+        return logps.chosen.new_tensor([p.weight for p in items]) * loss
+
+    def _as_seen(self, items: Sequence[PairExample], chosen: Tensor, rejected: Tensor) -> Tensor:
+        """Losses with the values and the slopes of the whole step."""
+        seen = chosen.new_tensor([self._seen[item.key] for item in items])
+        surrogate = seen[:, 1] * chosen + seen[:, 2] * rejected
+        return surrogate + (seen[:, 0] - surrogate.detach())
 
     def summarise(self, columns: Columns) -> dict[str, float]:
         """Means over pairs.
@@ -112,7 +166,7 @@ class PreferenceObjective(TreeObjective[PairExample]):
         metrics = {}
         if "weight" in columns:
             metrics["effective_pairs"] = effective_pairs(columns["weight"].numpy())
-        return metrics | {
+        metrics |= {
             "loss": float(columns["loss"].mean()),
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
@@ -124,3 +178,4 @@ class PreferenceObjective(TreeObjective[PairExample]):
             "log_ratio_gap": float(gap.mean()),
             "nll_loss": float(columns["nll"].mean()),
         }
+        return with_router_term(metrics, columns, "preference_loss")

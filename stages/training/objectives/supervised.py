@@ -12,7 +12,7 @@ from stages.training.distributed.sharding import collected, sharded
 from stages.training.engines.choose import Scores, Terms, open_engine
 from stages.training.loop import TrainingRun, train
 from stages.training.monitoring.metrics import PERFORMANCE
-from stages.training.objectives.base import Columns, TreeObjective
+from stages.training.objectives.base import Columns, TreeObjective, with_router_term
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class CompletionLikelihood(TreeObjective[TokenExample]):
         if "correct" in columns:
             metrics["token_accuracy"] = float(columns["correct"].sum() / tokens.sum())
             metrics["exact_match"] = float((columns["correct"] == tokens).double().mean())
-        return metrics
+        return with_router_term(metrics, columns, "nll")
 
 
 def view_examples(table: TokenTable, rows: Rows) -> TokenView[TokenExample]:

@@ -1,20 +1,31 @@
 """Losses against published values and arithmetic done by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
 from stages.training.losses.config import (
+    AotLoss,
+    ApoDownLoss,
+    ApoZeroLoss,
+    BcoLoss,
+    CombinedLoss,
+    DiscoPopLoss,
+    ExoLoss,
     HingeLoss,
     IpoLoss,
     LengthNormalisedLoss,
     Loss,
+    NcaLoss,
     OrpoLoss,
     PairLoss,
+    SftLoss,
     SigmoidLoss,
     SimpoLoss,
+    SppoLoss,
 )
 from stages.training.losses.pairwise import (
     PairLogps,
@@ -141,3 +152,87 @@ def test_length_normalised_by_hand() -> None:
     # Log-ratios per token: chosen 2 / 4, rejected -1 / 2; gap 1.
     loss = pair_loss(LengthNormalisedLoss(beta=3.0), pairs([-2.0], [-3.0], [-4.0], [-2.0]))
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-3)))
+
+
+# Gap 3: log-ratios 1 and -2; per completion 4 and 2 tokens.
+ONE = pairs([-1.0], [-5.0], [-2.0], [-3.0])
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (ApoZeroLoss(beta=0.5), (1 - sigmoid(0.5)) + sigmoid(-1.0)),
+        (ApoDownLoss(beta=0.5), sigmoid(0.5) + 1 - sigmoid(1.5)),
+        (
+            ExoLoss(beta=0.5, label_smoothing=0.1),
+            sigmoid(1.5) * math.log(sigmoid(1.5) / 0.9)
+            + sigmoid(-1.5) * math.log(sigmoid(-1.5) / 0.1),
+        ),
+        (
+            NcaLoss(beta=0.5),
+            -math.log(sigmoid(0.5)) - 0.5 * math.log(sigmoid(-0.5)) - 0.5 * math.log(sigmoid(1.0)),
+        ),
+        (SppoLoss(beta=0.25), (1 - 2) ** 2 + (-2 + 2) ** 2),
+        (
+            DiscoPopLoss(beta=0.5, temperature=0.75),
+            -math.log(sigmoid(1.5)) * (1 - sigmoid(2)) + math.exp(-1.5) * sigmoid(2),
+        ),
+        (BcoLoss(beta=0.5, shift="none"), -math.log(sigmoid(0.5)) - math.log(sigmoid(1.0))),
+        # The threshold is the mean of the rewards 0.5 and -1.
+        (BcoLoss(beta=0.5), -math.log(sigmoid(0.75)) - math.log(sigmoid(-0.25 + 1.0))),
+        (SftLoss(), 1 / 4),
+        # f'(t) = 1 - 1 / t, log(2 t / (t + 1)), 2 (1 - t^-0.5), at t = e and e^-2.
+        (
+            SigmoidLoss(beta=1.0, divergence="forward_kl"),
+            -math.log(sigmoid(-math.exp(-1) + math.exp(2))),
+        ),
+        (
+            SigmoidLoss(beta=1.0, divergence="js"),
+            -math.log(sigmoid(math.log(sigmoid(1)) - math.log(sigmoid(-2)))),
+        ),
+        (
+            SigmoidLoss(beta=1.0, divergence="alpha", divergence_alpha=0.5),
+            -math.log(sigmoid(2 * (math.exp(1) - math.exp(-0.5)))),
+        ),
+    ],
+)
+def test_further_losses_by_hand(loss: PairLoss, expected: float) -> None:
+    assert float(pair_loss(loss, ONE)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_aot_compares_sorted_values_of_the_whole_batch() -> None:
+    three = pairs([-1.0, -2.0, -3.0], [-4.0, -3.0, -1.0], [-2.0] * 3, [-1.0, -2.0, -3.0])
+    # Differences of the policy 3, 1, -2; of the reference -1, 0, 1.
+    expected = [-math.log(sigmoid(b)) for b in (-2 + 1, 1 - 0, 3 - 1)]
+    found = pair_loss(AotLoss(beta=1.0), three)
+    assert found.tolist() == pytest.approx(expected)
+    # Log-ratios of chosen 1, 0, -1; of rejected -3, -1, 2.
+    expected = [-math.log(sigmoid(b)) for b in (-1 + 3, 0 + 1, 1 - 2)]
+    assert pair_loss(AotLoss(beta=1.0, paired=False), three).tolist() == pytest.approx(expected)
+
+
+def test_several_losses_are_a_weighted_sum() -> None:
+    parts = [(0.8, SigmoidLoss(beta=0.3)), (0.2, BcoLoss(beta=0.3, shift="none")), (1.0, SftLoss())]
+    loss = CombinedLoss.model_validate(
+        {"losses": [{"weight": w, "loss": one.model_dump()} for w, one in parts]}
+    )
+    expected = sum(w * float(pair_loss(one, ONE)) for w, one in parts)
+    assert float(pair_loss(loss, ONE)) == pytest.approx(expected)
+    assert not loss.looks_at_batch
+    with_aot = {"losses": [{"loss": {"kind": "aot"}}]}
+    assert CombinedLoss.model_validate(with_aot).looks_at_batch
+
+
+def test_wpo_weighs_by_what_the_policy_would_write() -> None:
+    one = replace(
+        ONE,
+        chosen_collision=torch.tensor([-0.6], dtype=torch.float64),
+        rejected_collision=torch.tensor([-1.0], dtype=torch.float64),
+    )
+    weight = math.exp((-1 + 0.6) / 4 + (-5 + 1) / 2)
+    plain, weighed = SigmoidLoss(beta=0.5), SigmoidLoss(beta=0.5, policy_weights=True)
+    assert float(pair_loss(weighed, one)) == pytest.approx(weight * float(pair_loss(plain, one)))

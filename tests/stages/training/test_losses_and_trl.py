@@ -8,13 +8,22 @@ import pytest
 import torch
 
 from stages.training.losses.config import (
+    AotLoss,
+    ApoDownLoss,
+    ApoZeroLoss,
+    BcoLoss,
+    CombinedLoss,
+    DiscoPopLoss,
+    ExoLoss,
     HingeLoss,
     IpoLoss,
     LengthNormalisedLoss,
+    NcaLoss,
     OrpoLoss,
     PairLoss,
     SigmoidLoss,
     SimpoLoss,
+    SppoLoss,
 )
 from stages.training.losses.pairwise import PairLogps, pair_loss
 
@@ -73,7 +82,7 @@ def dpo_loss(trl: Any, loss_types: list[str], rows: slice, **settings: Any) -> f
         aux_loss_enabled=False,
         ld_alpha=None,
         precompute_ref_logps=True,
-        f_divergence_type="reverse_kl",
+        f_divergence_type=settings.pop("divergence", "reverse_kl"),
         use_weighting=False,
         loss_types=loss_types,
         loss_weights=settings.pop("loss_weights", [1.0] * len(loss_types)),
@@ -113,13 +122,44 @@ METRICS = (
         ("hinge", HingeLoss(beta=0.3), 0.0),
         ("ipo", IpoLoss(beta=0.3, per_token=True), 0.0),
         ("sigmoid_norm", LengthNormalisedLoss(beta=2.5), 0.0),
+        ("apo_zero", ApoZeroLoss(beta=0.3), 0.0),
+        ("apo_down", ApoDownLoss(beta=0.3), 0.0),
+        ("exo_pair", ExoLoss(beta=0.3, label_smoothing=0.2), 0.2),
+        ("nca_pair", NcaLoss(beta=0.3), 0.0),
+        ("sppo_hard", SppoLoss(beta=0.3), 0.0),
+        ("bco_pair", BcoLoss(beta=0.3, shift="none"), 0.0),
+        ("aot", AotLoss(beta=0.3, label_smoothing=0.2), 0.2),
+        ("aot_unpaired", AotLoss(beta=0.3, paired=False), 0.0),
+        ("discopop", DiscoPopLoss(beta=0.3, temperature=0.07), 0.0),
     ],
 )
 def test_losses_with_a_reference(trl: Any, name: str, ours: PairLoss, smoothing: float) -> None:
-    settings = {"beta": ours.beta, "label_smoothing": smoothing}
+    settings: dict[str, Any] = {"beta": ours.beta, "label_smoothing": smoothing}
+    settings["args"] = SimpleNamespace(discopop_tau=getattr(ours, "temperature", None))
     theirs = dpo_loss(trl, [name], slice(0, 3), **settings)
-    assert float(pair_loss(ours, our_logps()).mean()) == pytest.approx(theirs, abs=1e-9)
+    assert float(pair_loss(ours, our_logps()).mean()) == pytest.approx(theirs, abs=1e-7)
     assert theirs > 0.01
+
+
+@pytest.mark.parametrize(("name", "ours"), [("forward_kl", "forward_kl"), ("js_divergence", "js")])
+@pytest.mark.parametrize("kind", ["sigmoid", "hinge", "exo_pair"])
+def test_f_divergences(trl: Any, name: str, ours: Any, kind: str) -> None:
+    made: dict[str, PairLoss] = {
+        "sigmoid": SigmoidLoss(beta=0.3, divergence=ours),
+        "hinge": HingeLoss(beta=0.3, divergence=ours),
+        "exo_pair": ExoLoss(beta=0.3, label_smoothing=0.2, divergence=ours),
+    }
+    theirs = dpo_loss(trl, [kind], slice(0, 3), divergence=name, beta=0.3, label_smoothing=0.2)
+    assert float(pair_loss(made[kind], our_logps()).mean()) == pytest.approx(theirs, abs=1e-7)
+
+
+def test_several_losses_at_once(trl: Any) -> None:
+    parts = [(0.8, SigmoidLoss(beta=0.3)), (0.2, BcoLoss(beta=0.3, shift="none"))]
+    ours = CombinedLoss.model_validate(
+        {"losses": [{"weight": w, "loss": one.model_dump()} for w, one in parts]}
+    )
+    theirs = dpo_loss(trl, ["sigmoid", "bco_pair"], slice(0, 3), beta=0.3, loss_weights=[0.8, 0.2])
+    assert float(pair_loss(ours, our_logps()).mean()) == pytest.approx(theirs, abs=1e-7)
 
 
 def test_the_rpo_term_of_one_pair_is_trls_sft_loss(trl: Any) -> None:
@@ -129,7 +169,7 @@ def test_the_rpo_term_of_one_pair_is_trls_sft_loss(trl: Any) -> None:
         theirs = dpo_loss(
             trl, ["sigmoid", "sft"], slice(row, row + 1), beta=0.3, loss_weights=[1.0, 0.7]
         )
-        assert float(loss[row]) == pytest.approx(theirs, abs=1e-9)
+        assert float(loss[row]) == pytest.approx(theirs, abs=1e-7)
 
 
 def test_conservative_smoothing(trl: Any) -> None:
