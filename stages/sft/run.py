@@ -124,6 +124,7 @@ def _examples(
 ) -> TokenTable:
     """All demonstrations that can be used, in tokens; the others go to `rejects`."""
     renderer = ChatRenderer(tokenizer)
+    how = config.training.truncation
     limit = length_limit(config.training.max_length, model.config)
 
     def batches(aside: Rejects) -> Iterator[list[TokenItem]]:
@@ -132,7 +133,7 @@ def _examples(
                 Candidate(row["demonstration_id"], row, (row["completion"],))
                 for row in batch.to_pylist()
             ]
-            yield list(token_items(renderer, candidates, limit, aside))
+            yield list(token_items(renderer, candidates, limit, aside, how))
 
-    made_of = [renderer.fingerprint, str(limit), file_sha256(path)]
+    made_of = [renderer.fingerprint, str(limit), how.model_dump_json(), file_sha256(path)]
     return cached_tokens(open_cache(context), made_of, batches, rejects, parts=2)

@@ -134,7 +134,8 @@ def _pairs(
     limit = length_limit(config.training.max_length, model_config)
     sources, renderer = pair_sources(context), ChatRenderer(tokenizer)
     by = config.weights.column
-    table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by)
+    how = config.training.truncation
+    table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by, how)
     table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
     train, dev = table.split("train"), table.split("dev")
     held_out = dev[: config.training.max_held_out]

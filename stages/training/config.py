@@ -36,6 +36,22 @@ class LoraConfig(Config):
         return value
 
 
+class Truncation(Config):
+    """What to do with items that are longer than `max_length`."""
+
+    how: Literal[
+        "reject", "keep_start", "keep_end", "drop_turns", "cut_completions", "cut_thinking"
+    ] = Field(
+        "reject",
+        description="reject; keep_start (cut_completions): the end of completions goes; keep_end: "
+        "the beginning of the prompt goes; drop_turns: its earliest turns go; cut_thinking: the "
+        "end of what was thought before the answer goes",
+    )
+    train_end: bool = Field(
+        False, description="give a completion that was cut an end token, which is trained"
+    )
+
+
 class TrainingConfig(Config):
     """Optimiser, batches, length, precision, and how often to evaluate and to save."""
 
@@ -75,8 +91,11 @@ class TrainingConfig(Config):
     max_length: int | None = Field(
         None,
         ge=2,
-        description="tokens of prompt and completion; longer items are rejected and counted; "
-        "null takes the model's own limit",
+        description="tokens of prompt and completion; longer items are treated as truncation "
+        "says; null takes the model's own limit",
+    )
+    truncation: Truncation = Field(
+        Truncation(), description="how longer items are made to fit; what is cut is counted"
     )
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this L2 norm")
     weight_decay: float = Field(0.0, ge=0, description="AdamW decay of matrices (never of norms)")

@@ -11,6 +11,7 @@ from schemas.labels import Preference
 from schemas.parquet import iter_batches
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, DECIDING, PREFERENCE_PAIRS, Table
+from stages.training.config import Truncation
 from stages.training.data.disk_cache import DiskCache
 from stages.training.data.pair_weights import Floats
 from stages.training.data.rejects import Rejects
@@ -69,6 +70,7 @@ def open_pairs(
     cache: DiskCache,
     rejects: Rejects,
     weighed_by: str | None = None,
+    truncation: Truncation | None = None,
 ) -> TokenTable:
     """All pairs that can be used, in tokens; the numbers `margin` and `strength` beside them.
 
@@ -82,9 +84,16 @@ def open_pairs(
         for source in sources:
             for rows in source.batches():
                 candidates = [c for row in rows for c in _candidates(row, weighed_by, seen, aside)]
-                yield list(token_items(renderer, candidates, limit, aside))
+                yield list(token_items(renderer, candidates, limit, aside, truncation))
 
-    made_of = [renderer.fingerprint, str(limit), str(weighed_by), *(s.content for s in sources)]
+    how = (truncation or Truncation()).model_dump_json()
+    made_of = [
+        renderer.fingerprint,
+        str(limit),
+        how,
+        str(weighed_by),
+        *(s.content for s in sources),
+    ]
     return cached_tokens(cache, made_of, batches, rejects, parts=3, numbers=_NUMBERS)
 
 

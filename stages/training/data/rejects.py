@@ -1,4 +1,4 @@
-"""Which rows can be trained on; the others are written down with their reason, never shortened."""
+"""Which rows can be trained on; the others are written down with their reason."""
 
 import json
 from collections import Counter
@@ -18,6 +18,8 @@ class Rejects:
 
     table: str
     rows: list[dict[str, Any]] = field(default_factory=list)
+    cuts: Counter[str] = field(default_factory=Counter)
+    """How many rows are trained on shortened, by what was cut of them."""
 
     def add(self, row: Mapping[str, Any], reason: str, detail: str) -> None:
         """Set a row aside; `row` has the lineage columns file and row."""
@@ -38,6 +40,8 @@ class Rejects:
         return {
             "rejects": len(self.rows),
             **{f"rejects/{reason}": n for reason, n in sorted(by_reason.items())},
+            **({"cut": self.cuts.total()} if self.cuts else {}),
+            **{f"cut/{what}": n for what, n in sorted(self.cuts.items())},
         }
 
     def describe(self) -> str:

@@ -7,8 +7,12 @@ from typing import Any
 from evals.models.rendering import ChatRenderer, RenderedBranches
 from schemas.errors import DataError
 from schemas.labels import Messages
+from stages.training.config import Truncation
 from stages.training.data.rejects import Rejects, has_text
 from stages.training.data.token_store import TokenItem
+from stages.training.data.truncation import fitted, is_too_long
+
+_IDENTICAL = ("identical_completions", "chosen and rejected are the same tokens")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ def token_items(
     candidates: Sequence[Candidate],
     limit: int | None,
     rejects: Rejects,
+    truncation: Truncation | None = None,
 ) -> Iterator[TokenItem]:
     """The candidates that can be used, in tokens; the others go to `rejects`.
 
@@ -34,14 +39,32 @@ def token_items(
     """
     readable = [one for one in candidates if _has_texts(one, rejects)]
     items = renderer.render_many([(one.row["prompt"], one.completions) for one in readable])
-    for one, rendered in zip(readable, items, strict=True):
+    for one, whole in zip(readable, items, strict=True):
+        rendered, cut = _within(renderer, one, whole, limit, truncation or Truncation())
         problem = _problem(rendered, limit)
         if problem is None:
             assert isinstance(rendered, RenderedBranches)
+            rejects.cuts.update([cut] if cut else [])
             parts = [rendered.prompt_ids, *rendered.completions]
             yield TokenItem(one.key, one.row["split"], parts, one.numbers)
         else:
             rejects.add(one.row, *problem)
+
+
+def _within(
+    renderer: ChatRenderer,
+    one: Candidate,
+    rendered: RenderedBranches | DataError,
+    limit: int | None,
+    truncation: Truncation,
+) -> tuple[RenderedBranches | DataError, str | None]:
+    """The item made to fit as is declared, and what was cut of it; as it is where it does not."""
+    if limit is None or isinstance(rendered, DataError) or not is_too_long(rendered, limit):
+        return rendered, None
+    if _problem(rendered, None) not in (None, _IDENTICAL):
+        return rendered, None
+    made = fitted(renderer, rendered, one.row["prompt"], one.completions, limit, truncation)
+    return (rendered, None) if made is None else made
 
 
 def _has_texts(one: Candidate, rejects: Rejects) -> bool:
@@ -69,5 +92,5 @@ def _problem(rendered: RenderedBranches | DataError, limit: int | None) -> tuple
     if limit is not None and prompt + longest > limit:
         return "too_long", f"{prompt + longest} tokens, at most {limit}"
     if len(set(map(tuple, rendered.completions))) < len(rendered.completions):
-        return "identical_completions", "chosen and rejected are the same tokens"
+        return _IDENTICAL
     return None

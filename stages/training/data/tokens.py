@@ -1,8 +1,10 @@
 """The tokens of a stage's rows: made once per content, tokenizer and length, and then shared."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from schemas.files import write_json
 from schemas.ids import content_id
 from schemas.parquet import iter_batches, read_rows
 from schemas.tables import REJECTS, Table
@@ -11,7 +13,8 @@ from stages.training.data.rejects import Rejects
 from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 
 # To be raised when the same rows are screened, or stored, differently from before.
-_FORMAT = "2"
+_CUTS = "cuts.json"
+_FORMAT = "cuts-2"
 
 
 def cached_tokens(
@@ -33,10 +36,12 @@ def cached_tokens(
         aside = Rejects(rejects.table)
         write_tokens(folder / TOKENS_FILE, batches(aside), parts, numbers)
         aside.write(folder)
+        write_json(folder / _CUTS, dict(aside.cuts))
 
     def read(folder: Path) -> TokenTable:
         table = TokenTable(folder / TOKENS_FILE)
         rejects.rows += read_rows(folder / REJECTS.file_name, REJECTS)
+        rejects.cuts.update(json.loads((folder / _CUTS).read_text(encoding="utf-8")))
         return table
 
     key = content_id("tokens", _FORMAT, rejects.table, str(parts), *numbers, "|", *made_of)

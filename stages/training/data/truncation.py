@@ -1,0 +1,119 @@
+"""Items that are too long, made to fit in the way that the recipe declares, and counted.
+
+Nothing is shortened unless a recipe says how; what cannot be made to fit is rejected as it would
+have been without.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from evals.models.rendering import ChatRenderer, RenderedBranches
+from schemas.labels import Message, Messages
+from stages.training.config import Truncation
+
+_SYSTEM = ("system", "developer")
+
+
+def fitted(
+    renderer: ChatRenderer,
+    rendered: RenderedBranches,
+    prompt: Messages,
+    completions: Sequence[Messages],
+    limit: int,
+    truncation: Truncation,
+) -> tuple[RenderedBranches, str] | None:
+    """A longer item within `limit` tokens and what was cut of it; None where it does not fit."""
+    if truncation.how in ("keep_start", "cut_completions"):
+        return _cut_completions(renderer, rendered, limit, truncation)
+    if truncation.how == "keep_end":
+        return _keep_end(rendered, limit)
+    if truncation.how == "drop_turns":
+        return _drop_turns(renderer, prompt, completions, limit)
+    if truncation.how == "cut_thinking":
+        return _cut_thinking(renderer, prompt, completions, limit)
+    return None
+
+
+def _longest(rendered: RenderedBranches) -> int:
+    return len(rendered.prompt_ids) + max(map(len, rendered.completions))
+
+
+def _cut_completions(
+    renderer: ChatRenderer, rendered: RenderedBranches, limit: int, truncation: Truncation
+) -> tuple[RenderedBranches, str] | None:
+    """The start of prompt and completion; a completion that is cut has no end, or a trained one."""
+    room = limit - len(rendered.prompt_ids)
+    if room < (2 if truncation.train_end else 1):
+        return None
+    end = renderer.end_ids[0]
+
+    def cut(ids: list[int]) -> list[int]:
+        if len(ids) <= room:
+            return ids
+        return [*ids[: room - 1], end] if truncation.train_end else ids[:room]
+
+    completions = [cut(ids) for ids in rendered.completions]
+    trained = [[True] * len(ids) for ids in completions]
+    return replace(rendered, completions=completions, trained=trained), "completion"
+
+
+def _keep_end(rendered: RenderedBranches, limit: int) -> tuple[RenderedBranches, str] | None:
+    room = limit - max(map(len, rendered.completions))
+    if room < 1:
+        return None
+    kept = rendered.prompt_ids[-room:]
+    return replace(rendered, prompt_ids=kept, prompts=[kept] * len(rendered.prompts)), "prompt"
+
+
+def _drop_turns(
+    renderer: ChatRenderer, prompt: Messages, completions: Sequence[Messages], limit: int
+) -> tuple[RenderedBranches, str] | None:
+    """Without the earliest turns, up to the next of the user; what the system said stays."""
+    said = [m for m in prompt if m["role"] in _SYSTEM]
+    turns = [m for m in prompt if m["role"] not in _SYSTEM]
+    starts = [i for i, m in enumerate(turns) if m["role"] == "user" and i > 0]
+    return _first_that_fits(
+        renderer, [([*said, *turns[start:]], completions) for start in starts], limit, "turns"
+    )
+
+
+def _cut_thinking(
+    renderer: ChatRenderer, prompt: Messages, completions: Sequence[Messages], limit: int
+) -> tuple[RenderedBranches, str] | None:
+    """With the end of what a completion thought before its answer left out, a tenth at a time."""
+    if not any(m.get("reasoning") for messages in completions for m in messages):
+        return None
+    tries = []
+    for tenths in range(9, -1, -1):
+        shorter = [[_thinking_less(m, tenths) for m in messages] for messages in completions]
+        tries.append((prompt, shorter))
+    return _first_that_fits(renderer, tries, limit, "thinking")
+
+
+def _thinking_less(message: Message, tenths: int) -> Message:
+    words = (message.get("reasoning") or "").split(" ")
+    if not message.get("reasoning"):
+        return message
+    kept = " ".join(words[: len(words) * tenths // 10])
+    return {**message, "reasoning": kept or None}
+
+
+def _first_that_fits(
+    renderer: ChatRenderer,
+    tries: Sequence[tuple[Messages, Sequence[Messages]]],
+    limit: int,
+    what: str,
+) -> tuple[RenderedBranches, str] | None:
+    for prompt, completions in tries:
+        (rendered,) = renderer.render_many([(prompt, completions)])
+        if isinstance(rendered, RenderedBranches) and _longest(rendered) <= limit:
+            return rendered, what
+    return None
+
+
+def is_too_long(rendered: Any, limit: int | None) -> bool:
+    """Whether a rendered item has more tokens than may be trained on."""
+    return (
+        limit is not None and isinstance(rendered, RenderedBranches) and _longest(rendered) > limit
+    )
