@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from evals.models.length_classes import switching_length
-from evals.models.logps import completion_logps
+from evals.models.logps import completion_logps, switching_length
 from evals.models.rendering import RenderedCompletion
 from evals.models.samplers.draws import draw, uniforms
 from evals.models.samplers.protocol import PromptTokens, SamplingSettings

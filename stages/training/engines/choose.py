@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from evals.models.length_classes import switching_length
+from evals.models.logps import switching_length
 from schemas.stage import Progress
 from stages.training.attention.tree import CannotShareError
 from stages.training.config import TrainingConfig
