@@ -28,17 +28,35 @@ class JudgeFloors(Config):
         description="largest |score shown first - score shown second|; above it label and "
         "evaluate refuse",
     )
+    max_unscored: float | None = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="largest share of verdicts on held-out comparisons that may be unscored; above "
+        "it label and evaluate refuse",
+    )
 
 
 def shortfalls(card: JudgeCard, floors: JudgeFloors) -> list[str]:
-    """In words, each floor that the card's judge misses; one that was not measured is missed."""
+    """In words, each floor that the card's judge misses.
+
+    One that asks for agreement or a small gap is missed where nothing was measured.
+    """
     found = []
     least, most = floors.min_agreement, floors.max_position_gap
+    unscored, share = card.unscored_rate, floors.max_unscored
     agreement, gap = card.accuracy, card.position_gap
     if least is not None and (agreement.value is None or agreement.value < least):
         found.append(f"agreement {_said(agreement)} is below min_agreement {least}")
     if most is not None and (gap.value is None or abs(gap.value) > most):
         found.append(f"position gap {_said(gap)} is beyond max_position_gap {most}")
+    failed = sum(unscored.by_reason.values())
+    if share is not None and failed > share * unscored.n:
+        why = ", ".join(f"{reason} {count:,}" for reason, count in unscored.by_reason.items())
+        found.append(
+            f"{failed:,} of {unscored.n:,} verdicts on held-out comparisons are unscored ({why})"
+            f": more than max_unscored {share} allows"
+        )
     return found
 
 

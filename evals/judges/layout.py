@@ -90,9 +90,24 @@ def comparison_chat(comparison: Comparison, section_role: SectionRole = "system"
     ]
 
 
-def neutralise(messages: Messages) -> list[Message]:
-    """The same turns with everything broken that imitates the layout, a turn or a verdict."""
-    return [{"role": m["role"], "content": neutralise_text(m["content"])} for m in messages]
+def neutralise(messages: Messages, with_reasoning: bool = False) -> list[Message]:
+    """The same turns as text, with everything broken that imitates the layout, a turn or a verdict.
+
+    Calls of tools are spelled out; reasoning is shown only where that is wished.
+    """
+    return [
+        {"role": m["role"], "content": neutralise_text(_shown(m, with_reasoning))} for m in messages
+    ]
+
+
+def _shown(message: Message, with_reasoning: bool) -> str:
+    calls = [
+        f"calls {call['function']['name']} with {call['function']['arguments']}"
+        for call in message.get("tool_calls") or ()
+    ]
+    reasoning = message.get("reasoning") if with_reasoning else None
+    parts = [f"(reasoning) {reasoning}" if reasoning else "", message["content"], *calls]
+    return "\n".join(part for part in parts if part) if calls or reasoning else message["content"]
 
 
 def neutralise_text(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evals.judges.first_look import drawn_first, refuse_silent
 from evals.judges.interface import Judge, StreamingJudge, release
 from evals.judges.progress import JudgingWatch
 from schemas.files import remove
@@ -53,23 +54,33 @@ def judge_both_orders(
     Comparisons are taken as they are needed, and no more of them are held than a shard and what is
     under way. The shards of a judge that works in batches hold the same comparisons whether or not
     the work was interrupted, so the table that `verdicts` merges to is the same to the last bit.
-    The comparisons' ids must be unique.
+    The comparisons' ids must be unique. Some of a list are drawn at random and judged first.
+
+    Raises:
+        BackendError: the judge scores nearly none of those.
     """
     done = verdicts.done("comparison_id", "judge")
     total = len(comparisons) if isinstance(comparisons, Sized) else None
     with progress.task(title, total, "comparisons") as task:
         watch = JudgingWatch(judge, task)
 
-        def todo() -> Iterator[Comparison]:
-            for comparison in comparisons:
+        first = drawn_first(comparisons) if isinstance(comparisons, Sequence) else []
+        drawn = {comparison.comparison_id for comparison in first}
+
+        def todo(some: Iterable[Comparison]) -> Iterator[Comparison]:
+            for comparison in some:
                 if (comparison.comparison_id, judge.name) in done:
                     task.advance()
                 else:
                     yield comparison
 
         try:
-            for shard in _shards(watch.seen(judged_in_both_orders(judge, todo()))):
-                verdicts.append(shard)
+            for rows in _shards(watch.seen(judged_in_both_orders(judge, todo(first)))):
+                refuse_silent(judge, rows, first)
+                verdicts.append(rows)
+            rest = (c for c in comparisons if c.comparison_id not in drawn)
+            for rows in _shards(watch.seen(judged_in_both_orders(judge, todo(rest)))):
+                verdicts.append(rows)
             watch.show()
         finally:
             release(judge)

@@ -49,6 +49,7 @@ class Floors(Result):
 
     min_agreement: float | None = Field(None, title="Floor of accuracy")
     max_position_gap: float | None = Field(None, title="Largest position gap allowed, points")
+    max_unscored: float | None = Field(None, title="Largest share unscored that is allowed")
 
 
 class JudgeCard(Result):

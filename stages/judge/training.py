@@ -123,7 +123,7 @@ class PreferenceModelTraining:
         """Opens tokenizer and model. Raises what opening them raises."""
         source = start_model(judge, context)
         self._training = training
-        self._layout = f"{judge.layout}:{judge.section_role}"
+        self._layout = f"{judge.layout}:{judge.section_role}:{judge.prefill}"
         self._cache = open_cache(context)
         self._context = context
         self._tokenizer = load_tokenizer(source)
@@ -137,7 +137,7 @@ class PreferenceModelTraining:
             self._model.requires_grad_(True)
         self._saver = ModelSaver(source, self._tokenizer, training.save_dtype)
         self._saver.try_out(self._model)
-        self.labels = LabelTokens(self._tokenizer, judge.chat)
+        self.labels = LabelTokens(self._tokenizer, judge.chat, judge.prefill)
         limit = prompt_limit(self._model, judge) + 1  # the label's token
         self.max_tokens = min(limit, training.max_length or limit)
 

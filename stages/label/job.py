@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from evals.judges import Judge, open_judge
+from evals.judges.first_look import drawn_first, refuse_silent
 from evals.judges.interface import release
 from evals.judges.orders import judged_in_both_orders, verdict_of
 from evals.judges.progress import spending_counts
@@ -49,6 +51,7 @@ class LabelWorker:
         self._judge = judge
         self._work = WorkFile(job.work_file)
         self._results = Results(job.work_file.parent, TABLES)
+        self._looked_at = False
 
     def work(self, shard: int) -> Counts:
         """Judge every two completions of the shard's prompts, and keep what came of them."""
@@ -72,7 +75,13 @@ class LabelWorker:
         """Rows of VERDICTS by prompt, each prompt's sorted by key. The judge is asked once."""
         comparisons = [c.comparison for prompt in prompts for c in prompt.candidates]
         judged: dict[str, list[Row]] = {prompt.row["prompt_id"]: [] for prompt in prompts}
-        for rows in judged_in_both_orders(self._judge, comparisons):
+        first = drawn_first(comparisons) if not self._looked_at else []
+        drawn = {comparison.comparison_id for comparison in first}
+        rest = [c for c in comparisons if c.comparison_id not in drawn]
+        found = list(judged_in_both_orders(self._judge, first))
+        refuse_silent(self._judge, [row for rows in found for row in rows], first)
+        self._looked_at = self._looked_at or bool(first)
+        for rows in chain(found, judged_in_both_orders(self._judge, rest)):
             judged[rows[0]["prompt_id"]].extend(rows)
         return [_sorted(rows, *VERDICTS.key) for rows in judged.values()]
 

@@ -5,13 +5,14 @@ import pytest
 from evals.judge_card.floors import JudgeFloors, refuse_below_floors, shortfalls
 from schemas.errors import ConfigError
 from schemas.results.base import Estimate, write_result
-from schemas.results.judge_card import JudgeCard
+from schemas.results.judge_card import JudgeCard, UnscoredRate
 
 
-def card(accuracy: float | None, gap: float | None) -> JudgeCard:
+def card(accuracy: float | None, gap: float | None, unscored: int = 20) -> JudgeCard:
     def estimate(value: float | None) -> Estimate:
         return Estimate(value=value, ci_low=-0.2, ci_high=0.9, n=50)
 
+    reasons = {"refused": 15, "no_verdict": unscored - 15}
     return JudgeCard(
         judge="j",
         kind="length",
@@ -21,6 +22,7 @@ def card(accuracy: float | None, gap: float | None) -> JudgeCard:
         n_prompts=50,
         accuracy=estimate(accuracy),
         position_gap=estimate(gap),
+        unscored_rate=UnscoredRate(n=100, by_reason=reasons),
     )
 
 
@@ -40,6 +42,15 @@ def test_each_floor_that_is_missed_is_named(
 ) -> None:
     floors = JudgeFloors(min_agreement=0.7, max_position_gap=0.1)
     assert len(shortfalls(card(accuracy, gap), floors)) == missed
+
+
+def test_many_unscored_verdicts_are_a_floor_by_default() -> None:
+    assert shortfalls(card(0.9, 0.0, unscored=20), JudgeFloors()) == []
+    (missed,) = shortfalls(card(0.9, 0.0, unscored=21), JudgeFloors())
+    assert missed.startswith("21 of 100 verdicts on held-out comparisons are unscored (refused 15,")
+    assert shortfalls(card(0.9, 0.0, unscored=100), JudgeFloors(max_unscored=None)) == []
+    nothing = card(None, None).model_copy(update={"unscored_rate": UnscoredRate()})
+    assert shortfalls(nothing, JudgeFloors()) == [], "no labels, no share"
 
 
 def test_without_floors_nothing_is_missed() -> None:

@@ -90,7 +90,8 @@ def test_a_judge_below_its_floors_is_measured_and_marked(tmp_path: Path) -> None
     config = config_of(judge={"kind": "length"}, min_agreement=0.6, max_position_gap=0.1)
     assert STAGE.run(config, context)["scored_comparisons"] == 20
     card = json.loads((context.output / "card.json").read_text())
-    assert card["floors"] == {"min_agreement": 0.6, "max_position_gap": 0.1}
+    floors = {"min_agreement": 0.6, "max_position_gap": 0.1, "max_unscored": 0.2}
+    assert card["floors"] == floors
     [missed] = card["below_floors"]
     assert missed.startswith("agreement 0.500")
     assert any(missed in warning for warning in warnings_of(context))

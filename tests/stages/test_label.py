@@ -275,7 +275,7 @@ def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
 SLOWLY = """
 import sys, time
 from pathlib import Path
-from evals.judges import length
+from evals.judges.kinds import length
 from schemas.stage import StageContext
 from stages.label import STAGE, LabelConfig
 judge = length.LongerWins.judge

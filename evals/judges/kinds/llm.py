@@ -21,6 +21,7 @@ from evals.judges.layout import (
 )
 from evals.judges.openai.config import JudgeServer
 from evals.judges.scoring.config import LabelScoring, open_label_judge
+from evals.judges.verdicts.grammar import FORMS, Form, json_form, pattern_form
 from evals.models.checkpoints import ModelSource
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages
@@ -41,6 +42,17 @@ _REMINDERS = {
 }
 
 
+# What a server decides by itself.
+_IN_THIS_PROCESS = (
+    "dtype",
+    "max_prompt_tokens",
+    "engine",
+    "overlong",
+    "prefill",
+    "max_reply_tokens",
+)
+
+
 class LlmJudge(LabelScoring):
     """An instruction-tuned model, given a rubric and asked for one of the three labels."""
 
@@ -55,7 +67,24 @@ class LlmJudge(LabelScoring):
     answer: Literal["label", "reasoned"] = Field(
         "label",
         description="label: one word, scored by its probability; reasoned: reasons first, then a "
-        "verdict in words, for a server only",
+        "verdict in words",
+    )
+    max_reply_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="longest reply of a reasoned judge in this process; null takes 1024, and "
+        "thinking_tokens more where the model's template knows thoughts",
+    )
+    verdict_pattern: str | None = Field(
+        None,
+        description="regular expression that finds the verdict in a reply, in its group verdict or "
+        "its first one, in place of the usual forms; the last match counts",
+    )
+    verdict_key: str | None = Field(
+        None, description="key of the JSON object that a reply states its verdict in, likewise"
+    )
+    show_reasoning: bool = Field(
+        False, description="show the judge the completions' own reasoning too, not answers alone"
     )
     thinking_tokens: int = Field(
         4096,
@@ -68,9 +97,9 @@ class LlmJudge(LabelScoring):
     def _one_of_model_and_server(self) -> "LlmJudge":
         if (self.model is None) == (self.server is None):
             raise ValueError("give model, for a judge in this process, or server, and not both")
-        if self.server is None and self.answer == "reasoned":
-            raise ValueError("answer: reasoned needs server; a judge in this process only scores")
-        for name in ("dtype", "max_prompt_tokens", "engine") if self.server else ():
+        if self.prefill and self.answer == "reasoned":
+            raise ValueError("prefill: belongs to answer label; reasons begin by themselves")
+        for name in _IN_THIS_PROCESS if self.server else ():
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: is the server's own business; leave it out")
         return self
@@ -79,8 +108,8 @@ class LlmJudge(LabelScoring):
         """One user turn: rubric, prompt, both completions, and what to answer."""
         sections = (
             (SECTION_PROMPT, _conversation(comparison.prompt)),
-            (SECTION_A, text_of(neutralise(comparison.completion_a))),
-            (SECTION_B, text_of(neutralise(comparison.completion_b))),
+            (SECTION_A, text_of(neutralise(comparison.completion_a, self.show_reasoning))),
+            (SECTION_B, text_of(neutralise(comparison.completion_b, self.show_reasoning))),
             (SECTION_PREFERENCE, _ANSWERS[self.answer]),
         )
         body = "\n\n".join(f"{title}\n{text}" for title, text in sections)
@@ -99,12 +128,24 @@ class LlmJudge(LabelScoring):
             What loading a model raises.
         """
         name = f"llm:{self.rubric}"
-        if self.model is not None:
+        if self.model is not None and self.answer == "label":
             return open_label_judge(name, self, self.model, runtime)
+        if self.model is not None:
+            reasoned: Judge = implementation("evals.judges.scoring.reasoned:ReasonedJudge")(
+                name, self, self.model, runtime
+            )
+            return reasoned
         judge: Judge = implementation("evals.judges.openai.opening:open_served")(
             name, self, folder, runtime
         )
         return judge
+
+    @cached_property
+    def forms(self) -> tuple[Form, ...]:
+        """The ways in which a reply states its verdict: the usual ones, or the settings' own."""
+        own = [pattern_form(self.verdict_pattern)] if self.verdict_pattern else []
+        own += [json_form([self.verdict_key])] if self.verdict_key else []
+        return tuple(own) or FORMS
 
     @property
     def reminder(self) -> str:

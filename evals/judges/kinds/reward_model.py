@@ -25,7 +25,12 @@ class RewardModelJudge(Config):
     kind: Literal["reward_model"] = "reward_model"
     model: ModelSource = Field(description="a sequence classifier with one label")
     max_prompt_tokens: int | None = Field(
-        None, ge=1, description="longer conversations are unscored; null takes the model's limit"
+        None, ge=1, description="most tokens that the judge reads; null takes the model's limit"
+    )
+    overlong: Literal["cut", "unscored"] = Field(
+        "cut",
+        description="conversations beyond max_prompt_tokens: cut shows the completion up to where "
+        "all of it fits, says so in it and counts it; unscored leaves it out",
     )
     dtype: Dtype = Field("float32", description="type of weights and arithmetic")
     engine: Literal["transformers", "vllm"] = Field(

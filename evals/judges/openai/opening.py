@@ -29,6 +29,7 @@ def open_served(name: str, kind: LlmJudge, folder: Path | None, runtime: Runtime
         min_label_mass=kind.min_label_mass,
         max_tokens=server.max_tokens or _MAX_TOKENS[kind.answer],
         by_logprobs=kind.answer == "label" and server.logprobs != "none",
+        forms=kind.forms,
         thinking_tokens=0 if server.max_tokens else kind.thinking_tokens,
     )
     return ServedJudge(

@@ -26,7 +26,18 @@ class LabelScoring(Config):
         "would rather say something else, and the comparison is unscored",
     )
     max_prompt_tokens: int | None = Field(
-        None, ge=1, description="longer comparisons are unscored; null takes the model's own limit"
+        None, ge=1, description="most tokens that the judge reads; null takes the model's own limit"
+    )
+    overlong: Literal["cut", "unscored"] = Field(
+        "cut",
+        description="comparisons beyond max_prompt_tokens: cut shows the longer completions up to "
+        "where all of it fits, says so in them and counts it; unscored leaves them out, which "
+        "spares a policy that writes too long its losses",
+    )
+    prefill: str = Field(
+        "",
+        description="what the answer begins with, in front of the label; for models that would "
+        "begin with other words",
     )
     dtype: Dtype = Field("float32", description="type of weights and arithmetic")
     engine: Literal["transformers", "vllm"] = Field(

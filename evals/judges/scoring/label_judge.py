@@ -6,11 +6,14 @@ from dataclasses import replace
 from functools import cached_property
 
 from evals.judges.scoring.config import LabelScoring
+from evals.judges.scoring.fitting import CUT_NOTE, Fitting, cut_warning
 from evals.judges.scoring.label_masses import verdict_of_masses
 from evals.judges.scoring.label_tokens import LabelTokens
 from evals.models.checkpoints import ModelSource, load_tokenizer, model_fingerprint
 from schemas.ids import content_id
 from schemas.labels import Comparison, Preference, Unscored, Verdict
+
+_WORDS_SHOWN = 24
 
 
 class LabelJudge(ABC):
@@ -28,8 +31,9 @@ class LabelJudge(ABC):
         self.config = config
         self.source = source
         self.tokenizer = load_tokenizer(source)
-        self.labels = LabelTokens(self.tokenizer, config.chat)
+        self.labels = LabelTokens(self.tokenizer, config.chat, config.prefill)
         self.max_tokens = most_prompt_tokens(limit, config)
+        self._cut = 0
 
     @cached_property
     def fingerprint(self) -> str:
@@ -41,15 +45,43 @@ class LabelJudge(ABC):
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
         """One verdict per comparison, in order."""
-        prompts = [self.labels.prompt_ids(c) for c in comparisons]
+        shown = [self._fitted(c) for c in comparisons]
+        prompts = [prompt for prompt, _ in shown]
         verdicts: list[Verdict] = [too_long(len(p), self.max_tokens) for p in prompts]
         fits = [i for i, prompt in enumerate(prompts) if len(prompt) <= self.max_tokens]
         # Neighbours in length share a batch, so that little of it is padding.
         fits.sort(key=lambda i: len(prompts[i]))
         masses = self._masses([prompts[i] for i in fits]) if fits else []
         for i, masses_of in zip(fits, masses, strict=True):
-            verdicts[i] = self._verdict(masses_of, len(prompts[i]))
+            verdict = self._verdict(masses_of, len(prompts[i]))
+            verdicts[i] = replace(verdict, raw=verdict.raw + shown[i][1])
         return verdicts
+
+    @property
+    def warnings(self) -> list[str]:
+        """How many comparisons were not shown whole."""
+        return cut_warning(self._cut, self.max_tokens)
+
+    def would_write(self, comparison: Comparison) -> str:
+        """How the model itself would go on where a label is wanted."""
+        prompt, _ = self._fitted(comparison)
+        return str(self.tokenizer.decode(self._continued(prompt, _WORDS_SHOWN)))
+
+    def _fitted(self, comparison: Comparison) -> tuple[list[int], str]:
+        """The prompt of a comparison, cut to fit where that is wished, and what was cut."""
+        prompt = self.labels.prompt_ids(comparison)
+        if len(prompt) <= self.max_tokens or self.config.overlong == "unscored":
+            return prompt, ""
+        fitting = Fitting(self.tokenizer, self.labels.prompt_ids, self.max_tokens)
+        cut = fitting.cut(comparison, len(prompt))
+        if cut is None:
+            return prompt, ""
+        self._cut += 1
+        return cut, CUT_NOTE
+
+    @abstractmethod
+    def _continued(self, prompt: Sequence[int], tokens: int) -> list[int]:
+        """The likeliest tokens after a prompt."""
 
     @abstractmethod
     def _masses(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:

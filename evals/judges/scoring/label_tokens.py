@@ -6,8 +6,8 @@ from transformers import PreTrainedTokenizerBase
 
 from evals.judges.layout import comparison_chat
 from evals.judges.scoring.first_differences import first_differences
+from evals.models.chat.renderer import ChatRenderer, RenderedCompletion
 from evals.models.chat.template import TemplateRefusal
-from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages, Preference
@@ -25,14 +25,16 @@ class LabelTokens:
         self,
         tokenizer: PreTrainedTokenizerBase,
         chat: Callable[[Comparison], list[Message]] = comparison_chat,
+        prefill: str = "",
     ) -> None:
-        """`chat` shows a comparison to the model.
+        """`chat` shows a comparison to the model; `prefill` is what its answer begins with.
 
         Raises:
             ConfigError: the first tokens of the labels are not distinct.
         """
         self._renderer = ChatRenderer(tokenizer)
         self._chat = chat
+        self._prefill = prefill
         told_apart = first_differences({label: self._spell(label) for label in Preference})
         if told_apart is None:
             raise ConfigError(
@@ -50,21 +52,26 @@ class LabelTokens:
         )
 
     def prompt_ids(self, comparison: Comparison) -> list[int]:
-        """Tokens up to where the label's token follows.
+        """Tokens up to where the label's token follows, as the template writes an answer.
+
+        What it writes before one (the end of a thought, say) belongs to them.
 
         Raises:
             ConfigError: the chat template refuses the conversation.
         """
-        return [*self._render(self._chat(comparison)), *self.shared]
+        rendered = self._render(self._chat(comparison), self._answer(Preference.A))
+        return [*rendered.prompt_ids, *rendered.completion_ids[: len(self.shared)]]
 
     def _spell(self, label: Preference) -> list[int]:
         question: Message = {"role": "user", "content": "x"}
-        answer: Message = {"role": "assistant", "content": label.value}
-        return self._renderer.render([question], [answer]).completion_ids
+        return self._render([question], self._answer(label)).completion_ids
 
-    def _render(self, chat: Messages) -> list[int]:
+    def _answer(self, label: Preference) -> Messages:
+        return [{"role": "assistant", "content": f"{self._prefill}{label.value}"}]
+
+    def _render(self, chat: Messages, answer: Messages) -> RenderedCompletion:
         try:
-            return self._renderer.prompt_ids(chat)
+            return self._renderer.render(chat, answer)
         except TemplateRefusal as error:
             raise ConfigError(
                 f"{self._renderer.tokenizer.name_or_path}: the chat template refuses a comparison "

@@ -8,8 +8,9 @@ from functools import cached_property
 
 from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.layout import LAYOUT_VERSION, neutralise
+from evals.judges.scoring.fitting import cut_warning, shortened, token_length
+from evals.models.chat.renderer import ChatRenderer
 from evals.models.checkpoints import load_tokenizer, model_fingerprint
-from evals.models.rendering import ChatRenderer
 from schemas.ids import canonical_messages, content_id
 from schemas.labels import Comparison, LabelProbabilities, Messages, Unscored, Verdict
 
@@ -35,6 +36,7 @@ class RewardReader(ABC):
         limits = (limit, config.max_prompt_tokens)
         self.max_tokens = min((n for n in limits if n is not None), default=2**31 - 1)
         self._known: dict[str, Scored] = {}
+        self._cut = 0
 
     @cached_property
     def fingerprint(self) -> str:
@@ -60,7 +62,7 @@ class RewardReader(ABC):
 
     def _scores(self, texts: Mapping[str, tuple[Messages, Messages]]) -> dict[str, Scored]:
         """Scores by key. Those of the latest calls are remembered: a completion has many rivals."""
-        rows = {key: self._ids(*text) for key, text in texts.items() if key not in self._known}
+        rows = {key: self._fitted(*text) for key, text in texts.items() if key not in self._known}
         fits = sorted(
             (k for k in rows if len(rows[k]) <= self.max_tokens), key=lambda k: len(rows[k])
         )
@@ -71,6 +73,23 @@ class RewardReader(ABC):
         scores = {key: self._known[key] for key in texts if key in self._known} | new
         self._known = dict([*self._known.items(), *new.items()][-_REMEMBERED:])
         return scores
+
+    @property
+    def warnings(self) -> list[str]:
+        """How many conversations were not shown whole."""
+        return cut_warning(self._cut, self.max_tokens)
+
+    def _fitted(self, prompt: Messages, completion: Messages) -> list[int]:
+        """The conversation's tokens, its completion cut to fit where that is wished."""
+        ids = whole = self._ids(prompt, completion)
+        most = token_length(self.renderer.tokenizer, completion)
+        while len(ids) > self.max_tokens and self.config.overlong == "cut":
+            most -= len(ids) - self.max_tokens
+            if most < 1:
+                return whole
+            ids = self._ids(prompt, shortened(self.renderer.tokenizer, completion, most))
+        self._cut += ids is not whole
+        return ids
 
     def _ids(self, prompt: Messages, completion: Messages) -> list[int]:
         """The finished conversation, as the chat template closes it."""

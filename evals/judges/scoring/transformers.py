@@ -35,6 +35,14 @@ class LabelScorer(LabelJudge):
                 found += label_masses(logits, ids).tolist()
         return found
 
+    def _continued(self, prompt: Sequence[int], tokens: int) -> list[int]:
+        written = list(prompt)
+        with torch.inference_mode():
+            for _ in range(tokens):
+                logits = next_token_logits(self._model, [written], self._pad_id)
+                written.append(int(logits[0].argmax()))
+        return written[len(prompt) :]
+
 
 def label_masses(logits: Tensor, label_ids: Sequence[int]) -> Tensor:
     """Probabilities of the label tokens: (n, vocabulary) logits to (n, labels), float64.

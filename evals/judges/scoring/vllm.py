@@ -41,20 +41,32 @@ class VllmLabelScorer(LabelJudge):
     def _masses(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         from vllm import SamplingParams
 
-        if self._engine is None:
-            wanted = self.config.max_prompt_tokens
-            settings = EngineSettings(self.config.dtype, wanted and wanted + 1)
-            self._engine = VllmEngine(self.source, settings, self._runtime)
+        engine = self._started()
         ids = [self.labels.ids[label] for label in Preference]
         asked = SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=ids, detokenize=False)
         # What begins alike is read one after the other, before the engine has to forget it.
         order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
-        outputs = self._engine.generate([prompts[i] for i in order], [asked] * len(order))
+        outputs = engine.generate([prompts[i] for i in order], [asked] * len(order))
         masses = {
             i: _label_masses(output.outputs[0].logprobs[0], ids)
             for i, output in zip(order, outputs, strict=True)
         }
         return [masses[i] for i in range(len(prompts))]
+
+    def _continued(self, prompt: Sequence[int], tokens: int) -> list[int]:
+        from vllm import SamplingParams
+
+        room = max(1, min(tokens, self.max_tokens + 1 - len(prompt)))
+        asked = SamplingParams(temperature=0, max_tokens=room, detokenize=False)
+        (output,) = self._started().generate([list(prompt)], [asked])
+        return list(output.outputs[0].token_ids)
+
+    def _started(self) -> VllmEngine:
+        if self._engine is None:
+            wanted = self.config.max_prompt_tokens
+            settings = EngineSettings(self.config.dtype, wanted and wanted + 1)
+            self._engine = VllmEngine(self.source, settings, self._runtime)
+        return self._engine
 
 
 def _label_masses(logprobs: Any, ids: Sequence[int]) -> list[float]:

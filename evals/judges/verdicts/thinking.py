@@ -16,6 +16,13 @@ _CLOSE = re.compile(
 )
 
 
+def opens_a_thought(prompt: str) -> bool:
+    """Whether a prompt ends inside a thought, so that a reply begins there."""
+    opened = [found.start() for found in _OPEN.finditer(prompt)]
+    closed = [found.start() for found in _CLOSE.finditer(prompt)]
+    return bool(opened) and max(opened) > max(closed, default=-1)
+
+
 def without_thinking(text: str) -> str | None:
     """What a reply says after its thoughts; None where a thought is not closed.
 

@@ -1,5 +1,6 @@
 """Sampling by a running vLLM server, over HTTP."""
 
+import math
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,6 @@ from evals.models.http.addresses import Address, KeyVariable, key_of
 from evals.models.samplers.protocol import (
     PromptTokens,
     Sample,
-    SampledCompletion,
     SampleRequest,
     SamplingSettings,
     Unsampled,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from schemas.stage import Runtime, SamplerServerRuntime
 
 T = TypeVar("T")
+
+_ROUNDING = 1e-3
 
 # What the model's own generation settings on the server could otherwise change.
 _AS_THE_MODEL_IS = {
@@ -146,7 +148,7 @@ class ServerSampling:
             body = self._body(prompt, settings)
             name = f"{prompt.index}/{prompt.seed}"
             return await self._one(
-                calls.call(name, lambda: transport.ask("completions", body)), name
+                calls.call(name, lambda: transport.ask("completions", body)), settings.max_tokens
             )
 
         tasks = [asyncio.ensure_future(one(prompt)) for prompt in prompts]
@@ -159,11 +161,11 @@ class ServerSampling:
             await transport.close()
             self._in_flight = max(1, int(calls.limit.limit))
 
-    async def _one(self, call: Coroutine[Any, Any, Any], name: str) -> Sample:
+    async def _one(self, call: Coroutine[Any, Any, Any], most: int) -> Sample:
         from evals.models.http.transport import CallFailed
 
         try:
-            return self._completion(await call)
+            return self._completion(await call, most)
         except CallFailed as failure:
             if failure.reason in _OF_THE_PROMPT:
                 return Unsampled(failure.reason, failure.detail)
@@ -191,13 +193,16 @@ class ServerSampling:
             **_AS_THE_MODEL_IS,
         }
 
-    def _completion(self, reply: Any) -> SampledCompletion:
-        """Ids and log-probabilities, which vLLM takes before temperature and top_p."""
+    def _completion(self, reply: Any, most: int) -> Sample:
+        """Ids and log-probabilities, which vLLM takes before temperature and top_p.
+
+        What no model can have written within `most` tokens is no completion.
+        """
         try:
             choice = reply["choices"][0]
             ids = [int(token) for token in choice["token_ids"]]
             logps = [float(logp) for logp in choice["logprobs"]["token_logprobs"]]
-        except (KeyError, TypeError, IndexError, ValueError):
+        except (KeyError, TypeError, IndexError, ValueError, OverflowError):
             ids, logps = [], [0.0]
         if len(ids) != len(logps):
             raise BackendError(
@@ -205,7 +210,23 @@ class ServerSampling:
                 "(return_token_ids and logprobs, as vLLM has them); sample with kind vllm or "
                 "transformers"
             )
+        wrong = _impossible(ids, logps, most, len(self._renderer.tokenizer))
+        if wrong:
+            return Unsampled("malformed_reply", wrong)
         return completion_of(self._renderer, ids, sum(logps))
+
+
+def _impossible(
+    ids: Sequence[int], logps: Sequence[float], most: int, vocabulary: int
+) -> str | None:
+    """What is wrong with a server's numbers; None where they can be."""
+    if len(ids) > most:
+        return f"{len(ids)} tokens where {most} were asked for"
+    unknown = [token for token in ids if not 0 <= token < vocabulary]
+    if unknown:
+        return f"token {unknown[0]}, which the tokenizer of {vocabulary} tokens does not know"
+    odd = [logp for logp in logps if not (math.isfinite(logp) and logp <= _ROUNDING)]
+    return f"log-probability {odd[0]:g} of a token" if odd else None
 
 
 def _the_model(config: ServerSampler, reply: Any, fingerprint: str) -> Mapping[str, Any]:

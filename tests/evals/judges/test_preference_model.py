@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from evals.judges import PreferenceModelJudge, open_judge, save_judge
+from evals.judges.scoring.fitting import CUT_MARK, CUT_NOTE
 from evals.judges.scoring.transformers import LabelScorer, label_masses
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError, MissingInputError
@@ -83,9 +84,28 @@ def test_low_label_mass_is_unscored(model: Path) -> None:
     assert len(verdicts) == len(COMPARISONS)
 
 
-def test_a_long_comparison_is_unscored_and_its_neighbours_are_not(model: Path) -> None:
+def test_a_long_comparison_is_cut_in_the_open(model: Path) -> None:
+    judge = judge_of(model)
+    for long in (comparison("q", "x" * 600, "y"), comparison("q", "x" * 600, "y" * 900)):
+        ids, note = judge._fitted(long)
+        assert 480 < len(ids) <= 511
+        text = str(judge.tokenizer.decode(ids))
+        assert note == CUT_NOTE
+        assert text.count(CUT_MARK) == (2 if len(long.completion_b[0]["content"]) > 1 else 1)
+        assert "Completion B" in text
+        assert "Preference" in text
+    (verdict,) = judge.judge([long])
+    assert isinstance(verdict, LabelProbabilities)
+    assert verdict.raw.endswith(CUT_NOTE)
+    assert "3 comparisons were longer than the 511 tokens" in judge.warnings[0]
+    (hopeless,) = judge.judge([comparison("q" * 700, "x", "y")])
+    assert isinstance(hopeless, Unscored)
+
+
+def test_a_long_comparison_is_unscored_where_that_is_chosen(model: Path) -> None:
     long = comparison("q", "x" * 600, "y")
-    first, middle, last = judge_of(model).judge([COMPARISONS[0], long, COMPARISONS[1]])
+    judge = judge_of(model, overlong="unscored")
+    first, middle, last = judge.judge([COMPARISONS[0], long, COMPARISONS[1]])
     assert isinstance(middle, Unscored)
     assert middle.reason == "prompt_too_long"
     assert "at most 511" in middle.detail

@@ -7,6 +7,7 @@ import pytest
 
 from evals.judges import RewardModelJudge, open_judge, save_judge
 from evals.judges.orders import judge_to_table
+from evals.judges.scoring.fitting import CUT_MARK
 from evals.judges.scoring.rewards import verdict_of_rewards
 from evals.judges.scoring.transformers_rewards import RewardScorer
 from schemas.errors import ConfigError, MissingInputError
@@ -110,9 +111,31 @@ def test_each_text_is_read_once(model: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert read == [3]
 
 
-def test_too_long_is_unscored(model: Path) -> None:
+def test_too_long_is_cut_in_the_open(model: Path) -> None:
     long = comparison("q?", "x" * 600, "y")
-    for judge in (opened(model), opened(model, max_prompt_tokens=100)):
+    judge = opened(model)
+    verdict, other = judge.judge([long, SHOWN[1]])
+    assert isinstance(verdict, LabelProbabilities)
+    assert verdict.prompt_tokens is not None
+    assert verdict.prompt_tokens <= 2 * judge.max_tokens
+    assert len(judge._fitted(long.prompt, long.completion_a)) <= judge.max_tokens
+    assert CUT_MARK in str(judge.renderer.tokenizer.decode(judge._fitted(*long_side(long))))
+    assert isinstance(other, LabelProbabilities)
+    assert judge.warnings
+    hopeless = comparison("q" * 700, "x", "y")
+    (unscored,) = opened(model).judge([hopeless])
+    assert isinstance(unscored, Unscored)
+    assert unscored.reason == "prompt_too_long", "the prompt alone is too long"
+
+
+def long_side(one: Any) -> tuple[Any, Any]:
+    return one.prompt, one.completion_a
+
+
+def test_too_long_is_unscored_where_that_is_chosen(model: Path) -> None:
+    leave = {"overlong": "unscored"}
+    long = comparison("q?", "x" * 600, "y")
+    for judge in (opened(model, **leave), opened(model, max_prompt_tokens=100, **leave)):
         verdict, other = judge.judge([long, SHOWN[1]])
         assert isinstance(verdict, Unscored)
         assert verdict.reason == "prompt_too_long"

@@ -86,10 +86,15 @@ def folders(model: Path, adapter: Path, reward: Path) -> Folders:
 
 
 def kinds(folders: Folders, engine: str) -> dict[str, dict[str, Any]]:
-    common = {"min_label_mass": 0.0, "engine": engine}
+    common = {"min_label_mass": 0.0, "engine": engine, "overlong": "unscored"}
     model, adapter, reward = (str(folders[name]) for name in ("llm", "adapter", "reward"))
     return {
-        "reward": {"kind": "reward_model", "model": {"path": reward}, "engine": engine},
+        "reward": {
+            "kind": "reward_model",
+            "model": {"path": reward},
+            "engine": engine,
+            "overlong": "unscored",
+        },
         "llm": {"kind": "llm", "model": {"path": model}, **common},
         "adapter": {"kind": "preference_model", "model": {"path": adapter}, **common},
     }

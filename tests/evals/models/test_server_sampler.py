@@ -240,6 +240,30 @@ def test_every_request_has_its_own_seed_and_the_models_distribution(
 
 
 @pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"logprobs": {"token_logprobs": [-0.1, float("nan")]}}, "log-probability nan"),
+        ({"logprobs": {"token_logprobs": [-0.1, float("-inf")]}}, "log-probability -inf"),
+        ({"logprobs": {"token_logprobs": [0.5, -0.1]}}, "log-probability 0.5"),
+        ({"token_ids": [40, 10**9]}, "token 1000000000, which the tokenizer"),
+        ({"token_ids": [-1, 40]}, "token -1, which the tokenizer"),
+        (
+            {"token_ids": [40] * 5, "logprobs": {"token_logprobs": [-0.1] * 5}},
+            "5 tokens where 4 were asked for",
+        ),
+    ],
+)
+def test_numbers_that_no_model_can_have_written_cost_one_completion(
+    serving: Callable[..., str], model: Path, choice: dict[str, Any], words: str
+) -> None:
+    url = serving(lambda body, before: wrote(40, 41, **choice))
+    (answer,) = opened(url, model).sample(REQUESTS[:1], SamplingSettings(max_tokens=4))
+    assert isinstance(answer, Unsampled)
+    assert answer.reason == "malformed_reply"
+    assert words in answer.detail
+
+
+@pytest.mark.parametrize(
     "choice", [{"token_ids": None}, {"logprobs": None}, {"token_ids": [1, 2]}, {"token_ids": "x"}]
 )
 def test_a_server_that_hides_its_tokens_is_refused(

@@ -264,7 +264,9 @@ def test_a_judge_is_other_by_all_that_changes_its_verdicts(
     [
         ({}, "give model, for a judge in this process, or server"),
         ({"model": {"path": "m"}, "server": SERVER}, "and not both"),
-        ({"model": {"path": "m"}, "answer": "reasoned"}, "reasoned needs server"),
+        ({"server": SERVER, "prefill": "I say "}, "prefill: is the server's own business"),
+        ({"model": {"path": "m"}, "answer": "reasoned", "prefill": "x"}, "belongs to answer label"),
+        ({"server": SERVER, "overlong": "unscored"}, "overlong: is the server's own business"),
         ({"server": SERVER, "dtype": "bfloat16"}, "dtype: is the server's own business"),
         ({"server": SERVER | {"base_url": "localhost:8000"}}, "write http://"),
         ({"server": SERVER | {"base_url": "https://a/v1?key=b"}}, "write the address alone"),
