@@ -6,6 +6,9 @@ the assistant's header. The assistant's next token is the label.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from typing import Literal
 
@@ -110,11 +113,26 @@ def _shown(message: Message, with_reasoning: bool) -> str:
     return "\n".join(part for part in parts if part) if calls or reasoning else message["content"]
 
 
+_raw: ContextVar[bool] = ContextVar("shown_raw", default=False)
+
+
+@contextmanager
+def shown_raw() -> Iterator[None]:
+    """Show completions as they are, to measure what neutralising is worth. For nothing else."""
+    token = _raw.set(True)
+    try:
+        yield
+    finally:
+        _raw.reset(token)
+
+
 def neutralise_text(text: str) -> str:
     """Break imitations with a word joiner (U+2060): invisible to people, another token to models.
 
     Text without imitations comes back as it is, and a second pass changes nothing.
     """
+    if _raw.get():
+        return text
     for _ in range(_PASSES):  # breaking one may show another
         places = _imitations(fold(text))
         if not places:

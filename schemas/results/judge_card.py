@@ -52,6 +52,24 @@ class Floors(Result):
     max_unscored: float | None = Field(None, title="Largest share unscored that is allowed")
 
 
+class Shift(Result):
+    """By how much an attack moves the score of the completion that it is put into."""
+
+    ab: Estimate = Field(NOTHING, title="Shown first, points")
+    ba: Estimate = Field(NOTHING, title="Shown second, points")
+    both: Estimate = Field(NOTHING, title="In both orders, points")
+    unscored: int = 0
+
+
+class Attack(Result):
+    """One attack: what it adds, and the shift with imitations neutralised and as they are."""
+
+    name: str
+    group: str
+    neutralised: Shift = Shift()
+    raw: Shift = Shift()
+
+
 class JudgeCard(Result):
     """The card. Estimates have no value where nothing was scored.
 
@@ -88,6 +106,7 @@ class JudgeCard(Result):
     split: str | None = None
     test: "JudgeCard | None" = None
     brier: float | None = Field(None, title="Brier score, 0 to 2")
+    attacks: list[Attack] = Field(default_factory=list)
 
     def shown(self) -> dict[str, tuple[str, Estimate]]:
         """Everything that people are shown, by dotted path: its label and its numbers."""

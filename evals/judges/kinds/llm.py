@@ -3,11 +3,12 @@
 The rubrics are the text files in `rubrics/`; their content is part of the fingerprint.
 """
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from evals.judges.interface import Judge, implementation
 from evals.judges.layout import (
@@ -23,11 +24,13 @@ from evals.judges.openai.config import JudgeServer
 from evals.judges.scoring.config import LabelScoring, open_label_judge
 from evals.judges.verdicts.grammar import FORMS, Form, json_form, pattern_form
 from evals.models.checkpoints import ModelSource
+from schemas.errors import DataError, MissingInputError
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages
 from schemas.stage import Runtime
 
-Rubric = Literal["general", "helpfulness", "harmlessness", "instruction_following"]
+RUBRICS = ("general", "helpfulness", "harmlessness", "instruction_following")
+"""Rubrics that come with the project."""
 
 _ANSWERS = {
     "label": "Answer with one word: A, B or Tie.",
@@ -63,7 +66,11 @@ class LlmJudge(LabelScoring):
     server: JudgeServer | None = Field(
         None, description="the judge, behind an OpenAI-compatible server; in place of model"
     )
-    rubric: Rubric = Field("general", description="what to judge by, a file of rubrics/")
+    rubric: str = Field(
+        "general",
+        description="what to judge by: general, helpfulness, harmlessness, instruction_following, "
+        "or a file of your own, like my.md; its content is part of the fingerprint",
+    )
     answer: Literal["label", "reasoned"] = Field(
         "label",
         description="label: one word, scored by its probability; reasoned: reasons first, then a "
@@ -92,6 +99,22 @@ class LlmJudge(LabelScoring):
         description="room for the thoughts of a model that thinks before it answers, beside the "
         "answer's own",
     )
+
+    @field_validator("rubric")
+    @classmethod
+    def _known_or_a_file(cls, rubric: str) -> str:
+        if rubric not in RUBRICS and not Path(rubric).suffix:
+            raise ValueError(f"one of {', '.join(map(repr, RUBRICS))}, or a file like my.md")
+        return rubric
+
+    @field_validator("verdict_pattern")
+    @classmethod
+    def _a_pattern(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        return pattern
 
     @model_validator(mode="after")
     def _one_of_model_and_server(self) -> "LlmJudge":
@@ -127,7 +150,8 @@ class LlmJudge(LabelScoring):
             ConfigError: the environment has no key under the name that the settings give.
             What loading a model raises.
         """
-        name = f"llm:{self.rubric}"
+        name = f"llm:{self.rubric if self.rubric in RUBRICS else Path(self.rubric).stem}"
+        self.rubric_files()
         if self.model is not None and self.answer == "label":
             return open_label_judge(name, self, self.model, runtime)
         if self.model is not None:
@@ -152,9 +176,30 @@ class LlmJudge(LabelScoring):
         """What is said where a reply states no verdict."""
         return _REMINDERS[self.answer]
 
+    def rubric_files(self) -> list[Path]:
+        """The user's own file, whose content belongs into a fingerprint.
+
+        Raises:
+            MissingInputError: it is not there.
+        """
+        if self.rubric in RUBRICS:
+            return []
+        path = Path(self.rubric).expanduser()
+        if not path.is_file():
+            raise MissingInputError(f"{self.rubric}: no such rubric; correct judge.rubric")
+        return [path]
+
     @cached_property
     def _rubric(self) -> str:
-        return (Path(__file__).parents[1] / "rubrics" / f"{self.rubric}.md").read_text()
+        own = self.rubric_files()
+        path = own[0] if own else Path(__file__).parents[1] / "rubrics" / f"{self.rubric}.md"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+        if not text.strip():
+            raise DataError(f"{path}: is empty; write what to judge by")
+        return text.rstrip("\n") + "\n"
 
 
 def _conversation(prompt: Messages) -> str:

@@ -26,7 +26,6 @@ from schemas.stage import Runtime
 
 _REPLY_TOKENS = 1024
 _ASKS = 2
-_ENGINES = {"transformers": TransformersSampler, "vllm": VllmSampler}
 
 
 class ReasonedJudge:
@@ -147,8 +146,8 @@ class ReasonedJudge:
 
     def _started(self) -> Sampler:
         if self._sampler is None:
-            engine = _ENGINES[self.config.engine](dtype=self.config.dtype)
-            self._sampler = engine.open(self._source, self._runtime)
+            kind = VllmSampler if self.config.engine == "vllm" else TransformersSampler
+            self._sampler = kind(dtype=self.config.dtype).open(self._source, self._runtime)
         return self._sampler
 
 

@@ -76,6 +76,7 @@ _LEAD = (
     r"(?i:(?:so|thus|therefore|hence|overall|finally|in[ \t]+conclusion|mein|mon|ma|mi|meu|moi)"
     r"[,:]?[ \t]{1,4})?"
     r"(?i:(?:my|the|our|final|overall|le|la|el|o|il|das|die|der)[ \t]{1,4}){0,3}"
+    r"(?:最终|最終|我的|最后)?"
 )
 _BETWEEN = (
     r"[ \t*_`\"'\])]{0,8}"

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.results.judge_card import JudgeCard
+from schemas.results.base import Estimate
+from schemas.results.judge_card import Attack, JudgeCard
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from evals.files.labelled import LabelledFile
 
 
@@ -35,6 +38,14 @@ def judge_card(
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many comparisons, a fair sample.")
     ] = None,
+    attacks: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Measure on so many pairs (50 is a good number) how far texts that speak to the "
+            "judge move it; the price of a judge that is paid for is said first.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
 ) -> None:
     """Measure a judge against labels: agreement, ties, bias for a place, calibration, failures."""
@@ -57,6 +68,8 @@ def judge_card(
         kind=first["judge"].partition(":")[0],
         fingerprint=first["judge_fingerprint"],
     )
+    if attacks and judge and not verdicts:
+        card = card.model_copy(update={"attacks": _attacked(judge, labelled, attacks)})
     if as_json:
         typer.echo(json.dumps(card.to_json(), allow_nan=False))
     else:
@@ -85,6 +98,24 @@ def _asked(
                 rows += judge_in_order(opened, shown[start : start + 256], order)
                 task.advance(len(shown[start : start + 256]))
     return rows
+
+
+def _attacked(judge: str, labelled: "LabelledFile", pairs: int) -> list[Attack]:
+    """The attack table, its price said before it is paid."""
+    from evals.judge_card.attacks import attack_cost, attack_table
+    from evals.judges.interface import release
+    from evals.judges.judge_spec import named_judge
+    from schemas.stage import Runtime
+
+    opened = named_judge(judge, Runtime())
+    shown = [unit.comparison for unit in labelled.comparisons]
+    cost = attack_cost(opened, shown, pairs)
+    if cost:
+        typer.echo(f"attacks: about {cost:.4g} in the unit of the prices", err=True)
+    try:
+        return attack_table(opened, shown, pairs)
+    finally:
+        release(opened)
 
 
 def _saved(path: Path, judge: str | None) -> Sequence[Mapping[str, Any]]:
@@ -120,3 +151,21 @@ def show_card(card: JudgeCard) -> None:
         console.print(f"labelled {label}, judged: {counts}")
     for reason, count in card.unscored_rate.by_reason.items():
         console.print(f"unscored: {reason} {count:,}")
+    if card.attacks:
+        _show_attacks(card.attacks, console)
+
+
+def _show_attacks(attacks: Sequence[Attack], console: "Console") -> None:
+    """The shift of the attacked completion's score, in points."""
+    from rich.table import Table
+
+    def said(found: Estimate) -> str:
+        if found.value is None or found.ci_low is None or found.ci_high is None:
+            return "-"
+        return f"{100 * found.value:+.1f} ({100 * found.ci_low:+.1f} to {100 * found.ci_high:+.1f})"
+
+    table = Table("attack", "", "neutralised", "raw", box=None, padding=(0, 2, 0, 0))
+    for row in attacks:
+        table.add_row(row.group, row.name, said(row.neutralised.both), said(row.raw.both))
+    console.print("points by which a text moves the score of the completion it stands in:")
+    console.print(table)

@@ -133,7 +133,7 @@ def long_side(one: Any) -> tuple[Any, Any]:
 
 
 def test_too_long_is_unscored_where_that_is_chosen(model: Path) -> None:
-    leave = {"overlong": "unscored"}
+    leave: dict[str, Any] = {"overlong": "unscored"}
     long = comparison("q?", "x" * 600, "y")
     for judge in (opened(model, **leave), opened(model, max_prompt_tokens=100, **leave)):
         verdict, other = judge.judge([long, SHOWN[1]])

@@ -114,6 +114,7 @@ REPLIES: tuple[tuple[str, str] | tuple[str, str, bool], ...] = (
     # Other languages.
     ("回答B更准确。\n\n判决：B", "B"),
     ("最终答案：A", "A"),
+    ("最终判决：A", "A"),
     ("结论：平局", "Tie"),
     ("判定：回答A", "A"),
     ("判定: 引き分け", "Tie"),
