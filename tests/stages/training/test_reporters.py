@@ -1,13 +1,16 @@
 """Reporters: what each is told, on resume too; absent or failing ones cost one clear line."""
 
+import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from schemas.errors import ConfigError
 from schemas.stage import ReporterName, Runtime, SilentProgress, StageContext
@@ -22,50 +25,83 @@ from stages.training.objectives.supervised import CompletionLikelihood, TokenExa
 NewModel = Callable[[], Any]
 
 
-class FakeService:
-    """Stands in for the packages: remembers what it is told."""
+class Told(Protocol):
+    """A service, and what it says it was told: numbers by step, in the order of steps."""
+
+    def told(self) -> list[tuple[int, dict[str, float]]]: ...
+
+
+class FakeWandb:
+    """Stands in for wandb, which wants an account: remembers what it is told."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened: list[dict[str, Any]] = []
-        self.told: list[tuple[int, dict[str, float]]] = []
+        self.logged: list[tuple[int, dict[str, float]]] = []
         self.closed = 0
         self.fails_at: int | None = None
-        found = set(REPORTERS)
-        monkeypatch.setattr(
-            reporters, "find_spec", lambda name: object() if name in found else None
-        )
-        for name in ("wandb", "trackio", "torch.utils.tensorboard"):
-            module = ModuleType(name)
-            module.init = self.open  # type: ignore[attr-defined]
-            module.SummaryWriter = self.open_writer  # type: ignore[attr-defined]
-            monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setattr(reporters, "find_spec", lambda name: object())
+        module = ModuleType("wandb")
+        module.init = self.open  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "wandb", module)
 
-    def open(self, **settings: Any) -> "FakeService":
+    def open(self, **settings: Any) -> "FakeWandb":
         self.opened.append(settings)
         return self
-
-    def open_writer(self, folder: str, purge_step: int) -> "FakeService":
-        return self.open(folder=folder, purge_step=purge_step)
 
     def define_metric(self, name: str, step_metric: str | None = None) -> None:
         pass
 
-    def log(self, numbers: dict[str, float], step: int | None = None) -> None:
+    def log(self, numbers: dict[str, float]) -> None:
         own = dict(numbers)
-        at = int(own.pop("step")) if step is None else step
+        at = int(own.pop("step"))
         if at == self.fails_at:
             raise ConnectionError("no route to host\nsecond line")
-        self.told.append((at, own))
-
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        if not self.told or self.told[-1][0] != step:
-            self.told.append((step, {}))
-        self.told[-1][1][name] = value
+        self.logged.append((at, own))
 
     def finish(self) -> None:
         self.closed += 1
 
-    close = finish
+    def told(self) -> list[tuple[int, dict[str, float]]]:
+        return self.logged
+
+
+class TensorBoard:
+    """TensorBoard itself reads the event files."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self.folder = run_directory / "tensorboard" / "sft"
+
+    def told(self) -> list[tuple[int, dict[str, float]]]:
+        read = EventAccumulator(str(self.folder)).Reload()
+        told: dict[int, dict[str, float]] = defaultdict(dict)
+        for name in read.Tags()["scalars"]:
+            for event in read.Scalars(name):
+                assert name not in told[event.step], "a step is there once"
+                told[event.step][name] = event.value
+        return sorted(told.items())
+
+
+class Trackio:
+    """trackio itself reads what it stores."""
+
+    def __init__(self) -> None:
+        import trackio
+
+        self._stored = trackio.SQLiteStorage
+        self._before = set(self._stored.get_runs("prefline"))
+
+    @property
+    def run(self) -> str:
+        [name] = set(self._stored.get_runs("prefline")) - self._before
+        return str(name)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(self._stored.get_run_config("prefline", self.run))
+
+    def told(self) -> list[tuple[int, dict[str, float]]]:
+        rows = self._stored.get_logs("prefline", self.run)
+        return [(r["step"], {k: v for k, v in r.items() if "/" in k}) for r in rows]
 
 
 class Killer(Observer):
@@ -74,9 +110,22 @@ class Killer(Observer):
             raise KeyboardInterrupt
 
 
+@pytest.fixture(scope="module", autouse=True)
+def trackio_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Named before trackio is imported, as it asks only then."""
+    os.environ["TRACKIO_DIR"] = str(tmp_path_factory.mktemp("trackio"))
+
+
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> FakeService:
-    return FakeService(monkeypatch)
+def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
+    return FakeWandb(monkeypatch)
+
+
+@pytest.fixture
+def service(name: ReporterName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    if name == "tensorboard":
+        return TensorBoard(tmp_path / "my-run")
+    return Trackio() if name == "trackio" else FakeWandb(monkeypatch)
 
 
 @pytest.fixture
@@ -96,11 +145,13 @@ def run(
 
 @pytest.mark.parametrize("name", get_args(ReporterName))
 def test_every_row_is_reported_and_the_training_is_the_same(
-    name: ReporterName, service: FakeService, run: Callable[..., TrainingRun[TokenExample]]
+    name: ReporterName, service: Told, run: Callable[..., TrainingRun[TokenExample]]
 ) -> None:
     rows = train(run(name))
-    assert service.told == [(row["step"], scalars(row)) for row in rows]
-    assert service.closed == 1
+    told = service.told()
+    assert [step for step, _ in told] == [row["step"] for row in rows]
+    for (_, numbers), row in zip(told, rows, strict=True):
+        assert numbers == pytest.approx(scalars(row), rel=1e-6)  # TensorBoard has 32 bits
     with_it = [row.get("eval_loss") for row in rows]
     context = replace(run(name).context, runtime=Runtime())
     quiet = replace(run(name), context=replace(context, output=context.output.parent / "other"))
@@ -110,40 +161,46 @@ def test_every_row_is_reported_and_the_training_is_the_same(
 
 @pytest.mark.parametrize("name", get_args(ReporterName))
 def test_a_resumed_training_goes_on_with_the_same_run(
-    name: ReporterName, service: FakeService, run: Callable[..., TrainingRun[TokenExample]]
+    name: ReporterName, service: Told, run: Callable[..., TrainingRun[TokenExample]]
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(replace(run(name), observers=[Killer()]))
-    assert service.closed == 1
-    train(run(name))
-    first, second = service.opened
-    assert second.pop("purge_step", 5) == 5  # after step 4, the last that was saved
-    first.pop("purge_step", None)
-    assert first == second
     # Saved every second step and killed in step 5, before it was reported.
-    assert [step for step, _ in service.told] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [step for step, _ in service.told()] == [0, 1, 2, 3, 4]
+    train(run(name))
+    assert [step for step, _ in service.told()] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_places_and_names(
-    service: FakeService, run: Callable[..., TrainingRun[TokenExample]], tmp_path: Path
+def test_wandb_is_opened_alike_and_closed_each_time(
+    wandb: FakeWandb, run: Callable[..., TrainingRun[TokenExample]], tmp_path: Path
 ) -> None:
-    for name in ("tensorboard", "wandb", "trackio"):
-        train(run(name))
-    board, wandb, trackio = service.opened
-    assert board["folder"] == str(tmp_path / "my-run" / "tensorboard" / "sft")
-    assert (wandb["project"], wandb["name"]) == ("prefline", "my-run-sft")
-    assert wandb["dir"] == str(tmp_path / "my-run")
-    assert trackio["name"].startswith("my-run-sft-")
-    assert trackio["config"]["learning_rate"] == 1e-2
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(run("wandb"), observers=[Killer()]))
+    assert wandb.closed == 1
+    train(run("wandb"))
+    first, second = wandb.opened
+    assert first == second
+    assert wandb.closed == 2
+    assert (first["project"], first["name"]) == ("prefline", "my-run-sft")
+    assert first["dir"] == str(tmp_path / "my-run")
+
+
+def test_trackio_has_a_run_of_its_own_with_the_settings(
+    run: Callable[..., TrainingRun[TokenExample]],
+) -> None:
+    stored = Trackio()
+    train(run("trackio"))
+    assert stored.run.startswith("my-run-sft-")
+    assert stored.config["learning_rate"] == 1e-2
 
 
 def test_a_reporter_that_fails_costs_a_warning_and_nothing_else(
-    service: FakeService, run: Callable[..., TrainingRun[TokenExample]]
+    wandb: FakeWandb, run: Callable[..., TrainingRun[TokenExample]]
 ) -> None:
-    service.fails_at = 3
+    wandb.fails_at = 3
     made = run("wandb")
     assert train(made)[-1]["step"] == 9
-    assert [step for step, _ in service.told] == [0, 1, 2]
+    assert [step for step, _ in wandb.told()] == [0, 1, 2]
     progress = made.context.progress
     assert isinstance(progress, SilentProgress)
     (warning,) = progress.warnings
