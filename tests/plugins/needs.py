@@ -1,10 +1,11 @@
-"""What a test needs that a machine may lack: vLLM, Ray, TRL, a GPU. It bears that mark.
+"""What a test needs that a machine may lack: vLLM, Ray, TRL, a browser, a GPU. It bears that mark.
 
-A test without what it needs is skipped. `PREFLINE_REQUIRE=vllm,ray,trl`, which CI sets, makes that
-a failure: there everything named must be installed, must be tested, and nothing of it skipped.
+A test without what it needs is skipped. `PREFLINE_REQUIRE`, in which CI names all but the GPU,
+makes that a failure: there everything named must be installed and tested, and nothing be skipped.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterable
 from importlib.util import find_spec
 
@@ -14,17 +15,20 @@ ABSENT = {
     "vllm": "vLLM is not installed (make vllm)",
     "ray": "Ray is not installed (make ray)",
     "trl": "TRL is not installed (make trl)",
+    "browser": "there is no browser to drive (Debian: chromium, chromium-driver)",
     "gpu": "there is no GPU here",
 }
 
 
 def is_here(need: str) -> bool:
     """Whether this machine has it."""
-    if need != "gpu":
-        return find_spec(need) is not None
-    import torch
+    if need == "browser":
+        return shutil.which("chromedriver") is not None
+    if need == "gpu":
+        import torch
 
-    return torch.cuda.is_available()
+        return torch.cuda.is_available()
+    return find_spec(need) is not None
 
 
 def required() -> frozenset[str]:

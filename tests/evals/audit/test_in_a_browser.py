@@ -10,18 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from tests.fixtures.audits import a_run
 from tests.fixtures.command_line import command, environment
 from tests.fixtures.patience import PATIENCE
-
-selenium = pytest.importorskip(
-    "selenium", reason="selenium is not installed (make .venv/dev.stamp)"
-)
-
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -29,8 +24,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
     driver = shutil.which("chromedriver")
-    if driver is None:
-        pytest.skip("no chromedriver; install chromium and chromium-driver")
+    assert driver is not None
     options = ChromeOptions()
     for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(flag)
