@@ -10,3 +10,10 @@ def conclusion(low: float | None, high: float | None, even: float = 0.5) -> Conc
     if low is None or high is None:
         return "cannot tell"
     return "better" if low > even else "worse" if high < even else "cannot tell"
+
+
+def tested(difference: float | None, p_value: float) -> Conclusion:
+    """What a two-sided test of no difference says, at the 5% level."""
+    if not difference or p_value > LEVEL:
+        return "cannot tell"
+    return "better" if difference > 0 else "worse"

@@ -4,7 +4,12 @@ import math
 from collections.abc import Mapping
 
 from evals.statistics.intervals import Z95, wilson_effective
-from evals.statistics.means import clustered_standard_error, mean, standard_error
+from evals.statistics.means import (
+    NO_SPREAD,
+    clustered_standard_error,
+    mean,
+    standard_error,
+)
 from schemas.results.base import Estimate
 
 
@@ -45,22 +50,32 @@ def paired_difference(
 ) -> Estimate | None:
     """Mean of first - second over the samples that both have, by sample id; None without any.
 
-    Differences of rates lie in [-1, 1]: they are moved to [0, 1] and back for Wilson's interval,
-    which stays inside and does not vanish where all samples differ by the same amount.
+    Differences of rates get Bonett and Price's interval (Statistics in Medicine 31, 2012): two
+    pseudo-pairs, one for each side, are added. They are as large as the differences that are there
+    (root mean square of those that are not 0), so that they do not swamp narrow soft scores; 1, as
+    for hard scores, where nothing differs. Other scores get the normal interval.
     """
     common = sorted(first.keys() & second.keys())
     if not common:
         return None
-    halves = {key: (first[key] - second[key] + 1) / 2 for key in common}
-    found = estimate_mean(halves, clusters)
-    error = found.standard_error
-    return Estimate(
-        value=mean([first[key] - second[key] for key in common]),
-        standard_error=None if error is None else 2 * error,
-        ci_low=None if found.ci_low is None else 2 * found.ci_low - 1,
-        ci_high=None if found.ci_high is None else 2 * found.ci_high - 1,
-        n=len(common),
-    )
+    values = [first[key] - second[key] for key in common]
+    owners = [(clusters or {}).get(key, key) for key in common]
+    error = _error(values, owners)
+    found = Estimate(value=mean(values), standard_error=error, n=len(common))
+    if not all(0 <= side[key] <= 1 for side in (first, second) for key in common):
+        ends = (mean(values) - Z95 * error, mean(values) + Z95 * error) if error else (None, None)
+    else:
+        ends = _bonett_price(values, owners)
+    return found.model_copy(update={"ci_low": ends[0], "ci_high": ends[1]})
+
+
+def _bonett_price(values: list[float], owners: list[str]) -> tuple[float, float]:
+    differing = [value for value in values if abs(value) > NO_SPREAD]
+    size = math.sqrt(mean([v * v for v in differing])) if differing else 1.0
+    more = [*values, size, -size]
+    center = math.fsum(more) / len(more)
+    error = clustered_standard_error(more, [*owners, "+", "-"])
+    return max(-1.0, center - Z95 * error), min(1.0, center + Z95 * error)
 
 
 def _error(values: list[float], owners: list[str]) -> float | None:

@@ -2,6 +2,8 @@
 
 import math
 
+from evals.statistics.means import NO_SPREAD
+
 Z95 = 1.96
 MIN_EVENTS = 5.0
 """Below this many wins or losses a standard error says nothing: plain Wilson is used."""
@@ -58,6 +60,6 @@ def wilson_effective(
     """
     # Exactly that many must not be fewer by rounding, or A over B and B over A part ways.
     few = min(rate, 1 - rate) * n < MIN_EVENTS * (1 - 1e-12)
-    if few or not math.isfinite(standard_error) or standard_error <= 0:
+    if few or not math.isfinite(standard_error) or standard_error < NO_SPREAD:
         return wilson(rate, n, z)
     return wilson(rate, rate * (1 - rate) / standard_error**2, z)

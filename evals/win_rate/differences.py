@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from evals.statistics.conclusions import conclusion
+from evals.statistics.conclusions import tested
 from evals.statistics.estimates import paired_difference
-from evals.win_rate.win_rate import detectable_effect, prompts_to_settle
+from evals.statistics.power import Z80
+from evals.statistics.student import Z975
 from schemas.results.win_rates import PolicyDifference
 
 Name = TypeVar("Name", bound=Hashable)
@@ -26,31 +27,37 @@ def policy_difference(
 ) -> PolicyDifference | None:
     """Compare two policies by their scores in [0, 1], by prompt id; None without a common prompt.
 
-    The difference d is measured on the scale (d + 1) / 2 of rates, where 0.5 is no difference.
+    The interval is Bonett and Price's, the conclusion the sign-flip test's.
     """
     found = paired_difference(first, second)
     if found is None or found.value is None or found.ci_low is None or found.ci_high is None:
         return None
-    error = None if found.standard_error is None else found.standard_error / 2
-    detectable = detectable_effect(error, found.n)
-    assert detectable is not None  # n > 0
     common = sorted(first.keys() & second.keys())
+    p_value = sign_flip_p([first[key] - second[key] for key in common], seed=seed)
+    # Half the interval is 1.96 errors, those of the pseudo-pairs too.
+    detectable = (Z975 + Z80) * (found.ci_high - found.ci_low) / 2 / Z975
+    settle = math.ceil(found.n * (detectable / found.value) ** 2) if found.value else None
     return PolicyDifference(
         difference=found,
-        p_value=sign_flip_p([first[key] - second[key] for key in common], seed=seed),
-        minimum_detectable_effect=2 * detectable,
-        prompts_to_settle=prompts_to_settle((found.value + 1) / 2, detectable, found.n),
-        verdict=conclusion((found.ci_low + 1) / 2, (found.ci_high + 1) / 2),
+        p_value=p_value,
+        minimum_detectable_effect=detectable,
+        prompts_to_settle=settle,
+        verdict=tested(found.value, p_value),
     )
 
 
 def adjusted(
     found: Mapping[Name, PolicyDifference],
 ) -> dict[Name, PolicyDifference]:
-    """The same differences with `p_holm`, which counts them all."""
+    """The same differences with `p_holm`, which counts them all, and which concludes."""
     p_values = holm({str(index): one.p_value for index, one in enumerate(found.values())})
     return {
-        name: one.model_copy(update={"p_holm": p_values[str(index)]})
+        name: one.model_copy(
+            update={
+                "p_holm": p_values[str(index)],
+                "verdict": tested(one.difference.value, p_values[str(index)]),
+            }
+        )
         for index, (name, one) in enumerate(found.items())
     }
 

@@ -1,21 +1,17 @@
 """The one number that decides, declared before anyone has seen it, and what it says in words."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from evals.statistics.conclusions import conclusion
 from evals.statistics.estimates import estimate_mean
-from evals.win_rate.win_rate import (
-    VerdictRow,
-    detectable_effect,
-    discrete_scores,
-    prompt_scores,
-    prompts_to_settle,
-)
-from schemas.results.win_rates import MEASURES, Conclusion, Headline, LengthControlled, Measure
+from evals.statistics.power import detectable_effect, prompts_to_settle
+from evals.win_rate.win_rate import VerdictRow, discrete_scores, prompt_scores, worst_case
+from schemas.results.base import Estimate
+from schemas.results.win_rates import MEASURES, Headline, LengthControlled, Measure, WorstCase
 
 
 def headline(
-    measure: Measure, verdicts: Iterable[VerdictRow], controlled: LengthControlled
+    measure: Measure, verdicts: Sequence[VerdictRow], controlled: LengthControlled
 ) -> Headline:
     """Take the declared measure of one judge's verdicts.
 
@@ -24,75 +20,91 @@ def headline(
         verdicts: VERDICTS rows of one judge.
         controlled: their length-controlled win rate, which may be none.
     """
+    asked = len({row["prompt_id"] for row in verdicts})
     if measure == "length_controlled":
-        c = controlled
-        return _headline(
-            measure, c.win_rate, c.standard_error, (c.ci_low, c.ci_high), c.n, c.reason or ""
-        )
-    scores = (discrete_scores if measure == "discrete" else prompt_scores)(verdicts)
-    if not scores:
-        return _headline(measure, None, None, (None, None), 0, "no verdict was scored")
-    found = estimate_mean(scores)
-    interval = (found.ci_low, found.ci_high)
-    return _headline(measure, found.value, found.standard_error, interval, found.n, "")
+        found = Estimate(**dict(controlled) | {"value": controlled.win_rate})
+        worst = _all_one_way(found, asked)
+        return _headline(measure, found, worst, asked, controlled.reason or "")
+    discrete = measure == "discrete"
+    scores = (discrete_scores if discrete else prompt_scores)(verdicts)
+    found = estimate_mean(scores) if scores else Estimate()
+    worst = worst_case(verdicts, discrete=discrete)
+    return _headline(measure, found, worst, asked, "no verdict was scored")
+
+
+def _all_one_way(found: Estimate, asked: int) -> WorstCase:
+    """Bounds of a rate of `found.n` prompts where the rest had all been lost, or won."""
+    if found.value is None or found.ci_low is None or found.ci_high is None:
+        return WorstCase(low=0.0, high=1.0)
+    share = min(1.0, found.n / asked)
+    rest = 1 - share
+    return WorstCase(
+        low=share * found.value,
+        high=share * found.value + rest,
+        ci_low=share * found.ci_low,
+        ci_high=share * found.ci_high + rest,
+    )
 
 
 def _headline(
-    measure: Measure,
-    value: float | None,
-    error: float | None,
-    interval: tuple[float | None, float | None],
-    n: int,
-    reason: str,
+    measure: Measure, found: Estimate, worst: WorstCase, asked: int, reason: str
 ) -> Headline:
-    low, high = interval
-    said = conclusion(low, high)
-    if value is None or low is None or high is None:
-        statement = f"Cannot tell: there is no {MEASURES[measure]}, as {reason}."
+    rate, n = found.value, found.n
+    if rate is None or found.ci_low is None or found.ci_high is None:
         return Headline(
             measure=measure,
             value=None,
             ci_low=None,
             ci_high=None,
             n=n,
-            verdict=said,
-            statement=statement,
+            verdict=conclusion(None, None),
+            statement=f"Cannot tell: there is no {MEASURES[measure]}, as {reason}.",
         )
-    detectable = detectable_effect(error, n)
-    settle = prompts_to_settle(value, detectable, n)
-    statement = _statement(measure, value, (low, high), n, said)
-    if said == "cannot tell":
-        statement += _what_it_takes(detectable, settle, n)
-    return Headline(
+    made = Headline(
         measure=measure,
-        value=value,
-        standard_error=error,
-        ci_low=low,
-        ci_high=high,
+        value=rate,
+        standard_error=found.standard_error,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
         n=n,
-        minimum_detectable_effect=detectable,
-        prompts_to_settle=settle,
-        verdict=said,
-        statement=statement,
+        minimum_detectable_effect=detectable_effect(rate, found.standard_error, n),
+        prompts_to_settle=prompts_to_settle(rate, found.standard_error, n),
+        worst_case=worst,
+        verdict=conclusion(worst.ci_low, worst.ci_high),
     )
+    return made.model_copy(update={"statement": _statement(made, asked)})
 
 
-def _statement(
-    measure: Measure, value: float, interval: tuple[float, float], n: int, said: Conclusion
-) -> str:
-    low, high = interval
+def _statement(made: Headline, asked: int) -> str:
+    said = (
+        f"{made.verdict.capitalize()}: {MEASURES[made.measure]} {made.value:.1%} "
+        f"(95% interval {made.ci_low:.1%} to {made.ci_high:.1%}, {made.n:,} prompts)"
+    )
+    if conclusion(made.ci_low, made.ci_high) != made.verdict:
+        return said + _withheld(made, asked)
+    if made.verdict == "cannot tell":
+        return f"{said}.{_what_it_takes(made)}"
+    return f"{said}."
+
+
+def _withheld(made: Headline, asked: int) -> str:
+    """Why an interval that lies on one side decides nothing: too much is missing."""
+    worst = made.worst_case or WorstCase(low=0.0, high=1.0)
+    missing = asked - made.n
+    what = f"{missing:,} of {asked:,} prompts have" if missing else "some comparisons have"
     return (
-        f"{said.capitalize()}: {MEASURES[measure]} {value:.1%} "
-        f"(95% interval {low:.1%} to {high:.1%}, {n:,} prompts)."
+        f", but {what} no score: from {worst.low:.1%} to {worst.high:.1%} if all of those had been "
+        "lost, or won, so the answer hangs on them."
     )
 
 
-def _what_it_takes(detectable: float | None, settle: int | None, n: int) -> str:
+def _what_it_takes(made: Headline) -> str:
     words = ""
-    if detectable is not None:
+    if made.minimum_detectable_effect is not None:
         words = (
-            f" {n:,} prompts show a distance from 50% of {100 * detectable:.1f} points or more "
-            "with 80% power"
+            f" {made.n:,} prompts show a distance from 50% of "
+            f"{100 * made.minimum_detectable_effect:.1f} points or more with 80% power"
         )
+        settle = made.prompts_to_settle
         words += f"; one like this would take about {settle:,}." if settle else "."
     return words

@@ -11,6 +11,7 @@ from evals.win_rate import detectors
 from evals.win_rate.headline import headline
 from evals.win_rate.length_control import Calibration, length_controlled
 from evals.win_rate.lengths import LIKE_LENGTH, LengthSample, length_matched
+from evals.win_rate.unscored import unscored_verdicts
 from evals.win_rate.win_rate import VerdictRow, prompt_scores, win_rate
 from schemas.results.win_rates import (
     Finding,
@@ -134,6 +135,7 @@ def findings(judged: JudgedComparisons, controlled: LengthControlled) -> list[Fi
             detectors.truncated_outputs(side, judged.finish_reasons.get(side, ())),
             detectors.judge_markers(side, texts),
         ]
+    found.append(unscored_verdicts(judged.verdicts, judged.lengths))
     found.append(detectors.order_imbalance(judged.verdicts, judged.categories))
     if controlled.overlap is not None:
         found.append(detectors.thin_length_overlap(controlled.overlap))

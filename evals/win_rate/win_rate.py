@@ -1,8 +1,9 @@
 """The win rate of A over B, recomputed from saved verdicts and nothing else.
 
-The unit is the prompt. A comparison's score is the mean of its scored orders, a prompt's score the
-mean of its comparisons (several where several completions were sampled), the win rate the mean over
-prompts. Sums are correctly rounded, so the order of the rows changes no bit.
+The unit is the prompt. A comparison's score is the mean of its orders, and it has none where an
+order that was asked is unscored: half of a comparison would bring in the judge's bias for a place.
+A prompt's score is the mean of its comparisons (several where several completions were sampled),
+the win rate the mean over prompts. Sums are correctly rounded: the order of rows changes no bit.
 """
 
 import math
@@ -13,6 +14,7 @@ from typing import Any
 from evals.statistics.conclusions import conclusion
 from evals.statistics.intervals import wilson_effective
 from evals.statistics.means import mean, standard_error
+from evals.statistics.power import detectable_effect, prompts_to_settle
 from schemas.labels import Order
 from schemas.results.win_rates import Position, WinRate, WorstCase
 
@@ -22,8 +24,6 @@ VerdictRow = Mapping[str, Any]
 IDENTICAL = "identical completions"
 """The raw reply of a tie that needed no judge: both completions are the same text."""
 
-# Two-sided 5% test with 80% power: z(0.975) + z(0.8).
-_POWER_Z = 1.959964 + 0.841621
 _HARD = {"A": 1.0, "B": 0.0, "Tie": 0.5}
 
 
@@ -51,7 +51,7 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
     error = standard_error(soft)
     low, high = _interval(rate, error, len(soft))
     failed = [row for row in listed if not _is_scored(row)]
-    detectable = minimum_detectable_effect(soft)
+    worst = worst_case(listed)
     return WinRate(
         n=len(soft),
         win_rate=rate,
@@ -67,11 +67,13 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
         n_identical=len({row["comparison_id"] for row in listed if _is_identical(row)}),
         n_verdicts=len(listed),
         unscored_reasons=dict(sorted(Counter(r["unscored_reason"] for r in failed).items())),
-        worst_case=WorstCase(low=_mean_with(listed, 0.0), high=_mean_with(listed, 1.0)),
+        worst_case=worst,
         position=position(listed),
-        minimum_detectable_effect=detectable,
-        prompts_to_settle=prompts_to_settle(rate, detectable, len(soft)),
-        verdict=conclusion(low, high),
+        minimum_detectable_effect=None
+        if rate is None
+        else detectable_effect(rate, error, len(soft)),
+        prompts_to_settle=prompts_to_settle(rate, error, len(soft)),
+        verdict=conclusion(worst.ci_low, worst.ci_high),
     )
 
 
@@ -100,47 +102,45 @@ def prompt_scores(
     Args:
         rows: VERDICTS rows of one judge.
         hard: take each verdict as 1, 0.5 or 0 instead of its probabilities.
-        unscored: the score that stands in for a failed verdict; None leaves it out.
+        unscored: the score that stands in for a comparison without one; None leaves it out.
     """
-    by_comparison: dict[tuple[str, str], list[float]] = defaultdict(list)
+    by_comparison: dict[tuple[str, str], list[float | None]] = defaultdict(list)
     for row in rows:
-        score = _score(row, hard=hard) if _is_scored(row) else unscored
-        if score is not None:
-            by_comparison[row["prompt_id"], row["comparison_id"]].append(score)
+        score = _score(row, hard=hard) if _is_scored(row) else None
+        by_comparison[row["prompt_id"], row["comparison_id"]].append(score)
     by_prompt: dict[str, list[float]] = defaultdict(list)
     for (prompt, _), scores in by_comparison.items():
-        by_prompt[prompt].append(mean(scores))
+        known = [score for score in scores if score is not None]
+        if len(known) == len(scores):
+            by_prompt[prompt].append(mean(known))
+        elif unscored is not None:
+            by_prompt[prompt].append(unscored)
     return {prompt: mean(by_prompt[prompt]) for prompt in sorted(by_prompt)}
 
 
-def discrete_scores(rows: Iterable[VerdictRow]) -> dict[str, float]:
+def discrete_scores(
+    rows: Iterable[VerdictRow], *, unscored: float | None = None
+) -> dict[str, float]:
     """1 for a prompt won, 0 for one lost, 0.5 for a tie, by its hard verdicts; by prompt_id."""
-    means = prompt_scores(rows, hard=True)
+    means = prompt_scores(rows, hard=True, unscored=unscored)
     return {prompt: float(score > 0.5) + (score == 0.5) / 2 for prompt, score in means.items()}
 
 
-def minimum_detectable_effect(scores: Sequence[float]) -> float | None:
-    """Smallest distance from 0.5 that these prompts would find with 80% power at the 5% level.
+def worst_case(rows: Sequence[VerdictRow], *, discrete: bool = False) -> WorstCase:
+    """The win rates if A had lost, or won, all that has no score, and what they leave open."""
 
-    None without scores.
-    """
-    return detectable_effect(standard_error(scores), len(scores))
+    def with_all(unscored: float) -> list[float]:
+        if discrete:
+            return [*discrete_scores(rows, unscored=unscored).values()]
+        return [*prompt_scores(rows, unscored=unscored).values()]
 
-
-def detectable_effect(error: float | None, n: int) -> float | None:
-    """Smallest distance from 0.5 that a rate with this standard error over n prompts would show.
-
-    (z(0.975) + z(0.8)) times the error: 80% power at the 5% level. Scores that are all the same say
-    nothing of their spread; that of binary verdicts, 0.5, is assumed there. None for n = 0.
-    """
-    return _POWER_Z * (error or 0.5 / math.sqrt(n)) if n else None
-
-
-def prompts_to_settle(rate: float | None, detectable: float | None, n: int) -> int | None:
-    """Prompts at which the distance seen would be the smallest detectable one; None at 0.5."""
-    if rate is None or detectable is None or rate == 0.5:
-        return None
-    return math.ceil(n * (detectable / abs(rate - 0.5)) ** 2)
+    lost, won = with_all(0.0), with_all(1.0)
+    return WorstCase(
+        low=mean(lost),
+        high=mean(won),
+        ci_low=_interval(mean(lost), standard_error(lost), len(lost))[0],
+        ci_high=_interval(mean(won), standard_error(won), len(won))[1],
+    )
 
 
 def position(rows: Iterable[VerdictRow]) -> Position:
@@ -180,7 +180,3 @@ def _interval(rate: float | None, error: float | None, n: int) -> tuple[float, f
     if rate is None:
         return 0.0, 1.0
     return wilson_effective(rate, math.nan if error is None else error, n)
-
-
-def _mean_with(rows: Sequence[VerdictRow], unscored: float) -> float:
-    return mean([*prompt_scores(rows, unscored=unscored).values()])

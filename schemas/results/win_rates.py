@@ -20,10 +20,16 @@ MEASURES: Mapping[Measure, str] = {
 
 
 class WorstCase(Result):
-    """The win rate if A had lost (low) or won (high) every comparison that has no score."""
+    """The win rate if A had lost (low) or won (high) every comparison that has no score.
+
+    `ci_low` is the lower end of the first one's interval, `ci_high` the upper end of the other's: a
+    conclusion that they do not bear out hangs on what is missing, and is withheld.
+    """
 
     low: float
     high: float
+    ci_low: float = 0.0
+    ci_high: float = 1.0
 
 
 class Position(Result):
@@ -89,6 +95,8 @@ class LengthMatched(Rate):
 class Headline(Result):
     """The declared measure of A over B against one half. Rates are in [0, 1].
 
+    `worst_case` says what unscored comparisons could make of it; the verdict holds in both cases.
+
     `minimum_detectable_effect` is the smallest distance from 0.5 that these prompts would show with
     80% power, `prompts_to_settle` the number at which the distance seen would be that; `statement`
     says all of it in words. Numbers are None where the measure could not be taken, which leaves the
@@ -103,6 +111,7 @@ class Headline(Result):
     n: int = 0
     minimum_detectable_effect: float | None = None
     prompts_to_settle: int | None = None
+    worst_case: WorstCase | None = None
     verdict: Conclusion
     statement: str = ""
 

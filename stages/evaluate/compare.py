@@ -12,7 +12,7 @@ from evals.win_rate.win_rate import IDENTICAL, win_rates_by_category
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
 from schemas.parquet import write_table
-from schemas.results.win_rates import JudgeWinRate, Measure, ModelPair
+from schemas.results.win_rates import Headline, JudgeWinRate, Measure, ModelPair
 from schemas.sharded import ShardedTable
 from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, VERDICTS, Table
@@ -124,11 +124,15 @@ def judge_win_rate(judge: Judge, judged: JudgedComparisons, measure: Measure) ->
     )
 
 
-def model_pairs(scores: Mapping[str, Mapping[str, float]]) -> list[ModelPair]:
+def model_pairs(
+    scores: Mapping[str, Mapping[str, float]], headline: Headline | None = None
+) -> list[ModelPair]:
     """Every two models, paired by prompt; the baseline scores 0.5 against itself.
 
     Args:
         scores: model -> prompt_id -> score against the baseline; the policy first.
+        headline: what says how policy and baseline compare: that was declared, and no other
+            place says it again.
 
     Returns:
         One for each two models with a common prompt; `p_holm` counts all of them.
@@ -141,8 +145,13 @@ def model_pairs(scores: Mapping[str, Mapping[str, float]]) -> list[ModelPair]:
         if (difference := policy_difference(known[first], known[second])) is not None
     }
     return [
-        ModelPair(first=first, second=second, **dict(one))
-        for (first, second), one in adjusted(found).items()
+        ModelPair(
+            **dict(one)
+            | ({"verdict": headline.verdict} if headline and pair == (POLICY, BASELINE) else {}),
+            first=pair[0],
+            second=pair[1],
+        )
+        for pair, one in adjusted(found).items()
     ]
 
 

@@ -157,8 +157,9 @@ def _judge(
             judge_model=judge_model_name(context) if role == "judge" else "",
             policy_model=policy_model_name(config, context),
         )
-        pairs = model_pairs({name: prompt_scores(rows) for name, rows in verdicts.items()})
         found = judge_win_rate(judge, judged, config.headline)
+        scores = {name: prompt_scores(rows) for name, rows in verdicts.items()}
+        pairs = model_pairs(scores, found.headline)
         further: dict[str, Any] = {"differences": pairs, "declared_headline": config.headline}
         if labels:
             further["human"] = human_win_rate(verdicts[POLICY], labels, Path(str(config.labels)))

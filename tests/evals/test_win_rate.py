@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from evals.statistics.intervals import wilson
 from evals.statistics.means import mean, standard_error
+from evals.statistics.power import detectable_effect
 from evals.win_rate.win_rate import (
-    minimum_detectable_effect,
     position,
     prompt_scores,
     win_rate,
@@ -134,7 +134,7 @@ def test_the_order_of_the_rows_changes_no_bit(rows: list[Row], random: Any) -> N
 @given(verdict_tables())
 def test_json_holds_finite_numbers_only(rows: list[Row]) -> None:
     text = json.dumps(win_rate(rows).to_json(), allow_nan=False)
-    assert {"low", "high"} == set(json.loads(text)["worst_case"])
+    assert {"low", "high", "ci_low", "ci_high"} == set(json.loads(text)["worst_case"])
 
 
 def test_unscored_is_never_a_tie() -> None:
@@ -142,9 +142,10 @@ def test_unscored_is_never_a_tie() -> None:
     with_failures = [*rows, failed("p8", "ab"), failed("p8", "ba"), failed("p9", "ab", "refused")]
     result = win_rate([*with_failures, scored("p9", "ba", 1.0, 0.0)])
     assert result.win_rate == 1.0
-    assert (result.n, result.n_ties, result.n_unscored, result.n_unscored_prompts) == (9, 0, 3, 1)
+    # p9 was asked in both orders and has one: half a comparison says nothing.
+    assert (result.n, result.n_ties, result.n_unscored, result.n_unscored_prompts) == (8, 0, 3, 2)
     assert result.unscored_reasons == {"low_label_mass": 2, "refused": 1}
-    assert result.worst_case.low == pytest.approx((8 + 0 + 0.5) / 10)
+    assert result.worst_case.low == pytest.approx(8 / 10)
     assert result.worst_case.high == 1.0
 
 
@@ -189,10 +190,8 @@ def test_position_is_unknown_where_one_order_was_asked() -> None:
 
 
 def test_minimum_detectable_effect_and_prompts_to_settle() -> None:
-    scores = [0.0, 1.0] * 402
-    assert minimum_detectable_effect(scores) == pytest.approx(
-        2.8016 * 0.5 / math.sqrt(804), rel=2e-3
-    )
+    error = 0.5 / math.sqrt(804)
+    assert detectable_effect(0.5, error, 804) == pytest.approx(2.8016 * error, rel=2e-3)
     rows = [scored(f"p{i}", "ab", float(i % 100 < 53), float(i % 100 >= 53)) for i in range(500)]
     result = win_rate(rows)
     assert result.verdict == "cannot tell"

@@ -1,0 +1,154 @@
+"""Does the anchored interval hold the people's rate? Simulated judges, and real people's labels.
+
+Simulated: judges from useless to perfect, 50 to 400 labels of 805 prompts, ties, even and weighted
+draws. Real: Auto-J's human pairs with the longer-wins rule and a rule of the text as judges; the
+human rate of all pairs is the truth, each replicate redraws the prompts with replacement and then
+labels n of them. Writes results/anchored.json beside this file.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evals.files.labelled import read_labelled
+from evals.judges.layout import text_of
+from evals.statistics.anchored import Anchored, anchored_rate
+from evals.statistics.intervals import wilson_effective
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("PREFLINE_REAL_DATA", ROOT.parent / "shared" / "data"))
+RESULT = Path(__file__).parent / "results" / "anchored.json"
+
+PROMPTS, TRUTH = 805, 0.65
+LABELLED = (50, 100, 200, 400)
+JUDGES = (0.0, 0.3, 0.6, 0.85, 1.0)
+TIES = (0.0, 0.15)
+REPEATS = 2000
+SCORES = {"A": 1.0, "B": 0.0, "Tie": 0.5}
+
+Row = dict[str, Any]
+Array = npt.NDArray[np.float64]
+
+
+def simulated() -> Iterator[Row]:
+    """Judges that know the label with probability `right` and else lean to the policy."""
+    for right in JUDGES:
+        for ties in TIES:
+            for n in LABELLED:
+                for weighted in (False, True):
+                    yield _simulate(right, ties, n, weighted)
+
+
+def _simulate(right: float, ties: float, n: int, weighted: bool) -> Row:
+    generator = np.random.default_rng([int(100 * right), int(100 * ties), n, weighted])
+    share = np.array([TRUTH - ties / 2, 1 - TRUTH - ties / 2, ties])
+    found, naive = [], 0
+    for _ in range(REPEATS):
+        labels = generator.choice([1.0, 0.0, 0.5], size=PROMPTS, p=share)
+        guess = generator.choice([1.0, 0.0, 0.5], size=PROMPTS, p=[0.75, 0.2, 0.05])
+        judged = np.where(generator.random(PROMPTS) < right, labels, guess)
+        found.append(_anchor(judged, labels, n, weighted, generator))
+        error = float(judged.std(ddof=1)) / PROMPTS**0.5
+        low, high = wilson_effective(float(judged.mean()), error, PROMPTS)
+        naive += low <= TRUTH <= high
+    case = {"right": right, "ties": ties, "labelled": n, "weighted": weighted}
+    return case | _coverage(found, TRUTH) | {"judge_alone": naive / REPEATS}
+
+
+def _anchor(
+    judged: Array, labels: Array, n: int, weighted: bool, generator: np.random.Generator
+) -> Anchored:
+    if weighted:
+        weights = 0.25 + 1.5 * (np.abs(judged - 0.5) < 0.25) + generator.random(len(judged))
+        probability = np.minimum(1.0, weights / weights.sum() * n)
+        return anchored_rate(
+            judged, labels, generator.random(len(judged)) < probability, probability
+        )
+    labelled = np.zeros(len(judged), dtype=np.bool_)
+    labelled[generator.choice(len(judged), n, replace=False)] = True
+    return anchored_rate(judged, labels, labelled)
+
+
+def real() -> Iterator[Row]:
+    """Auto-J's pairs: 1,392 of 58 scenarios, each labelled by people."""
+    units = read_labelled(DATA / "judging" / "autoj_human_pairs.parquet").comparisons
+    labels = np.array([SCORES[unit.label.value] for unit in units])
+    texts = [
+        (text_of(u.comparison.completion_a), text_of(u.comparison.completion_b)) for u in units
+    ]
+    judges = {
+        "length": np.array([_ahead(len(a), len(b)) for a, b in texts]),
+        "rule: more lists and figures": np.array([_ahead(_marks(a), _marks(b)) for a, b in texts]),
+    }
+    truth = float(labels.mean())
+    for name, judged in judges.items():
+        for n in LABELLED:
+            generator = np.random.default_rng([7, n])
+            found, naive = [], 0
+            for _ in range(REPEATS):
+                drawn = generator.integers(0, len(labels), size=len(labels))
+                found.append(_anchor(judged[drawn], labels[drawn], n, False, generator))
+                error = float(judged[drawn].std(ddof=1)) / len(labels) ** 0.5
+                rate = float(judged[drawn].mean())
+                low, high = wilson_effective(rate, error, len(labels))
+                naive += low <= truth <= high
+            case = {"judge": name, "labelled": n, "people_rate": truth}
+            yield (
+                case
+                | {"judge_rate": float(judged.mean())}
+                | _coverage(found, truth)
+                | {"judge_alone": naive / REPEATS}
+            )
+
+
+def _ahead(one: int, other: int) -> float:
+    return 0.5 if one == other else float(one > other)
+
+
+def _marks(text: str) -> int:
+    return sum(line.lstrip()[:1] in "-*#0123456789" for line in text.splitlines() if line.strip())
+
+
+def _coverage(found: list[Anchored], truth: float) -> Row:
+    row: Row = {"repeats": len(found)}
+    for who in ("anchored", "people"):
+        ends = [(getattr(d, who).ci_low, getattr(d, who).ci_high) for d in found]
+        row[f"{who}_coverage"] = sum(low <= truth <= high for low, high in ends) / len(ends)
+        row[f"{who}_width"] = sum(high - low for low, high in ends) / len(ends)
+    return row
+
+
+def main() -> int:
+    """Measure, write, and say what holds; 1 where a promise is broken."""
+    if not DATA.is_dir():
+        sys.stderr.write(f"error: no real data at {DATA}; set PREFLINE_REAL_DATA\n")
+        return 2
+    start = time.monotonic()
+    result = {"simulated": list(simulated()), "real": list(real())}
+    cells = [row for rows in result.values() for row in rows]
+    kept = {
+        "anchored_coverage_93_to_97": all(0.93 <= r["anchored_coverage"] <= 0.97 for r in cells),
+        "people_coverage_93_to_97": all(0.93 <= r["people_coverage"] <= 0.97 for r in cells),
+    }
+    rows = [
+        {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in cells
+    ]
+    split = len(result["simulated"])
+    table = {"kept": kept, "simulated": rows[:split], "real": rows[split:]}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(table, indent=1) + "\n")
+    for promise, holds in kept.items():
+        sys.stdout.write(f"{'holds ' if holds else 'BROKEN'} {promise.replace('_', ' ')}\n")
+    sys.stdout.write(f"{RESULT.relative_to(ROOT)} in {time.monotonic() - start:.0f} s\n")
+    return 0 if all(kept.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
