@@ -6,10 +6,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -47,10 +49,14 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def until(true: Callable[[], object]) -> None:
+    """Wait; while one page gives way to the next, nothing on it is true."""
     deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
+    while time.monotonic() < deadline:
+        with suppress(StaleElementReferenceException, NoSuchElementException):
+            if true():
+                return
         time.sleep(0.05)
+    pytest.fail("it did not come true")
 
 
 def labels(path: Path) -> list[dict[str, Any]]:
@@ -62,6 +68,7 @@ def place(browser: Chrome) -> str:
 
 
 def press(browser: Chrome, keys: str) -> None:
+    until(lambda: browser.execute_script("return document.readyState") == "complete")
     browser.find_element(By.TAG_NAME, "body").send_keys(keys)
 
 
