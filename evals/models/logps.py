@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from evals.models.chat.read_only import plain
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -26,7 +28,10 @@ class TokenSequence(Protocol):
 
     @property
     def completion_ids(self) -> Sequence[int]:
-        """Tokens that are scored, at least one, the end-of-turn token among them."""
+        """Tokens that are scored, at least one, the end-of-turn token among them.
+
+        A token below zero is only read: see `evals.models.chat.read_only`.
+        """
 
 
 @dataclass(frozen=True)
@@ -200,12 +205,14 @@ class _Batch:
         places: list[int] = []
         targets: list[int] = []
         for row, s in enumerate(sequences):
-            ids = [*s.prompt_ids, *s.completion_ids]
+            ids = [*s.prompt_ids, *plain(s.completion_ids).tolist()]
             input_ids.append(ids + [pad_id] * (length - len(ids)))
-            rows += [row] * len(s.completion_ids)
-            predictors += range(len(s.prompt_ids) - 1, len(ids) - 1)
-            places += range(len(s.completion_ids))
-            targets += s.completion_ids
+            for place, target in enumerate(s.completion_ids):
+                if target >= 0:  # else it is only read
+                    rows.append(row)
+                    predictors.append(len(s.prompt_ids) - 1 + place)
+                    places.append(place)
+                    targets.append(target)
         index = torch.tensor([rows, predictors, places, targets], device=device)
         return cls(
             torch.tensor(input_ids, device=device), index[0], index[1], index[2], index[3], width

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from evals.models.chat.ends import End, Ends
 from evals.models.chat.named_templates import ARGUMENTS_KEY, CHAT_TEMPLATES, DATE_KEY
+from evals.models.chat.read_only import with_read_only
 from evals.models.chat.reading import Read, Reader
 from evals.models.chat.structure import Structure
 from evals.models.chat.template import Asked, ChatTemplate, TemplateRefusal
@@ -52,15 +54,14 @@ class RenderedCompletion:
 
 @dataclass(frozen=True)
 class RenderedBranches:
-    """Token ids of a prompt and of each completion, and what of these is trained.
+    """Token ids of a prompt (with the generation header) and of each completion (with its end).
 
-    The prompt's ids are each completion's own where one of them thinks and another does not.
+    Where one completion thinks and another does not, their prompts differ at the end: `prompt_ids`
+    is what they share. What of a completion is read only is below zero: see `read_only`.
     """
 
     prompt_ids: list[int]
     completions: list[list[int]]
-    trained: list[list[bool]]
-    prompts: list[list[int]]
     neutralised: int = 0
 
 
@@ -363,20 +364,17 @@ class ChatRenderer:
     ) -> tuple[str, Written]:
         """The prompt with the beginning of an answer in it, and the turn that goes on from it."""
         self._whole.refuse_what_is_left_out(before, asked)
-        beginning: Message = {**begun, "content": begun["content"] or " "}
-        written = self._turns.write(self.template.turns(before), whole or beginning, asked)
-        body = written.text
-        said = (whole or beginning)["content"]
-        trimmed = len(said) - len(said.lstrip())
-        kept = body[written.content_at : written.content_end]
-        if trimmed and not kept.startswith(said[:trimmed]):
-            said = said.lstrip()
-        gone = len((whole or beginning)["content"]) - len(said)
+        turn = whole or {**begun, "content": begun["content"] or "x"}
+        written = self._turns.write(self.template.turns(before), turn, asked)
+        if not begun["content"]:
+            return written.prompt, written
+        said, kept = turn["content"], written.text[written.content_at : written.content_end]
+        gone = len(said) - len(said.lstrip()) if not said.startswith(kept[:1] or "x") else 0
+        head = written.prompt + written.text[: written.content_at]
+        if whole is None:  # what the template trims at the end of a finished turn stays here
+            return head + begun["content"][gone:], written
         length = min(max(0, len(begun["content"]) - gone), len(kept))
-        if whole is None and begun["content"]:
-            tail = begun["content"][gone:]
-            return written.prompt + body[: written.content_at] + tail, written
-        return written.prompt + body[: written.content_at + length], written
+        return head + kept[:length], written
 
     def _ended(self, written: Written, message: Message) -> tuple[str, End]:
         """What an assistant writes in a turn, up to and with its end; and the end."""
@@ -411,14 +409,15 @@ class ChatRenderer:
         return ids, trained
 
     def _branches(self, texts: list[_Text]) -> RenderedBranches:
-        made = [self._completion(text) for text in texts]
         prompts = [self.in_place.prompt(text.prompt) for text in texts]
+        columns = zip(*prompts, strict=False)
+        shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+        completions = []
+        for prompt, text in zip(prompts, texts, strict=True):
+            own = [~i for i in prompt[shared:]]
+            completions.append([*own, *with_read_only(*self._completion(text))])
         return RenderedBranches(
-            prompt_ids=prompts[0],
-            completions=[ids for ids, _ in made],
-            trained=[trained for _, trained in made],
-            prompts=prompts,
-            neutralised=sum(text.neutralised for text in texts),
+            prompts[0][:shared], completions, sum(text.neutralised for text in texts)
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evals.models.chat.read_only import plain
 from stages.training.attention.places import ROUND_TOKENS, Places
 from stages.training.attention.tree import TreeAttention
 
@@ -27,7 +28,10 @@ class Tree(Protocol):
 
     @property
     def branches(self) -> Sequence[Sequence[int]]:
-        """Tokens of each completion that is scored; as many completions in every tree."""
+        """Tokens of each completion that is scored; as many completions in every tree.
+
+        A token below zero is only read: see `evals.models.chat.read_only`.
+        """
 
 
 def tree_size(tree: Tree) -> int:
@@ -112,7 +116,7 @@ class Pack:
             for ids, run in zip(
                 (tree.prompt_ids, *tree.branches), (place.prompt, *place.branches), strict=True
             ):
-                row[0, run.start : run.stop] = ids
+                row[0, run.start : run.stop] = plain(ids)
                 first = 0 if run is place.prompt else len(place.prompt)
                 row[1, run.start : run.stop] = np.arange(first, first + len(run))
         rows = torch.from_numpy(row).to(device)
@@ -141,12 +145,14 @@ class Pack:
             np.concatenate([np.asarray(ids) for ids in targets]),
             np.repeat(np.arange(len(runs)), lengths),
         ]
-        index = torch.from_numpy(np.stack(table).astype(np.int64)).to(self.input_ids.device)
+        stacked = np.stack(table).astype(np.int64)
+        trained = stacked[1] >= 0
+        index = torch.from_numpy(stacked[:, trained]).to(self.input_ids.device)
         rows = [row for i in trees for row in token_weights(self.trees[i])]
         weights = None
         if any(row is not None for row in rows):
             filled = [row or [1.0] * n for row, n in zip(rows, lengths, strict=True)]
-            weights = torch.from_numpy(np.concatenate(filled)).to(index.device)
+            weights = torch.from_numpy(np.concatenate(filled)[trained]).to(index.device)
         return Tile(trees, index[0], index[1], index[2], len(runs), weights)
 
 

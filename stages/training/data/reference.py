@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from evals.models.chat.read_only import scored
 from evals.models.checkpoints import (
     Dtype,
     ModelSource,
@@ -212,7 +213,7 @@ class ReferencePass:
         return _Attached(pairs, known)
 
     def _write(self, logps: Logps) -> None:
-        lengths = [[len(ids) for ids in pair.branches] for pair in self._pairs]
+        lengths = [[scored(ids) for ids in pair.branches] for pair in self._pairs]
         table = pa.table(
             [
                 self._keys,

@@ -81,10 +81,6 @@ def _problem(rendered: RenderedBranches | DataError, limit: int | None) -> tuple
     """Reason and detail, or None where the item can be used."""
     if not isinstance(rendered, RenderedBranches):
         return "chat_template_refused", str(rendered)
-    if any(prompt != rendered.prompt_ids for prompt in rendered.prompts):
-        return "several_prompts", "one side thinks and the other does not"
-    if not all(map(all, rendered.trained)):
-        return "several_turns", "the completion has turns of others in it"
     prompt, longest = len(rendered.prompt_ids), max(map(len, rendered.completions))
     if limit is not None and prompt >= limit:
         detail = f"the prompt alone has {prompt} tokens, at most {limit}: no completion would fit"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from evals.models.chat.read_only import scored
 from stages.training.data.pair_weights import effective_pairs
 from stages.training.engines.choose import Engine, Scores, Terms
 from stages.training.losses.config import CombinedLoss, PairLoss
@@ -72,8 +73,8 @@ def _pair_logps(
         rejected,
         chosen.new_tensor([p.reference_chosen for p in items]),
         chosen.new_tensor([p.reference_rejected for p in items]),
-        chosen.new_tensor([len(p.chosen_ids) for p in items]),
-        chosen.new_tensor([len(p.rejected_ids) for p in items]),
+        chosen.new_tensor([scored(p.chosen_ids) for p in items]),
+        chosen.new_tensor([scored(p.rejected_ids) for p in items]),
         **collisions,
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from evals.models.chat.read_only import scored
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
 from stages.training.data.token_store import Rows, StoredItem, TokenTable, TokenView
@@ -49,12 +50,12 @@ class CompletionLikelihood(TreeObjective[TokenExample]):
 
     def denominator(self, items: Sequence[TokenExample]) -> float:
         """Completion tokens of the step."""
-        return sum(len(item.completion_ids) for item in items)
+        return sum(scored(item.completion_ids) for item in items)
 
     def terms(self, items: Sequence[TokenExample], scores: Scores) -> Terms:
         """Summed NLL per example; when measuring also the tokens that greedy decoding gets."""
         logps = scores.logps.squeeze(1)
-        columns = {"tokens": logps.new_tensor([len(item.completion_ids) for item in items])}
+        columns = {"tokens": logps.new_tensor([scored(item.completion_ids) for item in items])}
         if scores.correct is not None:
             columns["correct"] = scores.correct.squeeze(1)
         return Terms(-logps, columns)
@@ -109,6 +110,6 @@ def train_supervised(
         "train": len(examples),
         "held_out": len(measured),
         "steps": int(rows[-1]["step"]),
-        "trained_tokens": sum(len(example.completion_ids) for example in examples),
+        "trained_tokens": sum(scored(example.completion_ids) for example in examples),
     }
     return SupervisedResult(counts, {k: v for k, v in rows[-1].items() if k not in PERFORMANCE})
