@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from transformers import PreTrainedTokenizerBase
+
 from evals.models.chat.ends import is_mark
 from evals.models.chat.renderer import ChatRenderer
 from evals.models.chat.template import TemplateRefusal
@@ -15,7 +17,9 @@ from schemas.errors import ConfigError, DataError
 from schemas.labels import Message, Messages
 
 _ASKED = "What does she eat?"
-_SAID = "Soup, and  bread:\n    def f(x):\n        return x\n\u00e9 \u65e5\u672c \U0001f35e"
+_SAID = "Soup, and bread."
+_CODE = "Like  so:\n    def f(x):\n        return x"
+_SCRIPTS = "\u00e9 \u65e5\u672c \U0001f35e"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,13 @@ def refuse_wrong(renderer: ChatRenderer) -> None:
                 )
 
 
+def sound_renderer(tokenizer: PreTrainedTokenizerBase) -> ChatRenderer:
+    """The renderer of a tokenizer. Raises ConfigError where every conversation would be wrong."""
+    renderer = ChatRenderer(tokenizer)
+    refuse_wrong(renderer)
+    return renderer
+
+
 def _user(text: str = _ASKED) -> Message:
     return {"role": "user", "content": text}
 
@@ -74,19 +85,21 @@ def single_turn(renderer: ChatRenderer) -> Iterator[Finding]:
 
 
 def round_trip(renderer: ChatRenderer) -> Iterator[Finding]:
-    """An answer comes back from its tokens: code, runs of spaces and all scripts."""
-    try:
-        made = renderer.render([_user()], [_assistant()])
-    except DataError:
-        return
-    said = renderer.read(made.prompt_ids, made.completion_ids).message["content"]
-    if said.strip() != _SAID:
-        yield Finding(
-            "round_trip",
-            "wrong",
-            f"an answer does not come back from its tokens: {said[:40]!r} where {_SAID[:40]!r} was "
-            "said; use the tokenizer and the chat template that the model was trained with",
-        )
+    """An answer comes back from its tokens: plain words, code with runs of spaces, all scripts."""
+    for said, severity in (("Soup, and bread.", "wrong"), (_CODE, "limit"), (_SCRIPTS, "limit")):
+        try:
+            made = renderer.render([_user()], [_assistant(said)])
+        except DataError:
+            return
+        found = renderer.read(made.prompt_ids, made.completion_ids).message["content"]
+        if found.strip() != said.strip():
+            yield Finding(
+                "round_trip",
+                severity,  # type: ignore[arg-type]
+                f"an answer does not come back from its tokens: {found[:40]!r} where "
+                f"{said[:40]!r} was said; use the tokenizer that the model was trained with",
+            )
+            return
 
 
 def begin_of_text(renderer: ChatRenderer) -> Iterator[Finding]:
