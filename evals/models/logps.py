@@ -139,7 +139,13 @@ def _weighing(
         row if row is not None else [1.0] * len(s.completion_ids)
         for s, row in zip(sequences, weights, strict=True)
     ]
-    return torch.tensor([w for row in rows for w in row], dtype=torch.float64, device=device)
+    counted = [
+        weight
+        for s, row in zip(sequences, rows, strict=True)
+        for target, weight in zip(s.completion_ids, row, strict=True)
+        if target >= 0
+    ]
+    return torch.tensor(counted, dtype=torch.float64, device=device)
 
 
 def next_token_logits(

@@ -8,6 +8,7 @@ from pathlib import Path
 from evals.judges.kinds.preference_model import MODEL_FOLDER, PreferenceModelJudge
 from evals.judges.scoring.label_tokens import LabelTokens
 from evals.judges.scoring.transformers import prompt_limit
+from evals.models.chat.checks import sound_renderer
 from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
@@ -127,6 +128,7 @@ class PreferenceModelTraining:
         self._cache = open_cache(context)
         self._context = context
         self._tokenizer = load_tokenizer(source)
+        sound_renderer(self._tokenizer)
         self._model = trainable_start(
             load_causal_lm(source, loading_device(context.runtime)),
             training.lora,

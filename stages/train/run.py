@@ -10,6 +10,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.models.adapters import record_base
+from evals.models.chat.checks import sound_renderer
 from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
@@ -132,7 +133,7 @@ def _pairs(
 ) -> _Pairs:
     """The pairs to train on and to measure on."""
     limit = length_limit(config.training.max_length, model_config)
-    sources, renderer = pair_sources(context), ChatRenderer(tokenizer)
+    sources, renderer = pair_sources(context), sound_renderer(tokenizer)
     by = config.weights.column
     how = config.training.truncation
     table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by, how)

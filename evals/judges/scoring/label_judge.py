@@ -9,6 +9,7 @@ from evals.judges.scoring.config import LabelScoring
 from evals.judges.scoring.fitting import CUT_NOTE, Fitting, cut_warning
 from evals.judges.scoring.label_masses import verdict_of_masses
 from evals.judges.scoring.label_tokens import LabelTokens
+from evals.models.chat.checks import sound_renderer
 from evals.models.checkpoints import ModelSource, load_tokenizer, model_fingerprint
 from schemas.ids import content_id
 from schemas.labels import Comparison, Preference, Unscored, Verdict
@@ -31,6 +32,7 @@ class LabelJudge(ABC):
         self.config = config
         self.source = source
         self.tokenizer = load_tokenizer(source)
+        sound_renderer(self.tokenizer)
         self.labels = LabelTokens(self.tokenizer, config.chat, config.prefill)
         self.max_tokens = most_prompt_tokens(limit, config)
         self._cut = 0

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
+from schemas.errors import DataError
+from schemas.ids import canonical_messages
 from schemas.labels import Messages
 from schemas.stage import Config
 
@@ -146,14 +148,17 @@ def tokenize_requests(
     max_tokens: int,
 ) -> tuple[list[PromptTokens], dict[int, Unsampled]]:
     """Render every prompt; those without room for `max_tokens` are unsampled, by request index."""
-    rendered: dict[str, list[int]] = {}
+    rendered: dict[str, list[int] | Unsampled] = {}
     fitting: list[PromptTokens] = []
     refused: dict[int, Unsampled] = {}
     for index, request in enumerate(requests):
-        text = repr([(m["role"], m["content"]) for m in request.prompt])
-        ids = rendered.get(text)
-        if ids is None:
-            ids = rendered[text] = renderer.prompt_ids(request.prompt)
+        text = canonical_messages(request.prompt)
+        if text not in rendered:
+            rendered[text] = _prompt_ids(renderer, request)
+        ids = rendered[text]
+        if isinstance(ids, Unsampled):
+            refused[index] = ids
+            continue
         if context is not None and len(ids) + max_tokens > context:
             refused[index] = Unsampled(
                 "prompt_too_long",
@@ -162,3 +167,10 @@ def tokenize_requests(
         else:
             fitting.append(PromptTokens(index, ids, request.seed))
     return fitting, refused
+
+
+def _prompt_ids(renderer: "ChatRenderer", request: SampleRequest) -> list[int] | Unsampled:
+    try:
+        return renderer.prompt_ids(request.prompt)
+    except DataError as error:
+        return Unsampled("chat_template_refused", str(error))

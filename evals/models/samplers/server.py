@@ -68,10 +68,10 @@ class ServerSampler(Config):
             ConfigError: no key, or the server has another model.
             BackendError: the server does not answer, or the tokenizer cannot be opened.
         """
+        from evals.models.chat.checks import sound_renderer
         from evals.models.checkpoints import load_tokenizer, model_fingerprint
-        from evals.models.rendering import ChatRenderer
 
-        renderer = ChatRenderer(load_tokenizer(model))
+        renderer = sound_renderer(load_tokenizer(model))
         key = key_of(self.base_url, self.api_key_env)
         return ServerSampling(self, renderer, model_fingerprint(model), key, runtime.sampler_server)
 

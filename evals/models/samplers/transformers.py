@@ -27,15 +27,15 @@ class TransformersSampler(EngineConfig):
 
     def open(self, model: "ModelSource", runtime: "Runtime") -> "TransformersEngine":
         """Load the model. Raises what `load_causal_lm` raises."""
+        from evals.models.chat.checks import sound_renderer
         from evals.models.checkpoints import (
             load_causal_lm,
             load_tokenizer,
             model_fingerprint,
             torch_device,
         )
-        from evals.models.rendering import ChatRenderer
 
-        renderer = ChatRenderer(load_tokenizer(model))
+        renderer = sound_renderer(load_tokenizer(model))
         device = torch_device(runtime)
         loaded = load_causal_lm(model, device, self.torch_dtype(device))
         limit = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)

@@ -36,10 +36,10 @@ class VllmSampler(EngineConfig):
             BackendError: vLLM refuses the model.
         """
         refuse_missing_vllm("sampler kind vllm", "kind")
+        from evals.models.chat.checks import sound_renderer
         from evals.models.checkpoints import load_tokenizer, model_fingerprint
-        from evals.models.rendering import ChatRenderer
 
-        renderer = ChatRenderer(load_tokenizer(model))
+        renderer = sound_renderer(load_tokenizer(model))
         return VllmSampling(self, model, runtime, renderer, model_fingerprint(model))
 
 

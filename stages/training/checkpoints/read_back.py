@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from evals.models.chat.read_only import scored
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from evals.models.logps import completion_scores
 from evals.models.rendering import RenderedCompletion
@@ -35,7 +36,7 @@ class HeldOutLoss:
         model.eval()
         with torch.no_grad():
             logps = completion_scores(model, sequences).logps
-        return -float(logps.sum()) / sum(map(len, self.item.branches))
+        return -float(logps.sum()) / sum(map(scored, self.item.branches))
 
 
 def loss_of_first(*candidates: Sequence[Tree]) -> HeldOutLoss:

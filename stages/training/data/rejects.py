@@ -56,8 +56,8 @@ class Rejects:
 
 
 def has_text(messages: Messages) -> bool:
-    """Whether any turn says something."""
-    return any(m["content"].strip() for m in messages)
+    """Whether any turn says something, or calls a tool."""
+    return any(m["content"].strip() or m.get("tool_calls") for m in messages)
 
 
 def length_limit(max_length: int | None, model_config: Any) -> int | None:

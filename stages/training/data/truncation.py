@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from evals.models.chat.read_only import scored
 from evals.models.rendering import ChatRenderer, RenderedBranches
 from schemas.labels import Message, Messages
 from stages.training.config import Truncation
@@ -54,16 +55,16 @@ def _cut_completions(
         return [*ids[: room - 1], end] if truncation.train_end else ids[:room]
 
     completions = [cut(ids) for ids in rendered.completions]
-    trained = [[True] * len(ids) for ids in completions]
-    return replace(rendered, completions=completions, trained=trained), "completion"
+    if not all(map(scored, completions)):
+        return None
+    return replace(rendered, completions=completions), "completion"
 
 
 def _keep_end(rendered: RenderedBranches, limit: int) -> tuple[RenderedBranches, str] | None:
     room = limit - max(map(len, rendered.completions))
     if room < 1:
         return None
-    kept = rendered.prompt_ids[-room:]
-    return replace(rendered, prompt_ids=kept, prompts=[kept] * len(rendered.prompts)), "prompt"
+    return replace(rendered, prompt_ids=rendered.prompt_ids[-room:]), "prompt"
 
 
 def _drop_turns(
