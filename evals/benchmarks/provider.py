@@ -82,19 +82,24 @@ class SamplerAPI(ModelAPI):
         """One completion of the conversation.
 
         Raises:
-            BackendError: the sampler failed, or the task offers tools, which no local checkpoint
-                calls.
+            BackendError: the sampler failed, or the task asks for what a local checkpoint cannot
+                do: tools, pictures, settings. A benchmark is what its author wrote, or nothing.
         """
         if tools:
             raise BackendError("a local checkpoint calls no tools, and the task offers some")
+        _refuse_unknown(input, config)
         prompt: list[Message] = [{"role": m.role, "content": m.text} for m in input]
-        call = (self._request(prompt, config), self._settings_for(config))
-        answer = await self._batcher.ask(call)
-        if isinstance(answer, Exception):
-            # An exception of its own for each: one that is raised many times drags them all along.
-            said = f"{type(answer).__name__}: {answer}"
-            raise BackendError(f"the sampler failed: {said}") from answer
-        return self._output(answer, prompt, config.stop_seqs or [])
+        settings = self._settings_for(config)
+        outputs = []
+        for _ in range(config.num_choices or 1):
+            answer = await self._batcher.ask((self._request(prompt, config), settings))
+            if isinstance(answer, Exception):
+                # An exception for each: one that is raised many times drags them all along.
+                said = f"{type(answer).__name__}: {answer}"
+                raise BackendError(f"the sampler failed: {said}") from answer
+            outputs.append(self._output(answer, prompt, config.stop_seqs or []))
+        first, choices = outputs[0], [output.choices[0] for output in outputs]
+        return first.model_copy(update={"choices": choices}) if len(choices) > 1 else first
 
     def _request(self, prompt: Messages, config: GenerateConfig) -> SampleRequest:
         sample = sample_active()
@@ -111,6 +116,8 @@ class SamplerAPI(ModelAPI):
             for name in ("temperature", "top_p", "max_tokens")
             if (value := getattr(config, name)) is not None
         }
+        if config.top_k == 1:
+            given["temperature"] = 0.0  # the one token that is left is the most probable one
         return self._settings.model_copy(update=given)
 
     def _sample(self, calls: Sequence[_Call]) -> list[Sample]:
@@ -152,6 +159,34 @@ def local_model(
     api = SamplerAPI(name, sampler, settings, count_tokens)
     arguments = {"fingerprint": sampler.fingerprint, "engine": sampler.name}
     return Model(api, GenerateConfig(), arguments | settings.model_dump())
+
+
+_HONOURED = {"system_message", "max_tokens", "top_p", "temperature", "stop_seqs", "seed"}
+_HONOURED |= {"num_choices"}
+# How a call is made, and not what is asked.
+_OF_TRANSPORT = {"max_retries", "timeout", "attempt_timeout", "stream_idle_timeout", "cache"}
+_OF_TRANSPORT |= {"max_connections", "adaptive_connections", "cache_prompt", "batch"}
+_OF_TRANSPORT |= {"extra_headers", "fallback_models", "fail_on_refusal"}
+# Of tools, which are refused as such, and of how the thoughts of earlier turns are sent.
+_OF_TOOLS = {"parallel_tool_calls", "internal_tools", "max_tool_output", "reasoning_history"}
+_KNOWN = _HONOURED | _OF_TRANSPORT | _OF_TOOLS
+
+
+def _refuse_unknown(messages: Sequence[ChatMessage], config: GenerateConfig) -> None:
+    """Refuse what would be dropped: a score of something else than the task asked is none."""
+    asked = config.model_dump(exclude_none=True)
+    if asked.get("top_k") == 1:
+        del asked["top_k"]
+    unknown = [name for name, value in asked.items() if name not in _KNOWN and value is not False]
+    if unknown:
+        raise BackendError(
+            f"the task sets {', '.join(unknown)}, which a local checkpoint does not honour"
+        )
+    for message in messages:
+        parts = [] if isinstance(message.content, str) else message.content
+        kinds = [part.type for part in parts if part.type not in ("text", "reasoning")]
+        if kinds:
+            raise BackendError(f"a local checkpoint reads text alone, and the task has {kinds[0]}")
 
 
 def _cut_at(text: str, stops: Sequence[str]) -> tuple[str, bool]:

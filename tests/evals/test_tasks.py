@@ -173,7 +173,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.scorer import match, scorer, accuracy, mean, Score
 from inspect_ai.solver import generate, use_tools
 from inspect_ai.tool import tool
-from inspect_ai.model import GenerateConfig
+from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, GenerateConfig
 
 @task
 def no_data():
@@ -201,6 +201,38 @@ def shape():
         text = state.output.completion
         return Score(value={"words": len(text.split()), "short": float(len(text) < 6)})
     return score
+
+@task
+def pictures():
+    picture = ContentImage(image="data:image/png;base64,AAAA")
+    said = [ChatMessageUser(content=[ContentText(text="what is it?"), picture])]
+    return Task(dataset=[Sample(input=said, target="y")], solver=generate(), scorer=match())
+
+@scorer(metrics=[mean()])
+def choices():
+    async def score(state, target):
+        return Score(value=len(state.output.choices))
+    return score
+
+def set_to(**settings):
+    return Task(dataset=[Sample(input="x", target="y")], solver=generate(), scorer=choices(),
+                config=GenerateConfig(**settings))
+
+@task
+def four():
+    return set_to(num_choices=4)
+
+@task
+def greedy():
+    return set_to(top_k=1)
+
+@task
+def top_five():
+    return set_to(top_k=5)
+
+@task
+def log_probabilities():
+    return set_to(logprobs=True, top_logprobs=5)
 
 @task
 def own_settings():
@@ -237,6 +269,27 @@ def test_an_unknown_task_says_which_there_are(run_task: Run, tmp_path: Path) -> 
 
 def test_tools_are_refused_by_name(run_task: Run, tmp_path: Path) -> None:
     assert "calls no tools" in (run_task(f"{tmp_path}/others.py@tools").error or "")
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("pictures", "reads text alone, and the task has image"),
+        ("log_probabilities", "sets logprobs, top_logprobs, which"),
+        ("top_five", "sets top_k, which"),
+    ],
+)
+def test_what_would_be_dropped_is_refused(
+    run_task: Run, tmp_path: Path, task: str, words: str
+) -> None:
+    run = run_task(f"{tmp_path}/others.py@{task}")
+    assert words in (run.error or "")
+    assert run.measured == []
+
+
+def test_a_tasks_own_settings_are_honoured(run_task: Run, tmp_path: Path) -> None:
+    assert run_task(f"{tmp_path}/others.py@four").measured[0].value == 4
+    assert run_task(f"{tmp_path}/others.py@greedy").error is None
 
 
 def test_an_engine_that_fails_is_the_tasks_error(run_task: Run, tmp_path: Path) -> None:
