@@ -34,7 +34,7 @@ endif
 .DEFAULT_GOAL := $(if $(ROUND),run,help)
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: test-architectures help demo run status test check fmt lint types layers durations docs site bench $(BENCHES) install vllm ray trl clean-run $(STAGES)
+.PHONY: test-architectures help demo run status test check fmt lint types layers durations faults docs site bench $(BENCHES) install vllm ray trl clean-run $(STAGES)
 
 help:                          ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -94,6 +94,10 @@ types: $(VENV)/dev.stamp       ## mypy --strict
 
 layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > schemas
 	$(VENV)/bin/lint-imports
+
+faults: $(VENV)/dev.stamp      ## kill every stage before every change of a file, and compare (an hour)
+	$(PYTHON) -m tests.faults.run_all --save full
+	$(PYTHON) -m tests.faults.run_all --save lora --lora --stages train,evaluate
 
 docs: $(VENV)/dev.stamp        ## write the parts of README and docs/ that follow from the code
 	$(PYTHON) -m tests.fixtures.generated_docs

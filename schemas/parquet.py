@@ -119,6 +119,7 @@ class TableWriter:
             compression="zstd",
             compression_level=1,
             use_dictionary=repeated,
+            write_page_checksum=True,
             write_statistics=repeated,
         )
 

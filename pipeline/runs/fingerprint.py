@@ -11,6 +11,8 @@ from schemas.hashes import known_sha256
 from schemas.manifest import Manifest
 from schemas.stage import Config, Stage
 
+_ROOT = Path(__file__).resolve().parents[2]
+
 
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no spaces, NaN refused."""
@@ -42,7 +44,7 @@ def payload_of(
         "stage": stage.name,
         "version": stage.version,
         "config": config.model_dump(mode="json"),
-        "files": {str(path): _content(path) for path in sorted(stage.files(config))},
+        "files": {_named(path): _content(path) for path in sorted(stage.files(config))},
         "inputs": {
             name: {file: o.content or o.sha256 for file, o in sorted(manifest.outputs.items())}
             for name, manifest in upstream.items()
@@ -62,6 +64,11 @@ def continuation_of(stage: Stage[Any], payload: Mapping[str, Any]) -> str | None
         return None
     shared = stage.continuation(config)
     return fingerprint({**payload, "config": shared}) if shared is not None else None
+
+
+def _named(path: Path) -> str:
+    """A file as the recipe names it; one of ours by its place here, wherever prefline lies."""
+    return str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT / "evals") else str(path)
 
 
 def _content(path: Path) -> str:

@@ -14,7 +14,17 @@ def _files(config: EvaluateConfig) -> Sequence[Path]:
     named = [s for s in (config.policy, config.baseline, *further) if s is not None]
     prompts = [existing_file(config.prompts, "file of prompts")] if config.prompts else []
     labels = [existing_file(config.labels, "file of labels")] if config.labels else []
-    return [*prompts, *labels, *(path for source in named for path in source.files())]
+    models = [path for source in named for path in source.files()]
+    return [*prompts, *labels, *_task_files(config), *models]
+
+
+def _task_files(config: EvaluateConfig) -> list[Path]:
+    """Files of one's own tasks, and those that the arguments of tasks name."""
+    tasks = [task.partition("@")[0] for task in config.tasks]
+    own = [existing_file(name, "file of inspect tasks") for name in tasks if name.endswith(".py")]
+    said = [value for args in config.task_args.values() for value in args.values()]
+    given = [Path(value) for value in said if isinstance(value, str) and value]
+    return [*own, *(path for path in given if path.is_file())]
 
 
 def _work(config: EvaluateConfig, known: Known) -> Work:

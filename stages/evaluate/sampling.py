@@ -8,7 +8,7 @@ from evals.models.samplers.rows import completion_row, request_for
 from schemas.ids import canonical_messages, seed_from
 from schemas.sharded import ShardedTable
 from schemas.stage import StageContext
-from schemas.tables import COMPLETIONS
+from schemas.tables import COMPLETIONS, REJECTS
 from stages.evaluate.config import EvaluateConfig
 
 Row = dict[str, Any]
@@ -28,9 +28,18 @@ class Completions:
         self._context = context
         self._table = ShardedTable(context.output, COMPLETIONS, f"completions_{role}")
         self._wanted = [(prompt, index) for prompt in prompts for index in range(config.n)]
-        done = self._table.done("prompt_id", "sample_index")
-        self.missing = [w for w in self._wanted if (w[0]["prompt_id"], w[1]) not in done]
-        self.rejects: list[Row] = []
+        self._done = self._table.done("prompt_id", "sample_index")
+        self.missing = [wanted for wanted in self._wanted if not self._is_done(wanted)]
+        self._rejected = ShardedTable(context.output, REJECTS, f"rejects_{role}")
+        self._rejects = {_key(row): row for row in self._rejected.rows()}
+
+    @property
+    def rejects(self) -> list[Row]:
+        """What there is no completion of, and why."""
+        return list(self._rejects.values())
+
+    def _is_done(self, wanted: tuple[Row, int]) -> bool:
+        return (wanted[0]["prompt_id"], wanted[1]) in self._done
 
     def sample(self, sampler: Sampler) -> None:
         """Sample what is missing, one finished shard after another.
@@ -42,10 +51,12 @@ class Completions:
         progress = self._context.progress
         title = f"{self._role} completions"
         with progress.task(title, len(self._wanted), "completions") as task:
-            task.advance(len(self._wanted) - len(self.missing))
-            for shard in _shards(self.missing, _shard_requests(sampler)):
-                requests = [request_for(prompt, index, seed) for prompt, index in shard]
-                self._keep(sampler, shard, requests)
+            # Shards hold the same requests whether or not the work was interrupted: what is asked
+            # together rounds together.
+            for shard in _shards(self._wanted, _shard_requests(sampler)):
+                if not any(map(self._is_done, shard)):
+                    requests = [request_for(prompt, index, seed) for prompt, index in shard]
+                    self._keep(sampler, shard, requests)
                 task.advance(len(shard))
         self.missing = []
 
@@ -53,19 +64,23 @@ class Completions:
         self, sampler: Sampler, shard: Sequence[tuple[Row, int]], requests: Sequence[SampleRequest]
     ) -> None:
         settings = self._config.settings
-        rows = []
+        rows, rejects = [], []
         answers = sampler.sample(requests, settings)
         for (prompt, index), request, answer in zip(shard, requests, answers, strict=True):
             if isinstance(answer, SampledCompletion):
                 rows.append(completion_row(prompt, index, request, answer, sampler, settings))
             else:
-                self.reject(prompt, index, answer)
+                rejects.append(_reject(self._role, prompt, index, answer))
+        if rejects:  # first: a shard counts as done by its completions
+            self._rejected.append(rejects)
         if rows:
             self._table.append(rows)
+        self._rejects |= {_key(row): row for row in rejects}
 
     def reject(self, prompt: Row, index: int, why: Unsampled) -> None:
         """Note that there is no completion, and why."""
-        self.rejects.append(_reject(self._role, prompt, index, why))
+        row = _reject(self._role, prompt, index, why)
+        self._rejects[_key(row)] = row
 
     def take(self, rows: Sequence[Row]) -> None:
         """Keep completions that were written elsewhere; nothing is missing then."""
@@ -79,7 +94,12 @@ class Completions:
 
     def merge(self) -> int:
         """Write the table in the order of `rows` and remove its shards; returns its length."""
+        self._context.discard(self._rejected.folder)
         return self._table.merge(("prompt_id", "sample_index"))
+
+
+def _key(reject: Row) -> tuple[str, int, str, str]:
+    return reject["file"], reject["row"], reject["raw"], reject["detail"]
 
 
 def _shard_requests(sampler: Sampler) -> int:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.harness import build_library, cases, import_everything, warm_commands
+from tests.faults.harness import Tally, build_library, cases, import_everything, warm_commands
 
 RESULTS = Path(__file__).resolve().parent / "counts.json"
 
@@ -36,15 +36,20 @@ def main() -> int:
             for at in range(options.first, case.tally.calls + 1, options.every):
                 case.kill(at)
             tallies.append(case.tally)
+            if options.save:
+                _save(options.save, case.tally)
             _say(json.dumps(case.tally.to_json()))
             for fault in case.tally.faults[:20]:
                 _say(f"  {json.dumps(fault)[:600]}")
-    if options.save:
-        known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        known[options.save] = [tally.to_json() for tally in tallies]
-        RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     _say(json.dumps({"kills": sum(t.kills for t in tallies)}))
     return int(not all(tally.sound for tally in tallies))
+
+
+def _save(name: str, tally: Tally) -> None:
+    """Add a command's counts to the record, in place of those of an earlier run of that name."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known.setdefault(name, {})[tally.name] = tally.to_json()
+    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 def _say(line: str) -> None:
