@@ -1,7 +1,9 @@
 """Text that strangers and models wrote, made safe to show on a page."""
 
+import re
 import unicodedata
 
+from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 # Joiners shape emoji and scripts (Persian, Hindi): they are text, not tricks.
@@ -35,3 +37,22 @@ def visible(text: object) -> Markup:
 def plain(text: object) -> str:
     """The same without markup, for attributes, SVG titles and Markdown."""
     return "".join(f"[U+{ord(c):04X}]" if is_deceptive(c) else c for c in str(text))
+
+
+# Raw HTML is text, links lead nowhere and pictures are not fetched: a page that asks nobody.
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "autolink"])
+# Two noncharacters, which stand in no text here: they are deceptive themselves.
+_CODE_POINT = re.compile("\ufdd0([0-9A-F]+)\ufdd1")
+
+
+def markdown(text: str) -> Markup:
+    """Markdown as markup that holds no script, picture, link, attribute or hidden character."""
+    marked = "".join(f"\ufdd0{ord(c):04X}\ufdd1" if is_deceptive(c) else c for c in text)
+    tokens = _MARKDOWN.parse(marked)
+    for token in tokens:
+        token.info = ""  # a language would become an attribute
+        for inner in token.children or ():
+            if inner.type in ("link_open", "link_close"):
+                inner.tag, inner.attrs = "span", {"class": "link"} if inner.nesting == 1 else {}
+    rendered = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
+    return Markup(_CODE_POINT.sub(r'<span class="control">U+\1</span>', rendered))

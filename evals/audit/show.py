@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from evals.audit.labels import LabelValue
 from evals.audit.pairs import AuditPair
-from evals.safe_text import plain, visible
+from evals.safe_text import markdown, plain, visible
 from schemas.ids import seed_from
-
-# Raw HTML is text, links lead nowhere and pictures are not fetched: a page that asks nobody.
-_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "autolink"])
 
 
 @dataclass(frozen=True)
@@ -71,16 +67,6 @@ def body(message: Mapping[str, Any]) -> Markup:
     for call in message.get("tool_calls") or ():
         parts.append(Markup('<pre class="call">{}</pre>').format(visible(_call(call))))
     return Markup("").join(parts) if parts else Markup('<p class="nothing">(nothing)</p>')
-
-
-def markdown(text: str) -> Markup:
-    """Markdown as markup that holds no script, no picture, no link and no hidden character."""
-    tokens = _MARKDOWN.parse(plain(text))
-    for token in tokens:
-        for inner in token.children or ():
-            if inner.type in ("link_open", "link_close"):
-                inner.tag, inner.attrs = "span", {"class": "link"} if inner.nesting == 1 else {}
-    return Markup(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))
 
 
 def _call(call: Mapping[str, Any]) -> str:

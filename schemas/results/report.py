@@ -177,12 +177,21 @@ class Warned(Result):
     message: str
 
 
+class Compared(Result):
+    """Who is compared, by the names that people know them by."""
+
+    policy: str
+    baseline: str
+    judge: str
+
+
 class ReportSummary(Result):
     """The whole page as numbers; what was not measured is null, never 0."""
 
     schema_version: int
     title: str
     verdict: Headlined
+    compared: Compared | None = None
     win_rate: dict[str, ShownWinRate]
     rounds: list[Round]
     world: Json | None

@@ -16,6 +16,7 @@ from stages.report.page.text import number
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 28
 _STEPS = (1, 2, 2.5, 5, 10)
+MOST_HINTS = 40
 MIN_LINE = 4
 """Fewer points are shown as points: a line between them would tell of values nobody measured."""
 
@@ -260,7 +261,20 @@ def _line(series: Series, x: _Scale, y: _Scale) -> str:
         dots = (f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4"/>' for px, py in places)
         return f'<g class="dot {series.tone}">{hint}{"".join(dots)}</g>'
     points = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
-    return f'<polyline class="line {series.tone}{faint}" points="{points}">{hint}</polyline>'
+    line = f'<polyline class="line {series.tone}{faint}" points="{points}">{hint}</polyline>'
+    return line if series.faint else line + _hints(series, places)
+
+
+def _hints(series: Series, places: Sequence[tuple[float, float]]) -> str:
+    """Unseen points along a line that say their value to whoever points at them."""
+    every = -(-len(places) // MOST_HINTS)
+    named = f"{plain(series.label)} " if series.label else ""
+    points = (
+        f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6"><title>'
+        f"{escape(f'{number(at)}: {named}{number(value)}')}</title></circle>"
+        for (px, py), (at, value) in zip(places[::every], series.points[::every], strict=True)
+    )
+    return f'<g class="hints">{"".join(points)}</g>'
 
 
 def _outline(group: Bars, edges: Sequence[float], x: _Scale, y: _Scale) -> str:

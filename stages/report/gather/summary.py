@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.results.report import ReportSummary, Trained
+from schemas.results.report import Compared, Headlined, ReportSummary, Trained
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
 from stages.report.config import ReportConfig
@@ -40,6 +40,7 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
         schema_version=SUMMARY_VERSION,
         title=config.title,
         verdict=verdict,
+        compared=_compared(sources, verdict),
         win_rate=rates,
         rounds=rounds.rounds(context.inputs),
         world=results.world(sources, config.world),
@@ -97,6 +98,35 @@ def _trained(sources: Sources) -> Trained:
         start=_start(sources),
         baseline=_path(_config(sources, "evaluate").get("baseline")) or "start",
     )
+
+
+def _compared(sources: Sources, verdict: Headlined) -> Compared | None:
+    """Policy, baseline and judge by name; None where nothing was compared."""
+    if verdict.by is None:
+        return None
+    settings, train = _config(sources, "evaluate"), _config(sources, "train")
+    start, trained = _short(_start(sources)), train.get("loss") or {}
+    names = settings.get("names") or {}
+    loss = str(trained.get("kind", ""))
+    method = _METHODS.get(loss, loss.upper())
+    own = f"{start} {method}" if train else start
+    return Compared(
+        policy=names.get("policy") or _short(_path(settings.get("policy")) or own),
+        baseline=names.get("baseline") or _short(_path(settings.get("baseline")) or start),
+        judge="the true rule" if verdict.by == "truth" else _short(verdict.judge or verdict.by),
+    )
+
+
+# A loss's name where it is not the name of the method.
+_METHODS = {"sigmoid": "DPO", "hinge": "SLiC", "length_normalised": "length-normalised DPO"}
+
+
+def _short(model: str) -> str:
+    """The name of a model without the folders or the owner before it."""
+    if model == "sft":
+        return "SFT start"
+    parts = [part for part in model.split("/") if part]
+    return parts[-1] if parts else model
 
 
 def _config(sources: Sources, stage: str) -> Json:

@@ -1,7 +1,7 @@
 """Every verdict to browse: what was compared, and what each judge said in both orders."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.ids import seed_from
@@ -56,6 +56,8 @@ def _entry(comparison: Mapping[str, Any], rows: Rows, judge: str | None) -> Json
         "policy": _last_turn(comparison["completion_a"]),
         "baseline": _last_turn(comparison["completion_b"]),
         "outcome": outcome_of([_SIDES.get(row["verdict"]) for row in mine]),
+        "policy_score": _mean(scores := [s for s in map(_score, mine) if s is not None]),
+        "order_gap": max(scores) - min(scores) if len(scores) > 1 else None,
         "verdicts": [_verdict(row) for row in ordered],
     }
 
@@ -65,6 +67,19 @@ def outcome_of(sides: list[str | None]) -> str:
     if None in sides or not sides:
         return "unscored"
     return str(sides[0]) if len(set(sides)) == 1 else "split"
+
+
+def _score(row: Mapping[str, Any]) -> float | None:
+    """The policy's soft score in one order; None where it was not scored."""
+    if row["verdict"] is None:
+        return None
+    if row["p_a"] is None:
+        return {"A": 1.0, "B": 0.0}.get(row["verdict"], 0.5)
+    return float(row["p_a"]) + float(row["p_tie"] or 0.0) / 2
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _verdict(row: Mapping[str, Any]) -> Json:

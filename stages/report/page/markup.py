@@ -9,8 +9,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from evals.safe_text import plain, visible
+from evals.safe_text import markdown, plain, visible
 from stages.report.page import text
+from stages.report.page.differences import marked
 
 
 def finalize(value: Any) -> Any:
@@ -65,6 +66,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "interval": _interval,
     "setting": _setting,
     "visible": visible,
+    "markdown": markdown,
+    "marked": marked,
     "plain": plain,
     "words": text.words,
 }

@@ -1,5 +1,7 @@
 """The page: one HTML file that needs nothing else, made of the summary alone."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,8 +68,11 @@ def render_page(summary: ReportSummary) -> str:
     )
     environment.filters.update(FILTERS)
     environment.tests["measured"] = text.is_number
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
     return environment.get_template("template.html.jinja").render(
         summary.to_json(),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         order=STAGE_ORDER,
         charts=lines,
