@@ -85,9 +85,14 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers and nesting without end
         raise ConfigError(f"{path}: not TOML: {first_line(error)}") from error
+    return check_recipe(with_overrides(tree, overrides), path)
+
+
+def with_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The tree, changed by `section.key=value`. Raises ConfigError where one cannot be applied."""
     for override in overrides:
         _apply(tree, override)
-    return check_recipe(tree, path)
+    return tree
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

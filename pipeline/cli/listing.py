@@ -32,6 +32,24 @@ def _command(name: str, summary: str, panel: Panel, place: str) -> Listed:
 
 
 COMMANDS: tuple[Listed, ...] = (
+    _command(
+        "init",
+        "Write a commented recipe from your data, model and judge; ask for what is not said.",
+        "Start",
+        "start.init:init",
+    ),
+    _command(
+        "train-pairs",
+        "Train a LoRA adapter by DPO on preference pairs, and write the page of the run.",
+        "Start",
+        "start.train_pairs:train_pairs",
+    ),
+    _command(
+        "benchmark",
+        "Run inspect tasks on a model or an adapter, and print the scores with their intervals.",
+        "Start",
+        "start.benchmark:benchmark",
+    ),
     _stage("ingest", "read raw preference data into prompts, demonstrations and comparisons"),
     _stage("sft", "train the start policy on demonstrations"),
     _stage("judge", "make a judge of two completions, trained where it is a model, and measure it"),

@@ -1,11 +1,11 @@
 """The run that a command's options name."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.recipe import Recipe, check_recipe
+from pipeline.recipe import Recipe, check_recipe, with_overrides
 from pipeline.runs.rounds import pick_round, stages_of
 from pipeline.runs.run import Run
 from pipeline.toml_text import toml_text
@@ -29,14 +29,16 @@ def open_run(recipe: Recipe, run_dir: Path | None) -> Run:
     return run
 
 
-def begin_run(tree: Mapping[str, Any], run_dir: Path) -> Recipe:
+def begin_run(tree: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Check the recipe of a tree of settings, begin its run, and keep it there as recipe.toml.
+
+    `overrides` are `section.key=value`, and part of what is kept.
 
     Raises:
         ConfigError: the settings cannot be, or the directory is not this recipe's.
     """
     path = run_dir / "recipe.toml"
-    text = toml_text(tree)
+    text = toml_text(with_overrides(tomllib.loads(toml_text(tree)), overrides))
     recipe = check_recipe(tomllib.loads(text), path)
     open_run(recipe, run_dir)
     write_text(path, text)

@@ -1,6 +1,7 @@
 """One model against the baseline: comparisons, verdicts in both orders, win rates."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -15,7 +16,7 @@ from schemas.parquet import write_table
 from schemas.results.win_rates import Headline, JudgeWinRate, Measure, ModelPair
 from schemas.sharded import ShardedTable
 from schemas.stage import Progress, StageContext
-from schemas.tables import COMPARISONS, VERDICTS, Table
+from schemas.tables import COMPARISONS, VERDICTS
 from stages.evaluate.config import BASELINE, POLICY
 
 Row = dict[str, Any]
@@ -48,7 +49,7 @@ class Match:
     def merge(self) -> tuple[int, int]:
         """Write both tables; returns the number of verdicts and how many are unscored."""
         unscored = sum(row["verdict"] is None for row in self._verdicts.rows())
-        table = Table(f"comparisons{self._suffix}", COMPARISONS.schema, COMPARISONS.key)
+        table = replace(COMPARISONS, name=f"comparisons{self._suffix}")
         write_table(self._context.output / table.file_name, table, self.comparisons)
         return self._verdicts.merge(("judge", "comparison_id", "order")), unscored
 

@@ -1,0 +1,1 @@
+"""Commands that one begins with: a recipe written, pairs trained on, a model measured."""
