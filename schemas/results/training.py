@@ -57,6 +57,14 @@ class GuardFinding(Result):
     last: float | None = None
 
 
+class ReadBack(Result):
+    """One held-out loss (nats per token) of the published step, before and after it was on disk."""
+
+    trained: float
+    saved: float
+    dtype: str
+
+
 class TrainingSummary(Result):
     """What a reader wants of a training's record: rows of metrics, what was published, findings."""
 
@@ -69,5 +77,6 @@ class TrainingSummary(Result):
     eval_last: dict[str, Any] | None = None
     eval_best: dict[str, Any] | None = None
     published: Published | None = None
+    read_back: ReadBack | None = None
     guard: list[GuardFinding] = Field(default_factory=list)
     chosen_fell_at_step: int | None = None

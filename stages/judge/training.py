@@ -13,6 +13,7 @@ from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
     load_tokenizer,
+    torch_device,
 )
 from schemas.errors import ConfigError
 from schemas.ids import content_id
@@ -130,7 +131,11 @@ class PreferenceModelTraining:
         self._tokenizer = load_tokenizer(source)
         sound_renderer(self._tokenizer)
         self._model = trainable_start(
-            load_causal_lm(source, loading_device(context.runtime)),
+            load_causal_lm(
+                source,
+                loading_device(context.runtime),
+                training.weights_on(torch_device(context.runtime).type),
+            ),
             training.lora,
             source.path,
             training.seed,

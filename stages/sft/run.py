@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.judges.layout import comparison_chat
-from evals.models.checkpoints import load_causal_lm, load_tokenizer
+from evals.models.checkpoints import load_causal_lm, load_tokenizer, torch_device
 from evals.models.rendering import ChatRenderer
 from schemas.errors import DataError
 from schemas.ids import file_sha256
@@ -86,7 +86,8 @@ def _start(
     """The model to train, in float32 on its device, and its tokenizer."""
     device = loading_device(context.runtime)
     if config.model:
-        model = load_causal_lm(config.model, device)
+        weights = config.training.weights_on(torch_device(context.runtime).type)
+        model = load_causal_lm(config.model, device, weights)
         return model, load_tokenizer(config.model)
     shape = config.from_scratch
     assert shape is not None

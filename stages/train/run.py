@@ -16,6 +16,7 @@ from evals.models.checkpoints import (
     load_causal_lm,
     load_tokenizer,
     model_fingerprint,
+    torch_device,
 )
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError, DataError
@@ -68,7 +69,8 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     refuse_missing_reporters(context.runtime)
     source = _start_model(config, context)
     tokenizer = load_tokenizer(source)
-    loaded = load_causal_lm(source, loading_device(context.runtime))
+    weights = config.training.weights_on(torch_device(context.runtime).type)
+    loaded = load_causal_lm(source, loading_device(context.runtime), weights)
     from_adapter = is_adapted(loaded)
     lora, seed = config.training.lora, config.training.seed
     model = trainable_start(loaded, lora, source.path, seed)
@@ -90,7 +92,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     model_folder, device = context.output / PUBLISHED, model.device
     del model
     assert published.loss is not None
-    checked = read_back(model_folder, loss, published.loss, device, saver.dtype)
+    checked = read_back(model_folder, loss, published.loss, device, saver.dtype, weights)
     context.progress.note(f"train: step {published.step} is published: {published.why}")
     counts = {**pairs.counts, "steps": published.final_step, **rejects.counts()}
     counts["published_step"] = published.step
@@ -174,6 +176,9 @@ def _reference(
     training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
+    weights = str(start.dtype).removeprefix("torch.")
+    if weights != "float32":
+        fingerprint = content_id("weights", fingerprint, weights)
     if config.loss.tail_weight != 1:
         fingerprint = content_id("tail-weight", fingerprint, str(config.loss.tail_weight))
     how = (training.matmul_precision, computing_device(start).type, str(training.packing))
@@ -182,7 +187,7 @@ def _reference(
     if not reference.is_finished:
 
         def model() -> PreTrainedModel:
-            return open_reference(other, tokenizer, device) if other else start
+            return open_reference(other, tokenizer, device, start.dtype) if other else start
 
         reference.compute(PairScorer(model, training, context.progress), context.progress)
     return reference
@@ -250,6 +255,7 @@ def _kept_checkpoints(
         context.progress,
         guard.is_sound,
         loss,
+        guard.is_collapsed,
     )
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Literal, Protocol
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.stage import Config
 from schemas.work import Work
@@ -106,6 +106,11 @@ class TrainingConfig(Config):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="compute type; bfloat16 is autocast over float32 master weights"
     )
+    weights: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="number format of the frozen weights under LoRA; auto: bfloat16 on a GPU, "
+        "float32 on a CPU. What is trained, adapters too, is float32 always",
+    )
     matmul_precision: Literal["highest", "high", "medium"] = Field(
         "highest", description="torch.set_float32_matmul_precision during training"
     )
@@ -122,6 +127,21 @@ class TrainingConfig(Config):
     save_dtype: SavedDtype = Field(
         "start", description="number format of the saved weights; start: that of the start model"
     )
+
+    @model_validator(mode="after")
+    def _only_frozen_weights_are_low(self) -> "TrainingConfig":
+        if self.weights == "bfloat16" and self.lora is None:
+            raise ValueError(
+                "weights: all weights are trained without lora, and what is trained is float32; "
+                "set dtype to bfloat16 to compute in it, or add lora"
+            )
+        return self
+
+    def weights_on(self, device: str) -> Literal["float32", "bfloat16"]:
+        """The number format of the weights that a model is loaded with on a kind of device."""
+        if self.weights != "auto":
+            return self.weights
+        return "bfloat16" if self.lora is not None and device == "cuda" else "float32"
 
     @property
     def can_be_continued(self) -> bool:

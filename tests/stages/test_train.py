@@ -13,12 +13,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from evals.food_world import FOODS
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from evals.models.logps import completion_logps
 from evals.models.rendering import RenderedCompletion
-from schemas.errors import ConfigError, DataError
+from schemas.errors import BackendError, ConfigError, DataError
 from schemas.parquet import read_rows
 from schemas.stage import Runtime, StageContext
 from schemas.tables import REJECTS
@@ -335,3 +336,36 @@ def test_kill_9_and_the_same_command_again_give_the_undisturbed_run(
 
 def _never(*_: Any, **__: Any) -> None:
     raise AssertionError("the reference was computed again")
+
+
+def test_a_policy_that_has_collapsed_is_not_published(base: Path, tmp_path: Path) -> None:
+    """A wild learning rate makes both completions improbable, and the loss nothing."""
+    context = context_of(tmp_path)
+    wild = {**TRAINING, "learning_rate": 3.0, "max_grad_norm": 1e6, "lr_schedule": "constant"}
+    with pytest.raises(BackendError, match=r"has collapsed: at step \d+ the mean log p"):
+        STAGE.run(settings_of(base, training=wild), context)
+    rows = record(context.output)
+    assert rows[-1]["eval_logps/chosen"] < 2 * rows[0]["eval_logps/chosen"]
+    assert not (context.output / "model").exists()
+
+
+def test_lora_on_a_frozen_base_in_bfloat16(base: Path, tmp_path: Path) -> None:
+    """Adapters stay float32; reference and policy stand on the same weights."""
+    lora = {"rank": 4, "alpha": 8}
+    losses = {}
+    for weights in ("float32", "bfloat16"):
+        context = context_of(tmp_path / weights)
+        training = {**TRAINING, "lora": lora, "weights": weights}
+        STAGE.run(settings_of(base, training=training), context)
+        rows = record(context.output)
+        assert rows[0]["eval_loss"] == pytest.approx(math.log(2), abs=5e-3)
+        losses[weights] = rows[-1]["eval_loss"]
+        adapter = load_file(context.output / "model" / "adapter_model.safetensors")
+        assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.1)
+    assert losses["bfloat16"] != losses["float32"]
+
+
+def test_low_weights_are_for_what_is_not_trained(base: Path) -> None:
+    with pytest.raises(ValueError, match="what is trained is float32"):
+        settings_of(base, training={**TRAINING, "weights": "bfloat16"})

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from evals.models.chat.read_only import scored
-from evals.models.checkpoints import ModelSource, load_causal_lm
+from evals.models.checkpoints import Dtype, ModelSource, load_causal_lm
 from evals.models.logps import completion_scores
 from evals.models.rendering import RenderedCompletion
 from schemas.errors import BackendError
@@ -45,17 +45,22 @@ def loss_of_first(*candidates: Sequence[Tree]) -> HeldOutLoss:
 
 
 def read_back(
-    folder: Path, loss: HeldOutLoss, before: float, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    loss: HeldOutLoss,
+    before: float,
+    device: torch.device,
+    dtype: torch.dtype,
+    weights: Dtype = "float32",
 ) -> dict[str, Any]:
     """Open a published folder and measure it; returns both losses, for the summary.
 
     Raises:
         BackendError: it is not the model that was measured.
     """
-    model = load_causal_lm(ModelSource(path=str(folder)), device)
+    model = load_causal_lm(ModelSource(path=str(folder)), device, weights)
     after = loss.measure(model)
     name = str(dtype).removeprefix("torch.")
-    if not abs(after - before) <= _TOLERANCE[name]:
+    if not abs(after - before) <= max(_TOLERANCE[name], _TOLERANCE[weights]):
         raise BackendError(
             f"{folder}: the saved model gives {after:.4g} nats per token where the trained one "
             f"gave {before:.4g}: what is on disk is not what was measured; nothing is published"
@@ -70,6 +75,7 @@ def publish_whole(
 
     The folder is there when it has been found to be what was trained. Raises as `read_back`.
     """
+    model.float()  # an adapter is added to its base in full precision
     before, device = loss.measure(model), model.device
     with writing_folder(folder) as writing:
         saver.save(fold_adapter(model), writing)

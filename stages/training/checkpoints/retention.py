@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from schemas.errors import ConfigError
+from schemas.errors import BackendError, ConfigError
 from schemas.files import remove, write_json, writing_folder
 from schemas.results.base import read_result, write_result
 from schemas.results.training import CheckpointRecord, KeptCheckpoint, Published
@@ -44,6 +44,7 @@ class KeptCheckpoints(Observer):
         progress: Progress,
         is_sound: IsSound = lambda row: True,
         loss: HeldOutLoss | None = None,
+        is_collapsed: IsSound = lambda row: False,
     ) -> None:
         """`save` writes a model into a new folder; `loss` is measured on each that is kept."""
         self._output = output
@@ -53,6 +54,7 @@ class KeptCheckpoints(Observer):
         self._progress = progress
         self._is_sound = is_sound
         self._loss = loss
+        self._is_collapsed = is_collapsed
         self._measured: list[Row] = []
         self._resumable: Sequence[Row] = ()
 
@@ -95,6 +97,7 @@ class KeptCheckpoints(Observer):
             self._write(final_step, model)
         best = self._best(self._measured)
         chosen = best[0] if best else final_step
+        self._refuse_collapsed(chosen)
         self._prune([*best, final_step])
         published = Published(
             step=chosen,
@@ -111,13 +114,15 @@ class KeptCheckpoints(Observer):
         return published
 
     def _best(self, rows: Sequence[Row]) -> list[int]:
-        return best_steps(rows, self._publish, self._count, self._is_sound)
+        left = [row for row in rows if not self._is_collapsed(row)]
+        return best_steps(left, self._publish, self._count, self._is_sound)
 
     def _row(self, step: int) -> Row:
         return next((row for row in self._measured if row["step"] == step), {})
 
     def _why(self, step: int) -> str:
-        rule, rows = self._publish, self._measured
+        rule = self._publish
+        rows = [row for row in self._measured if not self._is_collapsed(row)]
         ranked = best_steps(rows, rule, len(rows), self._is_sound)
         if isinstance(rule, LastCheckpoint):
             return rule.why(self._row(step), len(ranked))
@@ -129,6 +134,16 @@ class KeptCheckpoints(Observer):
             return f"{why}, all of them unsound by what the policy wrote"
         left_out = len(ranked) - len(alike)
         return f"{why}; {left_out} more are unsound by what the policy wrote" if left_out else why
+
+    def _refuse_collapsed(self, step: int) -> None:
+        """No policy is better than one that has lost what it was trained on."""
+        if self._is_collapsed(self._row(step)):
+            raise BackendError(
+                f"train: the policy has collapsed: at step {step} the mean log p(chosen) is "
+                f"{self._row(step).get('eval_logps/chosen', float('nan')):.4g}, far below the "
+                "reference's (train.guard.collapse_fall), and no earlier step is left to publish; "
+                "lower learning_rate, or raise loss.beta"
+            )
 
     def _warn_of_no_gain(self, step: int) -> None:
         start, chosen = (self._publish.rank(self._row(s) or {"step": s}) for s in (0, step))

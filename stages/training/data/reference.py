@@ -25,7 +25,6 @@ from schemas.ids import content_id
 from schemas.parquet import read_table, write_table
 from schemas.stage import Progress
 from schemas.tables import Table
-from stages.training.checkpoints.adapters import fold_adapter
 from stages.training.config import TrainingConfig
 from stages.training.data.packing import tree_size
 from stages.training.data.reference_cache import Logps, ReferenceCache, tokens_digest
@@ -66,9 +65,12 @@ def reference_fingerprint(
 
 
 def open_reference(
-    source: ModelSource, tokenizer: PreTrainedTokenizerBase, device: torch.device
+    source: ModelSource,
+    tokenizer: PreTrainedTokenizerBase,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """Load an explicit reference policy.
+    """Load an explicit reference policy, in the number format of the policy's weights.
 
     Raises:
         ConfigError: it does not share the policy's tokens, so their scores cannot be compared.
@@ -78,7 +80,8 @@ def open_reference(
             f"{source.path}: the reference has another vocabulary than the policy; take a "
             "reference of the same family, or leave train.reference out"
         )
-    model: PreTrainedModel = fold_adapter(load_causal_lm(source, device))
+    name: Dtype = "bfloat16" if dtype == torch.bfloat16 else "float32"
+    model: PreTrainedModel = load_causal_lm(source, device, name)
     return model
 
 

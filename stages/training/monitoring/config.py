@@ -31,6 +31,12 @@ class GuardSettings(Config):
         description="share of the reference's mean log p(chosen) by which the policy's may be "
         "lower; less than 1 nat never counts",
     )
+    collapse_fall: float = Field(
+        1.0,
+        gt=0,
+        description="share of the reference's mean log p(chosen) by which the policy's may be "
+        "lower before it counts as collapsed, and is not published; 10 nats at least",
+    )
     end_of_turn_fall: float = Field(
         0.2, ge=0, description="by how much the share of completions that end may fall"
     )

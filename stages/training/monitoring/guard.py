@@ -12,6 +12,7 @@ from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.written import END_OF_TURN_RATE, MEAN_LENGTH, WELL_FORMED_RATE
 
 _MIN_NATS = 1.0
+_MIN_COLLAPSE_NATS = 10.0
 _MIN_TOKENS = 8
 _ADVICE = "set loss.rpo_alpha, raise loss.beta or lower learning_rate"
 
@@ -62,6 +63,20 @@ class Guard(Observer):
         """Whether the completions of a measured step end, and are well-formed, often enough."""
         return not (_end_of_turn(self, row) or _well_formed(self, row))
 
+    def is_collapsed(self, row: Mapping[str, float]) -> bool:
+        """Whether log p(chosen) has fallen so far that what a loss says means nothing any more.
+
+        At a wild learning rate both completions become improbable, rejected more so, and a
+        preference loss is then lowest.
+        """
+        seen = _chosen_and_reference(self, row)
+        if seen is None:
+            return False
+        now, reference = seen
+        return now < reference - max(
+            _MIN_COLLAPSE_NATS, abs(reference) * self.settings.collapse_fall
+        )
+
     def _look(self, row: Mapping[str, float]) -> None:
         if row["step"] == 0:
             self.start = row
@@ -75,11 +90,11 @@ class Guard(Observer):
 
 def _chosen(guard: Guard, row: Mapping[str, float]) -> GuardFinding | None:
     """Mean log p(chosen) below the reference's, by a share of it and by 1 nat at least."""
-    measure = f"{guard.prefix}logps/chosen"
-    if measure not in row:
+    seen = _chosen_and_reference(guard, row)
+    if seen is None:
         return None
-    now = row[measure]
-    reference = now - row[f"{guard.prefix}rewards/chosen"] / guard.beta
+    now, reference = seen
+    measure = f"{guard.prefix}logps/chosen"
     limit = reference - max(_MIN_NATS, abs(reference) * guard.settings.chosen_fall)
     if now >= limit:
         return None
@@ -89,6 +104,15 @@ def _chosen(guard: Guard, row: Mapping[str, float]) -> GuardFinding | None:
         f"{now:.2f}: the policy unlearns the answers it should prefer; {_ADVICE}"
     )
     return _found("chosen_fell", measure, row, (reference, now, limit), message)
+
+
+def _chosen_and_reference(guard: Guard, row: Mapping[str, float]) -> tuple[float, float] | None:
+    """Mean log p(chosen) of the policy and of the reference (nats), where a row has them."""
+    measure = f"{guard.prefix}logps/chosen"
+    if measure not in row:
+        return None
+    now = row[measure]
+    return now, now - row[f"{guard.prefix}rewards/chosen"] / guard.beta
 
 
 def _end_of_turn(guard: Guard, row: Mapping[str, float]) -> GuardFinding | None:
