@@ -128,7 +128,6 @@ def _estimate(rate: float, error: float, n: int) -> Estimate:
 
 def _settle(rate: float, of_rest: float, of_labels: float, total: int) -> int | None:
     wanted = ((rate - 0.5) / _POWER_Z) ** 2
-    for n in range(2, total):
-        if of_rest / (total - n) + of_labels / n <= wanted:
-            return n
-    return None
+    n = np.arange(2, total)
+    enough = of_rest / (total - n) + of_labels / n <= wanted
+    return int(n[enough.argmax()]) if enough.any() else None

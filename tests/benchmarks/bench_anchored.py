@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +29,22 @@ RESULT = Path(__file__).parent / "results" / "anchored.json"
 
 PROMPTS, TRUTH = 805, 0.65
 LABELLED = (50, 100, 200, 400)
-JUDGES = (0.0, 0.3, 0.6, 0.85, 1.0)
+JUDGES = (0.0, 0.4, 0.75, 1.0)
 TIES = (0.0, 0.15)
-REPEATS = 2000
+SIMULATED, REPLICATES = 1000, 2000
 SCORES = {"A": 1.0, "B": 0.0, "Tie": 0.5}
 
 Row = dict[str, Any]
 Array = npt.NDArray[np.float64]
 
 
-def simulated() -> Iterator[Row]:
-    """Judges that know the label with probability `right` and else lean to the policy."""
-    for right in JUDGES:
-        for ties in TIES:
-            for n in LABELLED:
-                for weighted in (False, True):
-                    yield _simulate(right, ties, n, weighted)
-
-
-def _simulate(right: float, ties: float, n: int, weighted: bool) -> Row:
+def _simulate(case: tuple[float, float, int, bool]) -> Row:
+    """A judge that knows the label with probability `right` and else leans to the policy."""
+    right, ties, n, weighted = case
     generator = np.random.default_rng([int(100 * right), int(100 * ties), n, weighted])
     share = np.array([TRUTH - ties / 2, 1 - TRUTH - ties / 2, ties])
     found, naive = [], 0
-    for _ in range(REPEATS):
+    for _ in range(SIMULATED):
         labels = generator.choice([1.0, 0.0, 0.5], size=PROMPTS, p=share)
         guess = generator.choice([1.0, 0.0, 0.5], size=PROMPTS, p=[0.75, 0.2, 0.05])
         judged = np.where(generator.random(PROMPTS) < right, labels, guess)
@@ -58,8 +52,8 @@ def _simulate(right: float, ties: float, n: int, weighted: bool) -> Row:
         error = float(judged.std(ddof=1)) / PROMPTS**0.5
         low, high = wilson_effective(float(judged.mean()), error, PROMPTS)
         naive += low <= TRUTH <= high
-    case = {"right": right, "ties": ties, "labelled": n, "weighted": weighted}
-    return case | _coverage(found, TRUTH) | {"judge_alone": naive / REPEATS}
+    named = {"right": right, "ties": ties, "labelled": n, "weighted": weighted}
+    return named | _coverage(found, TRUTH) | {"judge_alone": naive / SIMULATED}
 
 
 def _anchor(
@@ -76,36 +70,33 @@ def _anchor(
     return anchored_rate(judged, labels, labelled)
 
 
-def real() -> Iterator[Row]:
+def _real(case: tuple[str, int]) -> Row:
     """Auto-J's pairs: 1,392 of 58 scenarios, each labelled by people."""
+    name, n = case
     units = read_labelled(DATA / "judging" / "autoj_human_pairs.parquet").comparisons
     labels = np.array([SCORES[unit.label.value] for unit in units])
-    texts = [
-        (text_of(u.comparison.completion_a), text_of(u.comparison.completion_b)) for u in units
-    ]
-    judges = {
-        "length": np.array([_ahead(len(a), len(b)) for a, b in texts]),
-        "rule: more lists and figures": np.array([_ahead(_marks(a), _marks(b)) for a, b in texts]),
-    }
-    truth = float(labels.mean())
-    for name, judged in judges.items():
-        for n in LABELLED:
-            generator = np.random.default_rng([7, n])
-            found, naive = [], 0
-            for _ in range(REPEATS):
-                drawn = generator.integers(0, len(labels), size=len(labels))
-                found.append(_anchor(judged[drawn], labels[drawn], n, False, generator))
-                error = float(judged[drawn].std(ddof=1)) / len(labels) ** 0.5
-                rate = float(judged[drawn].mean())
-                low, high = wilson_effective(rate, error, len(labels))
-                naive += low <= truth <= high
-            case = {"judge": name, "labelled": n, "people_rate": truth}
-            yield (
-                case
-                | {"judge_rate": float(judged.mean())}
-                | _coverage(found, truth)
-                | {"judge_alone": naive / REPEATS}
+    measure = len if name == "length" else _marks
+    judged = np.array(
+        [
+            _ahead(
+                measure(text_of(u.comparison.completion_a)),
+                measure(text_of(u.comparison.completion_b)),
             )
+            for u in units
+        ]
+    )
+    truth = float(labels.mean())
+    generator = np.random.default_rng([7, n])
+    found, naive = [], 0
+    for _ in range(REPLICATES):
+        drawn = generator.integers(0, len(labels), size=len(labels))
+        found.append(_anchor(judged[drawn], labels[drawn], n, False, generator))
+        error = float(judged[drawn].std(ddof=1)) / len(labels) ** 0.5
+        low, high = wilson_effective(float(judged[drawn].mean()), error, len(labels))
+        naive += low <= truth <= high
+    named = {"judge": name, "labelled": n, "people_rate": truth}
+    named |= {"judge_rate": float(judged.mean())}
+    return named | _coverage(found, truth) | {"judge_alone": naive / REPLICATES}
 
 
 def _ahead(one: int, other: int) -> float:
@@ -131,7 +122,10 @@ def main() -> int:
         sys.stderr.write(f"error: no real data at {DATA}; set PREFLINE_REAL_DATA\n")
         return 2
     start = time.monotonic()
-    result = {"simulated": list(simulated()), "real": list(real())}
+    with ProcessPoolExecutor(max_workers=4) as pool:
+        real = pool.map(_real, product(("length", "rule: more lists"), LABELLED))
+        simulated = pool.map(_simulate, product(JUDGES, TIES, LABELLED, (False, True)))
+        result = {"real": list(real), "simulated": list(simulated)}
     cells = [row for rows in result.values() for row in rows]
     kept = {
         "anchored_coverage_93_to_97": all(0.93 <= r["anchored_coverage"] <= 0.97 for r in cells),
@@ -140,8 +134,8 @@ def main() -> int:
     rows = [
         {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in cells
     ]
-    split = len(result["simulated"])
-    table = {"kept": kept, "simulated": rows[:split], "real": rows[split:]}
+    split = len(result["real"])
+    table = {"kept": kept, "real": rows[:split], "simulated": rows[split:]}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(table, indent=1) + "\n")
     for promise, holds in kept.items():
