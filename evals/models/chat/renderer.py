@@ -252,6 +252,13 @@ class ChatRenderer:
         text = self.in_place.text(list(prompt_ids), ids[:-1] if ended else ids)
         return self.reader.read(prompt, text, begun=begun)
 
+    def keeps_apart(self, prompt_ids: Sequence[int]) -> bool:
+        """Whether the template itself says where thoughts, calls or the answer of a turn stand."""
+        dialect = self.template.dialect
+        if dialect.reasoning or dialect.calls or self.reader.around_content[0].strip():
+            return True
+        return bool(self._turns.opening(self.in_place.text([], list(prompt_ids)[-64:])))
+
     def decode(self, ids: Sequence[int], prompt_ids: Sequence[int] = ()) -> str:
         """The text of sampled tokens without special tokens."""
         special = set(self.tokenizer.all_special_ids)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.errors import DataError
 from schemas.ids import canonical_messages
-from schemas.labels import Messages
+from schemas.labels import Message, Messages, ToolCall
 from schemas.stage import Config
 
 if TYPE_CHECKING:
@@ -80,6 +80,18 @@ class SampledCompletion:
     sum_logps: float | None
     finish_reason: FinishReason
     counted_tokens: int | None = None
+    reasoning: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+    @property
+    def message(self) -> Message:
+        """The assistant's turn."""
+        turn: Message = {"role": "assistant", "content": self.text}
+        if self.reasoning:
+            turn["reasoning"] = self.reasoning
+        if self.tool_calls:
+            turn["tool_calls"] = self.tool_calls
+        return turn
 
     @property
     def num_tokens(self) -> int | None:
@@ -87,14 +99,29 @@ class SampledCompletion:
         return self.counted_tokens if self.sum_logps is None else len(self.token_ids)
 
 
-def completion_of(renderer: "ChatRenderer", ids: list[int], sum_logps: float) -> SampledCompletion:
-    """What a model has written, the end token included where it stopped by itself."""
+def completion_of(
+    renderer: "ChatRenderer", ids: list[int], sum_logps: float, prompt_ids: Sequence[int] = ()
+) -> SampledCompletion:
+    """What a model has written, the end token included where it stopped by itself.
+
+    Thoughts, tool calls and headers of channels are kept apart from the text, where the template
+    itself writes them; else they stay where the model wrote them, so that the same text gives the
+    same tokens again.
+    """
     stopped = bool(ids) and ids[-1] in renderer.end_ids
+    text = renderer.decode(ids[:-1] if stopped else ids, prompt_ids)
+    read = renderer.read(prompt_ids, ids)
+    if not renderer.keeps_apart(prompt_ids):
+        return SampledCompletion(text, ids, sum_logps, "stop" if stopped else "length")
+    said = read.message
+    apart = bool(said.get("reasoning") or said.get("tool_calls")) or read.unfinished
     return SampledCompletion(
-        text=renderer.decode(ids[:-1] if stopped else ids),
+        text=said["content"] if apart or renderer.reader.around_content[0].strip() else text,
         token_ids=ids,
         sum_logps=sum_logps,
         finish_reason="stop" if stopped else "length",
+        reasoning=said.get("reasoning"),
+        tool_calls=said.get("tool_calls"),
     )
 
 

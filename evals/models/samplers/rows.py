@@ -31,7 +31,7 @@ def completion_row(
     settings: SamplingSettings,
 ) -> dict[str, Any]:
     """A row of the completions table; `prompt` is the row of the prompts table it belongs to."""
-    messages: list[Message] = [{"role": "assistant", "content": completion.text}]
+    messages: list[Message] = [completion.message]
     kept = ("prompt_id", "prompt", "split", "category", "source", "file", "row")
     return {name: prompt[name] for name in kept} | {
         "completion_id": completion_id(

@@ -148,7 +148,9 @@ class ServerSampling:
             body = self._body(prompt, settings)
             name = f"{prompt.index}/{prompt.seed}"
             return await self._one(
-                calls.call(name, lambda: transport.ask("completions", body)), settings.max_tokens
+                calls.call(name, lambda: transport.ask("completions", body)),
+                settings.max_tokens,
+                prompt.ids,
             )
 
         tasks = [asyncio.ensure_future(one(prompt)) for prompt in prompts]
@@ -161,11 +163,13 @@ class ServerSampling:
             await transport.close()
             self._in_flight = max(1, int(calls.limit.limit))
 
-    async def _one(self, call: Coroutine[Any, Any, Any], most: int) -> Sample:
+    async def _one(
+        self, call: Coroutine[Any, Any, Any], most: int, prompt: Sequence[int]
+    ) -> Sample:
         from evals.models.http.transport import CallFailed
 
         try:
-            return self._completion(await call, most)
+            return self._completion(await call, most, prompt)
         except CallFailed as failure:
             if failure.reason in _OF_THE_PROMPT:
                 return Unsampled(failure.reason, failure.detail)
@@ -193,7 +197,7 @@ class ServerSampling:
             **_AS_THE_MODEL_IS,
         }
 
-    def _completion(self, reply: Any, most: int) -> Sample:
+    def _completion(self, reply: Any, most: int, prompt: Sequence[int] = ()) -> Sample:
         """Ids and log-probabilities, which vLLM takes before temperature and top_p.
 
         What no model can have written within `most` tokens is no completion.
@@ -213,7 +217,7 @@ class ServerSampling:
         wrong = _impossible(ids, logps, most, len(self._renderer.tokenizer))
         if wrong:
             return Unsampled("malformed_reply", wrong)
-        return completion_of(self._renderer, ids, sum(logps))
+        return completion_of(self._renderer, ids, sum(logps), prompt)
 
 
 def _impossible(

@@ -75,7 +75,7 @@ class VllmSampling:
                 [self._parameters(prompt, settings) for prompt in fitting],
             )
             for prompt, output in zip(fitting, outputs, strict=True):
-                answers[prompt.index] = self._completion(output.outputs[0])
+                answers[prompt.index] = self._completion(output.outputs[0], prompt.ids)
         return [answers[index] for index in range(len(requests))]
 
     def close(self) -> None:
@@ -97,8 +97,8 @@ class VllmSampling:
             detokenize=False,
         )
 
-    def _completion(self, output: Any) -> SampledCompletion:
+    def _completion(self, output: Any, prompt: Sequence[int] = ()) -> SampledCompletion:
         ids = list(output.token_ids)
         # Raw log-probabilities, before temperature and top_p: the engine's logprobs_mode.
         logps = [step[token].logprob for step, token in zip(output.logprobs, ids, strict=True)]
-        return completion_of(self._renderer, ids, float(sum(logps)))
+        return completion_of(self._renderer, ids, float(sum(logps)), prompt)

@@ -115,7 +115,7 @@ class Generations(Observer):
             "step": step,
             "prompt_id": prompt["prompt_id"],
             "prompt": prompt["prompt"],
-            "completion": [{"role": "assistant", "content": answer.text}],
+            "completion": [answer.message],
             "num_tokens": len(answer.token_ids),
             "sum_logps": answer.sum_logps,
             "finish_reason": answer.finish_reason,
