@@ -41,9 +41,20 @@ def outcome_table(run_dir: Path, summary: Mapping[str, Any]) -> None:
         table.add_row(label, f"{rate['value']:.3f}", interval, f"{rate['n']:,}")
     if table.row_count:
         console.print(table)
+    for statement in _statements(run_dir):
+        console.print(statement, highlight=False, markup=False)
     for task, model, error in _failed(summary):
         console.print(f"not measured: {task}, {model}: {error}", highlight=False, markup=False)
     console.print(f"\nReport: {run_dir / 'report' / 'index.html'}", highlight=False)
+
+
+def _statements(run_dir: Path) -> Iterator[str]:
+    """What each judge's verdicts come to, in a sentence."""
+    path = run_dir / "evaluate" / "win_rates.json"
+    if path.exists():
+        for role, rate in json.loads(path.read_text()).items():
+            if rate.get("statement"):
+                yield f"by the {role}, {rate.get('judge')}: {rate['statement']}"
 
 
 def _failed(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -20,6 +20,7 @@ from pipeline.display.outcome import outcome_table, read_summary
 from pipeline.display.progress import make_progress
 from pipeline.display.terminal_text import visible
 from pipeline.recipe import Recipe
+from pipeline.runs import preflight
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import refuse_several_ranks
 from pipeline.runs.rounds import rounds_of, run_rounds
@@ -62,6 +63,7 @@ def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -
     Raises:
         PipelineError: what the user can mend, before a stage is begun where that can be.
     """
+    preflight.refuse(recipe)
     opened = open_run(recipe, run_dir)
     opened.refuse_missing_files()
     with run_lock(opened.directory, whole=True):

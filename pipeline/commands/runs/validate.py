@@ -5,16 +5,28 @@ import json
 import typer
 
 from pipeline.commands.options import JsonOption, RecipeOption, SetOption, resolve
+from pipeline.runs import preflight
+from schemas.errors import PipelineError
 
 
 def validate(
     recipe: RecipeOption, overrides: SetOption = None, as_json: JsonOption = False
 ) -> None:
     """Check a recipe whole, without running anything; print all of its mistakes at once."""
-    loaded = resolve(recipe, overrides)
+    try:
+        loaded = resolve(recipe, overrides)
+        preflight.refuse(loaded)
+    except PipelineError as error:
+        if not as_json:
+            raise
+        head, *listed = str(error).split("\n  ")
+        found = listed or [head]
+        typer.echo(json.dumps({"valid": False, "recipe": str(recipe), "problems": found}))
+        raise typer.Exit(2) from None
     if as_json:
         configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
-        typer.echo(json.dumps({"name": loaded.name, "stages": configs}))
+        typer.echo(json.dumps({"valid": True, "name": loaded.name, "stages": configs}))
     else:
         typer.echo(f"{loaded.path}: valid; stages: {', '.join(loaded.stages)}")
-        typer.echo(f"hardware: {loaded.hardware}")
+        if loaded.hardware:
+            typer.echo(f"hardware: {loaded.hardware}")
