@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from evals.benchmarks.tasks import TASKS
 from pipeline.cli import app
+from pipeline.preflight import OWN_TASKS, problems
 from pipeline.recipe import load_recipe
-from pipeline.runs.preflight import OWN_TASKS, problems
 from tests.fixtures.tiny_models import tiny_llama
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline import preflight
 from pipeline.commands.named_run import look_at, open_run, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
@@ -20,7 +21,6 @@ from pipeline.display.outcome import outcome_table, read_summary
 from pipeline.display.progress import make_progress
 from pipeline.display.terminal_text import visible
 from pipeline.recipe import Recipe
-from pipeline.runs import preflight
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import refuse_several_ranks
 from pipeline.runs.rounds import rounds_of, run_rounds

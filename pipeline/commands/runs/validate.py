@@ -4,8 +4,8 @@ import json
 
 import typer
 
+from pipeline import preflight
 from pipeline.commands.options import JsonOption, RecipeOption, SetOption, resolve
-from pipeline.runs import preflight
 from schemas.errors import PipelineError
 
 
