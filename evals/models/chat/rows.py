@@ -82,7 +82,8 @@ def rendered_line(line: bytes, renderer: ChatRenderer) -> Iterator[dict[str, Any
         try:
             yield record(renderer, _conversation(row, side))
         except (DataError, ConfigError) as error:
-            yield {"error": " ".join(str(error).split())}
+            said = " ".join(str(error).split())
+            yield {"error": f"the conversation {said}" if said.startswith("is ") else said}
 
 
 def record(renderer: ChatRenderer, one: _Conversation) -> dict[str, Any]:
