@@ -3,8 +3,11 @@
 The rubrics are the text files in `rubrics/`; their content is part of the fingerprint.
 """
 
+import json
 import re
+from collections.abc import Mapping
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +25,8 @@ from evals.judges.layout import (
 )
 from evals.judges.openai.config import JudgeServer
 from evals.judges.scoring.config import LabelScoring, open_label_judge
-from evals.judges.verdicts.grammar import FORMS, Form, json_form, pattern_form
+from evals.judges.verdicts.grammar import FORMS, json_form, pattern_form
+from evals.judges.verdicts.readings import Reading
 from evals.models.checkpoints import ModelSource
 from schemas.errors import DataError, MissingInputError
 from schemas.ids import content_id
@@ -38,10 +42,21 @@ _ANSWERS = {
         "Compare them in a few sentences. Then end with a line that is one of\n"
         "Verdict: A\nVerdict: B\nVerdict: Tie"
     ),
+    "scale": (
+        "Compare them in a few sentences. Then end with a line that is one of\n"
+        "[[A>>B]] A is clearly better\n[[A>B]] A is slightly better\n[[A=B]] neither is better\n"
+        "[[B>A]] B is slightly better\n[[B>>A]] B is clearly better"
+    ),
+    "criteria": (
+        "Compare them by each of these criteria, in a sentence each: {criteria}. Then end with one "
+        "line of JSON that says for each who is better, A, B or Tie, like\n{example}"
+    ),
 }
 _REMINDERS = {
     "label": "That was no answer. Answer with one word: A, B or Tie.",
     "reasoned": "State your verdict in one line: Verdict: A, Verdict: B or Verdict: Tie.",
+    "scale": "State your verdict in one line: [[A>>B]], [[A>B]], [[A=B]], [[B>A]] or [[B>>A]].",
+    "criteria": "State who is better by each criterion in one line of JSON like\n{example}",
 }
 
 
@@ -71,10 +86,16 @@ class LlmJudge(LabelScoring):
         description="what to judge by: general, helpfulness, harmlessness, instruction_following, "
         "or a file of your own, like my.md; its content is part of the fingerprint",
     )
-    answer: Literal["label", "reasoned"] = Field(
+    answer: Literal["label", "reasoned", "scale", "criteria"] = Field(
         "label",
         description="label: one word, scored by its probability; reasoned: reasons first, then a "
-        "verdict in words",
+        "verdict in words; scale: the same in five steps from A>>B to B>>A, a slight one counting "
+        "0.75; criteria: a verdict by each of criteria",
+    )
+    criteria: dict[str, float] = Field(
+        {},
+        description="with answer criteria: names and weights, like {correctness = 2, style = 1}; "
+        "a label's probability is its share of the weights",
     )
     max_reply_tokens: int | None = Field(
         None,
@@ -120,7 +141,13 @@ class LlmJudge(LabelScoring):
     def _one_of_model_and_server(self) -> "LlmJudge":
         if (self.model is None) == (self.server is None):
             raise ValueError("give model, for a judge in this process, or server, and not both")
-        if self.prefill and self.answer == "reasoned":
+        if (self.answer == "criteria") != bool(self.criteria):
+            raise ValueError('criteria: give them with answer = "criteria", and only there')
+        if any(weight <= 0 for weight in self.criteria.values()):
+            raise ValueError("criteria: a weight is above 0")
+        if self.answer not in ("label", "reasoned") and (self.verdict_pattern or self.verdict_key):
+            raise ValueError("verdict_pattern, verdict_key: belong to answer label or reasoned")
+        if self.prefill and self.answer != "label":
             raise ValueError("prefill: belongs to answer label; reasons begin by themselves")
         for name in _IN_THIS_PROCESS if self.server else ():
             if getattr(self, name) != type(self).model_fields[name].default:
@@ -133,7 +160,7 @@ class LlmJudge(LabelScoring):
             (SECTION_PROMPT, _conversation(comparison.prompt)),
             (SECTION_A, text_of(neutralise(comparison.completion_a, self.show_reasoning))),
             (SECTION_B, text_of(neutralise(comparison.completion_b, self.show_reasoning))),
-            (SECTION_PREFERENCE, _ANSWERS[self.answer]),
+            (SECTION_PREFERENCE, self._told(_ANSWERS)),
         )
         body = "\n\n".join(f"{title}\n{text}" for title, text in sections)
         return [{"role": "user", "content": f"{self._rubric}\n{body}"}]
@@ -141,7 +168,7 @@ class LlmJudge(LabelScoring):
     @property
     def layout(self) -> str:
         """The layout's version and the rubric's content."""
-        return content_id("rubric", LAYOUT_VERSION, self._rubric, _ANSWERS[self.answer])
+        return content_id("rubric", LAYOUT_VERSION, self._rubric, self._told(_ANSWERS))
 
     def open(self, folder: Path | None, runtime: Runtime) -> Judge:
         """Load the model, or get ready to call the server.
@@ -165,16 +192,24 @@ class LlmJudge(LabelScoring):
         return judge
 
     @cached_property
-    def forms(self) -> tuple[Form, ...]:
-        """The ways in which a reply states its verdict: the usual ones, or the settings' own."""
+    def reading(self) -> Reading:
+        """How replies are read: in the usual forms, or as the settings say."""
         own = [pattern_form(self.verdict_pattern)] if self.verdict_pattern else []
         own += [json_form([self.verdict_key])] if self.verdict_key else []
-        return tuple(own) or FORMS
+        return Reading(tuple(own) or FORMS, self.answer == "scale", self.criteria)
 
     @property
     def reminder(self) -> str:
         """What is said where a reply states no verdict."""
-        return _REMINDERS[self.answer]
+        return self._told(_REMINDERS)
+
+    def _told(self, texts: Mapping[str, str]) -> str:
+        text = texts[self.answer]
+        if not self.criteria:
+            return text
+        example = json.dumps(dict(zip(self.criteria, cycle(("A", "B", "Tie")), strict=False)))
+        named = ", ".join(self.criteria)
+        return text.replace("{criteria}", named).replace("{example}", example)
 
     def rubric_files(self) -> list[Path]:
         """The user's own file, whose content belongs into a fingerprint.

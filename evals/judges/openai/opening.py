@@ -10,7 +10,7 @@ from evals.models.http.addresses import key_of
 from schemas.ids import content_id
 from schemas.stage import Runtime
 
-_MAX_TOKENS = {"label": 16, "reasoned": 1024}
+_MAX_TOKENS = {"label": 16, "reasoned": 1024, "scale": 1024, "criteria": 1024}
 
 
 def open_served(name: str, kind: LlmJudge, folder: Path | None, runtime: Runtime) -> ServedJudge:
@@ -29,7 +29,7 @@ def open_served(name: str, kind: LlmJudge, folder: Path | None, runtime: Runtime
         min_label_mass=kind.min_label_mass,
         max_tokens=server.max_tokens or _MAX_TOKENS[kind.answer],
         by_logprobs=kind.answer == "label" and server.logprobs != "none",
-        forms=kind.forms,
+        reading=kind.reading,
         thinking_tokens=0 if server.max_tokens else kind.thinking_tokens,
     )
     return ServedJudge(

@@ -1,9 +1,7 @@
 """From a reply to a verdict, or to the wish to ask again."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from evals.judges.kinds.rule import certain
 from evals.judges.openai.label_logprobs import (
     LabelTokenIds,
     begins_the_answer,
@@ -12,13 +10,13 @@ from evals.judges.openai.label_logprobs import (
 )
 from evals.judges.openai.replies import Reply
 from evals.judges.scoring.label_masses import verdict_of_masses
-from evals.judges.verdicts.grammar import FORMS, Form
-from evals.judges.verdicts.reading import last_verdict
+from evals.judges.verdicts.readings import Reading
 from evals.judges.verdicts.refusals import is_refusal
 from evals.judges.verdicts.thinking import without_thinking
 from schemas.labels import Unscored, Verdict
 
 _SHOWN_CHARACTERS = 100
+_AS_USUAL = Reading()
 
 
 def read_verdict(
@@ -26,18 +24,18 @@ def read_verdict(
     min_label_mass: float,
     token_ids: LabelTokenIds | None,
     by_logprobs: bool,
-    forms: Sequence[Form] = FORMS,
+    reading: Reading = _AS_USUAL,
 ) -> Verdict | None:
     """The verdict that a reply holds; None where it states none, and asking again may help.
 
     Log-probabilities decide where they were asked for and speak of the answer; else the text does,
-    as `forms` say, unless it was cut off: who knows what would have come.
+    as `reading` says, unless it was cut off: who knows what would have come.
     """
     verdict = _by_logprobs(reply, min_label_mass, token_ids) if by_logprobs else None
     if reply.refusal:
         verdict = _refused(reply.refusal)
     elif verdict is None:
-        verdict = _by_text(reply, forms)
+        verdict = _by_text(reply, reading)
     return verdict and replace(
         verdict,
         raw=reply.content,
@@ -81,11 +79,11 @@ def _by_logprobs(
     return verdict
 
 
-def _by_text(reply: Reply, forms: Sequence[Form]) -> Verdict | None:
+def _by_text(reply: Reply, reading: Reading) -> Verdict | None:
     answer = without_thinking(reply.content)
-    label = None if reply.cut or answer is None else last_verdict(answer, forms)
-    if label is not None:
-        return certain(label)
+    verdict = None if reply.cut or answer is None else reading.of(answer)
+    if verdict is not None:
+        return verdict
     return _refused(answer) if answer and is_refusal(answer) else None
 
 

@@ -1,8 +1,8 @@
 """Many comparisons at once: each asked until it has a verdict, or a reason for having none."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from evals.judges.openai.client import Caller
 from evals.judges.openai.config import JudgeServer
 from evals.judges.openai.read_reply import cut_in_thought, read_verdict, why_unread
 from evals.judges.openai.replies import Reply
-from evals.judges.verdicts.grammar import FORMS, Form
+from evals.judges.verdicts.readings import Reading
 from evals.judges.verdicts.thinking import without_thinking
 from evals.models.http.transport import CallFailed, Transport
 from schemas.errors import BackendError, UnreachableError
@@ -30,7 +30,7 @@ class Question:
 
     `reminder` is said where a reply states no verdict. `by_logprobs` is false for a judge that
     gives its reasons first. `thinking_tokens` is the room for thoughts, 0 where `max_tokens` is all
-    that was allowed. `forms` are the ways in which a verdict is stated.
+    that was allowed. `reading` says how.
     """
 
     server: JudgeServer
@@ -40,7 +40,7 @@ class Question:
     max_tokens: int
     by_logprobs: bool
     thinking_tokens: int = 0
-    forms: Sequence[Form] = FORMS
+    reading: Reading = field(default_factory=Reading)
 
 
 class Session:
@@ -172,7 +172,7 @@ class Session:
                     self._question.min_label_mass,
                     self._ability.token_ids,
                     self._question.by_logprobs and self._ability.logprobs,
-                    self._question.forms,
+                    self._question.reading,
                 )
                 if verdict is not None:
                     return _with_tokens(verdict, replies)

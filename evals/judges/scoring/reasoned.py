@@ -81,7 +81,7 @@ class ReasonedJudge:
                     verdicts[i] = reply
                     continue
                 last[i] = reply
-                verdicts[i] = read_verdict(reply, 0.0, None, False, self.config.forms)
+                verdicts[i] = read_verdict(reply, 0.0, None, False, self.config.reading)
                 chats[i] = self._again(chats[i], reply)
         return [
             _noted(verdict or _unread(last[i]), shown[i][1]) for i, verdict in enumerate(verdicts)

@@ -1,7 +1,7 @@
 """From a reply to the verdict that a careful person reads in it."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from evals.judges.verdicts.contradictions import contradicted
@@ -14,6 +14,7 @@ from schemas.labels import Preference
 _LONGEST = 200_000
 """Characters of a reply that are read, its last ones."""
 
+_OPTION_CHARACTERS = 60
 _NOTHING = re.compile(rf"[{re.escape(DECORATION)}$\\\-]*")
 # Before a label: a form that is described, not used.
 _DESCRIBED = re.compile(
@@ -92,13 +93,26 @@ def _settled(text: str, found: Sequence[Statement]) -> Label | None:
 
 
 def _listed(text: str, found: Sequence[Statement]) -> set[Statement]:
-    """Statements of different labels with nothing but separators between: a list of options."""
+    """Statements of different labels with nothing but separators between: a list of options.
+
+    Three or more different ones in neighbouring lines are one too, whatever stands beside them.
+    """
     listed: set[Statement] = set()
-    for run in _runs(text, found):
-        labels = {one.label.preference if one.label else None for one in run}
-        if len(labels) > 1:
+    for run in _runs(text, found, _only_separated):
+        if len({one.label.preference if one.label else None for one in run}) > 1:
+            listed.update(run)
+    for run in _runs(text, found, _neighbours):
+        if len({one.label for one in run}) > 2:
             listed.update(run)
     return listed
+
+
+def _only_separated(between: str) -> bool:
+    return bool(_SEPARATORS.fullmatch(between)) and "\n\n" not in between.replace(" ", "")
+
+
+def _neighbours(between: str) -> bool:
+    return len(between) <= _OPTION_CHARACTERS and between.count("\n") <= 1
 
 
 _SEPARATORS = re.compile(
@@ -106,11 +120,12 @@ _SEPARATORS = re.compile(
 )
 
 
-def _runs(text: str, found: Sequence[Statement]) -> Iterator[list[Statement]]:
+def _runs(
+    text: str, found: Sequence[Statement], together: Callable[[str], bool]
+) -> Iterator[list[Statement]]:
     run = [found[0]]
     for one, other in pairwise(found):
-        between = text[one.end : other.start]
-        if _SEPARATORS.fullmatch(between) and "\n\n" not in between.replace(" ", ""):
+        if together(text[one.end : other.start]):
             run.append(other)
         else:
             yield run
