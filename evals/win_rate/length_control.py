@@ -20,6 +20,7 @@ from evals.statistics.means import mean, standard_error
 from evals.win_rate.lengths import Array, LengthSample, length_overlap
 from schemas.results.win_rates import LengthControlled
 
+ALPACA_PROMPTS = 805
 DRAWS = 400
 MIN_PROMPTS = 20
 """Three coefficients fitted to fewer prompts say nothing."""
@@ -48,6 +49,11 @@ class Calibration:
     label_sums: Array
     weight: float = 0.1
 
+    def for_prompts(self, n: int) -> "Calibration":
+        """With the weight that the rows have beside all 805 prompts of AlpacaEval, beside n."""
+        share = min(1.0, n / ALPACA_PROMPTS)
+        return Calibration(self.features, self.label_sums * share, self.weight * share)
+
 
 def length_controlled(
     sample: LengthSample,
@@ -69,6 +75,8 @@ def length_controlled(
     """
     if sample.difficulty is None:
         calibration = None
+    if calibration is not None:
+        calibration = calibration.for_prompts(sample.n)
     rate, error, reason = _estimate(sample, calibration, draws, seed)
     low, high = None, None
     if rate is not None and error is not None:
