@@ -8,7 +8,9 @@ and completions has an id made of their ids: each text is hashed once.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import MissingInputError
 from schemas.labels import Message, Messages
@@ -69,22 +71,39 @@ def demonstration_id(prompt: Messages, completion: Messages) -> str:
     return content_id("demonstration", prompt_id(prompt), turns_id(completion))
 
 
-def comparison_id(prompt: Messages, completion_a: Messages, completion_b: Messages) -> str:
+def comparison_id(
+    prompt: Messages, completion_a: Messages, completion_b: Messages, *, asked: str | None = None
+) -> str:
     """Id of a comparison as shown: exchanging A and B gives another id, as it changes the label."""
     return content_id(
-        "comparison", prompt_id(prompt), turns_id(completion_a), turns_id(completion_b)
+        "comparison", asked or prompt_id(prompt), turns_id(completion_a), turns_id(completion_b)
     )
 
 
-def pair_id(prompt: Messages, chosen: Messages, rejected: Messages) -> str:
-    """Id of a preference pair."""
-    return content_id("pair", prompt_id(prompt), turns_id(chosen), turns_id(rejected))
+def pair_id(
+    prompt: Messages, chosen: Messages, rejected: Messages, *, asked: str | None = None
+) -> str:
+    """Id of a preference pair; `asked` is the prompt's id where its turns alone do not say it."""
+    return content_id("pair", asked or prompt_id(prompt), turns_id(chosen), turns_id(rejected))
 
 
-def completion_id(prompt: Messages, completion: Messages, policy: str, sample_index: int) -> str:
+def own_prompt_id(row: Mapping[str, Any]) -> str | None:
+    """The id of a row's prompt where it has more than turns, such as tools; else None."""
+    rich = row.get("tools") or row.get("chat_template_kwargs")
+    return str(row["prompt_id"]) if rich else None
+
+
+def completion_id(
+    prompt: Messages,
+    completion: Messages,
+    policy: str,
+    sample_index: int,
+    *,
+    asked: str | None = None,
+) -> str:
     """Id of a sampled completion: text, policy fingerprint and the sample's number."""
     return content_id(
-        "completion", prompt_id(prompt), turns_id(completion), policy, str(sample_index)
+        "completion", asked or prompt_id(prompt), turns_id(completion), policy, str(sample_index)
     )
 
 

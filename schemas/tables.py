@@ -250,9 +250,12 @@ PREFERENCE_PAIRS = Table(
         ("chosen_logps", pa.list_(pa.float32()), _NULLABLE),
         ("rejected_logps", pa.list_(pa.float32()), _NULLABLE),
         ("tokens_of", pa.string(), _NULLABLE),
+        # The fingerprint of the model that drew both.
+        ("policy", pa.string(), _NULLABLE),
     ),
     later=TEMPLATE_COLUMNS
-    | {"chosen_token_ids", "rejected_token_ids", "chosen_logps", "rejected_logps", "tokens_of"},
+    | {"chosen_token_ids", "rejected_token_ids", "chosen_logps", "rejected_logps"}
+    | {"tokens_of", "policy"},
     key=("pair_id",),
     allowed={"split": SPLITS},
 )

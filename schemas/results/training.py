@@ -65,6 +65,18 @@ class ReadBack(Result):
     dtype: str
 
 
+class SamplerDrift(Result):
+    """|log p of the sampler - log p of the trainer| of sampled tokens, in nats.
+
+    Above `bound` the 99th percentile is warned of: the two do not run the same model.
+    """
+
+    tokens: int
+    mean: float
+    p99: float
+    bound: float
+
+
 class TrainingSummary(Result):
     """What a reader wants of a training's record: rows of metrics, what was published, findings."""
 
@@ -80,3 +92,4 @@ class TrainingSummary(Result):
     read_back: ReadBack | None = None
     guard: list[GuardFinding] = Field(default_factory=list)
     chosen_fell_at_step: int | None = None
+    drift: SamplerDrift | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations, groupby
 from typing import Any
 
-from schemas.ids import canonical_messages, comparison_id
+from schemas.ids import canonical_messages, comparison_id, own_prompt_id
 from schemas.labels import Comparison
 from stages.label.config import Truncated
 
@@ -26,8 +26,8 @@ class PromptCandidates:
     """What one prompt offers.
 
     `completions`: its different texts, by sample_index; of equal texts the first. `reason` says
-    why there is nothing to compare, None where there is. `repeated` and `truncated` count
-    completions left out for either cause.
+    why there is nothing to compare, None where there is. `repeated`, `truncated` and
+    `unanswered` count completions left out for either cause.
     """
 
     completions: Sequence[Row]
@@ -37,6 +37,7 @@ class PromptCandidates:
     row: Row
     repeated: int
     truncated: int
+    unanswered: int = 0
 
 
 def by_prompt(rows: Sequence[Row], truncated: Truncated) -> Iterator[PromptCandidates]:
@@ -52,12 +53,17 @@ def by_prompt(rows: Sequence[Row], truncated: Truncated) -> Iterator[PromptCandi
 
 
 def _of_prompt(rows: Sequence[Row], truncated: Truncated) -> PromptCandidates:
-    usable = [r for r in rows if truncated != "drop" or r["finish_reason"] != "length"]
+    answered = [r for r in rows if not is_unanswered(r)]
+    usable = [r for r in answered if truncated != "drop" or r["finish_reason"] != "length"]
     first: dict[str, Row] = {}
     for row in usable:
         first.setdefault(canonical_messages(row["completion"]), row)
     completions = list(first.values())
-    reason, detail = _nothing_to_compare(len(rows), len(usable), len(completions))
+    unanswered = len(rows) - len(answered)
+    reason, detail = _nothing_to_compare(len(answered), len(usable), len(completions))
+    if unanswered and len(answered) < 2:
+        reason = "cut_in_thought"
+        detail = f"{unanswered} of {len(rows)} completions ran into max_tokens before an answer"
     return PromptCandidates(
         completions=completions,
         candidates=[_candidate(a, b) for a, b in combinations(completions, 2)],
@@ -65,7 +71,8 @@ def _of_prompt(rows: Sequence[Row], truncated: Truncated) -> PromptCandidates:
         detail=detail,
         row=rows[0],
         repeated=len(usable) - len(completions),
-        truncated=len(rows) - len(usable),
+        truncated=len(answered) - len(usable),
+        unanswered=unanswered,
     )
 
 
@@ -81,6 +88,15 @@ def _nothing_to_compare(sampled: int, usable: int, distinct: int) -> tuple[str |
 
 def _candidate(row_a: Row, row_b: Row) -> Candidate:
     prompt, a, b = row_a["prompt"], row_a["completion"], row_b["completion"]
-    return Candidate(
-        Comparison(comparison_id(prompt, a, b), row_a["prompt_id"], prompt, a, b), row_a, row_b
+    key = comparison_id(prompt, a, b, asked=own_prompt_id(row_a))
+    return Candidate(Comparison(key, row_a["prompt_id"], prompt, a, b), row_a, row_b)
+
+
+def is_unanswered(row: Row) -> bool:
+    """Whether a completion was cut inside its thinking: there is no answer to compare."""
+    if row["finish_reason"] != "length":
+        return False
+    turns = row["completion"]
+    return any(t.get("reasoning") for t in turns) and not any(
+        t["content"].strip() or t.get("tool_calls") for t in turns
     )

@@ -13,6 +13,7 @@ from evals.judges.interface import release
 from evals.judges.orders import judged_in_both_orders, verdict_of
 from evals.judges.progress import spending_counts
 from schemas.labels import Order
+from schemas.parquet import rows_of
 from schemas.stage import Runtime
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
 from stages.label.candidates import PromptCandidates, by_prompt
@@ -55,7 +56,7 @@ class LabelWorker:
 
     def work(self, shard: int) -> Counts:
         """Judge every two completions of the shard's prompts, and keep what came of them."""
-        completions: list[Row] = self._work.read(shard).to_pylist()
+        completions: list[Row] = rows_of(self._work.read(shard))
         prompts = list(by_prompt(completions, self._config.truncated))
         verdicts = self._verdicts(prompts)
         rows: dict[str, list[Row]] = {table.name: [] for table in TABLES}
@@ -130,6 +131,7 @@ def _counts(
         "completions": len(completions),
         "completions_repeated": sum(p.repeated for p in prompts),
         "completions_truncated_dropped": sum(p.truncated for p in prompts),
+        "completions_cut_in_thought": sum(p.unanswered for p in prompts),
         "prompts": len(prompts),
         "comparisons": sum(len(p.candidates) for p in prompts),
         "verdicts": len(rows[VERDICTS.name]),

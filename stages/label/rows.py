@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from schemas.ids import pair_id
+from schemas.ids import own_prompt_id, pair_id
 from schemas.labels import Preference
+from schemas.tables import TEMPLATE_COLUMNS
 from stages.label.candidates import PromptCandidates, Row
 from stages.label.selection import Drop, Judged
 
@@ -37,7 +38,12 @@ def pair_row(one: Judged, judge: str) -> dict[str, Any]:
     chosen, rejected = one.chosen_row, one.rejected_row
     comparison = one.candidate.comparison
     return {
-        "pair_id": pair_id(comparison.prompt, chosen["completion"], rejected["completion"]),
+        "pair_id": pair_id(
+            comparison.prompt,
+            chosen["completion"],
+            rejected["completion"],
+            asked=own_prompt_id(chosen),
+        ),
         "prompt_id": comparison.prompt_id,
         "prompt": comparison.prompt,
         "chosen": chosen["completion"],
@@ -48,7 +54,22 @@ def pair_row(one: Judged, judge: str) -> dict[str, Any]:
         "comparison_id": comparison.comparison_id,
         "chosen_id": chosen["completion_id"],
         "rejected_id": rejected["completion_id"],
+        **_tokens(chosen, rejected),
         **_lineage(one.candidate.row_a),
+    }
+
+
+def _tokens(chosen: Row, rejected: Row) -> dict[str, Any]:
+    """The tokens that both completions were drawn as, where they were drawn alike."""
+    if chosen.get("tokens_of") is None or chosen["tokens_of"] != rejected.get("tokens_of"):
+        return {}
+    return {
+        "chosen_token_ids": chosen["completion_ids"],
+        "rejected_token_ids": rejected["completion_ids"],
+        "chosen_logps": chosen["completion_logps"],
+        "rejected_logps": rejected["completion_logps"],
+        "tokens_of": chosen["tokens_of"],
+        "policy": chosen["policy"] if chosen["policy"] == rejected["policy"] else None,
     }
 
 
@@ -74,7 +95,7 @@ def prompt_drop_row(prompt: PromptCandidates) -> dict[str, Any]:
 
 
 def _lineage(row: Row) -> dict[str, Any]:
-    return {name: row[name] for name in _LINEAGE}
+    return {name: row[name] for name in _LINEAGE} | {n: row.get(n) for n in TEMPLATE_COLUMNS}
 
 
 def _reject(row: Row, reason: str, detail: str, ids: dict[str, Any]) -> dict[str, Any]:

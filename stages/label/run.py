@@ -76,6 +76,7 @@ def _shown(spent: Mapping[str, int]) -> dict[str, float | int]:
 _REMEDIES = {
     "identical_completions": "raise sample.temperature, or sample more completions per prompt",
     "single_completion": "sample at least 2 completions per prompt",
+    "cut_in_thought": "raise sample.max_tokens: the policy thinks longer than that",
     "truncated": "raise sample.max_tokens, or set label.truncated to rejected_only or keep",
     "chosen_truncated": "raise sample.max_tokens, or set label.truncated to keep",
     "low_margin": "lower label.min_margin",

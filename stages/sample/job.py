@@ -9,6 +9,7 @@ from typing import Any
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import SampledCompletion, Sampler, SampleRequest, Unsampled, open_sampler
 from evals.models.samplers.rows import completion_row, request_for
+from schemas.parquet import rows_of
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS, REJECTS
 from stages.sample.config import SampleConfig
@@ -44,15 +45,16 @@ class SampleWorker:
 
     def work(self, shard: int) -> Counts:
         """Sample the prompts of one shard, and keep what came of them."""
-        prompts: list[Row] = self._work.read(shard).to_pylist()
+        prompts = rows_of(self._work.read(shard))
         wanted = [(prompt, index) for prompt in prompts for index in range(self._config.n)]
-        kept, dropped = self._sample(wanted)
+        kept, dropped, unfinished = self._sample(wanted)
         counts = {
             "prompts": len(prompts),
             "completions": len(kept),
             "rejects": len(dropped),
             "finish_stop": sum(row["finish_reason"] == "stop" for row in kept),
             "finish_length": sum(row["finish_reason"] == "length" for row in kept),
+            "cut_in_thought": unfinished,
             "completion_tokens": sum(row["num_tokens"] for row in kept),
         }
         self._results.write(shard, {COMPLETIONS.name: kept, REJECTS.name: dropped}, counts)
@@ -62,8 +64,8 @@ class SampleWorker:
         """Let go of the engine."""
         self._sampler.close()
 
-    def _sample(self, wanted: Sequence[tuple[Row, int]]) -> tuple[list[Row], list[Row]]:
-        """Rows of the completions table and of the rejects table."""
+    def _sample(self, wanted: Sequence[tuple[Row, int]]) -> tuple[list[Row], list[Row], int]:
+        """Rows of the completions and of the rejects table, and how many have no answer yet."""
         settings = self._config.settings
         requests = [request_for(prompt, index, self._config.seed) for prompt, index in wanted]
         answers = self._sampler.sample(requests, settings)
@@ -73,7 +75,8 @@ class SampleWorker:
                 kept.append(completion_row(prompt, index, request, answer, self._sampler, settings))
             else:
                 dropped.append(_reject_row(prompt, index, request, answer))
-        return kept, dropped
+        cut = sum(isinstance(a, SampledCompletion) and a.unfinished for a in answers)
+        return kept, dropped, cut
 
 
 def _reject_row(

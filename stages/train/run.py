@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.checkpoints.retention import PUBLISHED, KeptCheckpoints
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
+from stages.training.data.drift import sampler_drift
 from stages.training.data.pair_weights import effective_pairs, weigh_pairs
 from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
 from stages.training.data.reference import (
@@ -45,6 +46,7 @@ from stages.training.data.reference import (
 )
 from stages.training.data.reference_cache import ReferenceCache
 from stages.training.data.rejects import Rejects, length_limit
+from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE
 from stages.training.distributed.sharding import collected, save_collected, sharded
 from stages.training.distributed.world import computing_device, current_world, loading_device
 from stages.training.engines.choose import open_engine
@@ -79,6 +81,11 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     rejects = Rejects("preference_pairs")
     pairs = _pairs(config, context, model.config, tokenizer, rejects)
     reference = _reference(config, context, source, model, tokenizer, pairs)
+    drift = sampler_drift(
+        model, model_fingerprint(source), ChatRenderer(tokenizer), context, config.training.dtype
+    )
+    if drift and (warning := drift.warning()):
+        context.progress.warn(warning)
     held_out = bool(pairs.held_out)
     guard = Guard(config.guard, config.loss.beta, context.progress, held_out=held_out)
     loss = loss_of_first(pairs.held_out, pairs.train)
@@ -102,6 +109,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
         "read_back": checked,
         "reference": reference.fingerprint,
         "counts": counts,
+        "drift": asdict(drift) if drift else None,
     }
     write_summary(context.output, said, rows, guard, published)
     rejects.write(context.output)
@@ -154,6 +162,13 @@ def _pairs(
         "held_out": len(held_out),
         "held_out_unused": len(dev) - len(held_out),
     }
+    drawn, otherwise = (int(np.nansum(table.numbers(name))) for name in (DRAWN, DRAWN_OTHERWISE))
+    counts |= {"completions_as_drawn": drawn, "completions_drawn_otherwise": otherwise}
+    if otherwise:
+        context.progress.note(
+            f"train: {otherwise} of {drawn} sampled completions are other tokens than their text "
+            "would be rendered to; they are trained as they were drawn"
+        )
     if rejects.rows:
         context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
     tail = config.loss.tail_weight

@@ -109,6 +109,7 @@ def test_every_prompt_has_n_completions_or_rejects(context: StageContext, model:
         "finish_stop": sum(r["finish_reason"] == "stop" for r in rows),
         "finish_length": sum(r["finish_reason"] == "length" for r in rows),
         "completion_tokens": sum(r["num_tokens"] for r in rows),
+        "cut_in_thought": 0,
     }
     assert {(r["reason"], r["row"]) for r in rejects} == {("prompt_too_long", 11)}
     assert {r["policy"] for r in rows} == {model_fingerprint(ModelSource(path=str(model)))}

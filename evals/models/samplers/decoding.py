@@ -22,7 +22,7 @@ from evals.models.samplers.protocol import PromptTokens, SamplingSettings
 from schemas.errors import BackendError
 
 Way = Literal["batched", "single", "plain"]
-Decoded = list[tuple[list[int], float]]
+Decoded = list[tuple[list[int], list[float]]]
 
 _WAYS: tuple[Way, ...] = ("batched", "single", "plain")
 _KNOWN = "_prefline_decoding"
@@ -58,7 +58,7 @@ def decode(
     settings: SamplingSettings,
     end_ids: Sequence[int],
 ) -> Decoded:
-    """Token ids and summed log-probabilities of each row, in the way that suits the model.
+    """Token ids of each row and their log-probabilities, in the way that suits the model.
 
     Rows that may become long for a model whose positions depend on it are read whole.
     """
@@ -102,7 +102,7 @@ def _is_right(model: PreTrainedModel, way: Way) -> bool:
 def _difference(model: PreTrainedModel, rows: Sequence[PromptTokens], made: Decoded) -> float:
     """How far the rows' log-probabilities are from those of each row read whole, in nats."""
     apart = [
-        float(completion_logps(model, [RenderedCompletion(row.ids, ids)])[0]) - said
+        float(completion_logps(model, [RenderedCompletion(row.ids, ids)])[0]) - sum(said)
         for row, (ids, said) in zip(rows, made, strict=True)
     ]
     worst = max(map(abs, apart))
@@ -115,16 +115,17 @@ def _one_row(
     settings: SamplingSettings,
     end_ids: Sequence[int],
     way: Way,
-) -> tuple[list[int], float]:
+) -> tuple[list[int], list[float]]:
     noise = torch.from_numpy(uniforms([prompt.seed], settings.max_tokens)).to(model.device)
-    ids, total, state = list(prompt.ids), 0.0, _State(model, keep=way == "single")
+    logps: list[float] = []
+    ids, state = list(prompt.ids), _State(model, keep=way == "single")
     for step in range(settings.max_tokens):
         chosen, logp = draw(state.logits_after(ids), noise[:, step], settings)
         ids.append(int(chosen))
-        total += float(logp)
+        logps.append(float(logp))
         if ids[-1] in end_ids:
             break
-    return ids[len(prompt.ids) :], total
+    return ids[len(prompt.ids) :], logps
 
 
 class _State:
@@ -162,7 +163,7 @@ class _Batched:
     end_ids: Sequence[int]
 
     def run(self) -> Decoded:
-        """Token ids and summed logps of each row.
+        """Token ids and logps of each row.
 
         Rows that have ended stay in the batch, unread, until half of it has ended; then they are
         dropped, so that the cache is copied only a few times.
@@ -194,7 +195,7 @@ class _Batched:
             logits = self._forward(chosen[:, None], mask, cache)
         tokens, logps = tokens.cpu(), logps.cpu()
         return [
-            (tokens[row, :length].tolist(), float(logps[row, :length].sum()))
+            (tokens[row, :length].tolist(), logps[row, :length].tolist())
             for row, length in enumerate(lengths.tolist())
         ]
 

@@ -1,5 +1,7 @@
 """What a sampler is asked, what it answers, and what all samplers have in common."""
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,6 +16,7 @@ from schemas.stage import Config
 if TYPE_CHECKING:
     import torch
 
+    from evals.models.chat.template import Asked
     from evals.models.checkpoints import Dtype
     from evals.models.rendering import ChatRenderer
 
@@ -59,11 +62,16 @@ class EngineConfig(Config):
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One completion to sample. `key` is the caller's name for it; `seed` decides the draw."""
+    """One completion to sample. `key` is the caller's name for it; `seed` decides the draw.
+
+    `tools` and `chat_template_kwargs` are JSON text, as in the prompts table.
+    """
 
     key: str
     prompt: Messages
     seed: int
+    tools: str | None = None
+    chat_template_kwargs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class SampledCompletion:
     `token_ids` include the end token where the model stopped by itself. `sum_logps` is the sum
     over `token_ids` of log p in nats under the model's own distribution: temperature 1, no top_p;
     None where a server keeps both to itself, and then it may have said how many tokens it wrote.
+    `token_logps` are the summands, and `tokens_of` is the fingerprint of the rendering that the ids
+    belong to. An `unfinished` thought was cut before there was an answer.
     """
 
     text: str
@@ -82,6 +92,9 @@ class SampledCompletion:
     counted_tokens: int | None = None
     reasoning: str | None = None
     tool_calls: list[ToolCall] | None = None
+    token_logps: Sequence[float] | None = None
+    tokens_of: str | None = None
+    unfinished: bool = False
 
     @property
     def message(self) -> Message:
@@ -100,7 +113,7 @@ class SampledCompletion:
 
 
 def completion_of(
-    renderer: "ChatRenderer", ids: list[int], sum_logps: float, prompt_ids: Sequence[int] = ()
+    renderer: "ChatRenderer", ids: list[int], logps: Sequence[float], prompt_ids: Sequence[int] = ()
 ) -> SampledCompletion:
     """What a model has written, the end token included where it stopped by itself.
 
@@ -112,16 +125,26 @@ def completion_of(
     text = renderer.decode(ids[:-1] if stopped else ids, prompt_ids)
     read = renderer.read(prompt_ids, ids)
     if not renderer.keeps_apart(prompt_ids):
-        return SampledCompletion(text, ids, sum_logps, "stop" if stopped else "length")
+        return SampledCompletion(
+            text,
+            ids,
+            math.fsum(logps),
+            "stop" if stopped else "length",
+            token_logps=list(logps),
+            tokens_of=renderer.fingerprint,
+        )
     said = read.message
     apart = bool(said.get("reasoning") or said.get("tool_calls")) or read.unfinished
     return SampledCompletion(
         text=said["content"] if apart or renderer.reader.around_content[0].strip() else text,
         token_ids=ids,
-        sum_logps=sum_logps,
+        sum_logps=math.fsum(logps),
         finish_reason="stop" if stopped else "length",
         reasoning=said.get("reasoning"),
         tool_calls=said.get("tool_calls"),
+        token_logps=list(logps),
+        tokens_of=renderer.fingerprint,
+        unfinished=read.unfinished,
     )
 
 
@@ -168,6 +191,16 @@ class PromptTokens:
     seed: int
 
 
+def asked_with(
+    renderer: "ChatRenderer", tools: str | None, chat_template_kwargs: str | None
+) -> "Asked | None":
+    """What the template is asked with, of a row's JSON texts; None for nothing of its own."""
+    if not tools and not chat_template_kwargs:
+        return None
+    arguments = json.loads(chat_template_kwargs) if chat_template_kwargs else None
+    return renderer.asked(arguments, json.loads(tools) if tools else None)
+
+
 def tokenize_requests(
     renderer: "ChatRenderer",
     requests: Sequence[SampleRequest],
@@ -179,7 +212,9 @@ def tokenize_requests(
     fitting: list[PromptTokens] = []
     refused: dict[int, Unsampled] = {}
     for index, request in enumerate(requests):
-        text = canonical_messages(request.prompt)
+        text = repr(
+            (canonical_messages(request.prompt), request.tools, request.chat_template_kwargs)
+        )
         if text not in rendered:
             rendered[text] = _prompt_ids(renderer, request)
         ids = rendered[text]
@@ -198,6 +233,8 @@ def tokenize_requests(
 
 def _prompt_ids(renderer: "ChatRenderer", request: SampleRequest) -> list[int] | Unsampled:
     try:
-        return renderer.prompt_ids(request.prompt)
+        return renderer.prompt_ids(
+            request.prompt, asked_with(renderer, request.tools, request.chat_template_kwargs)
+        )
     except DataError as error:
         return Unsampled("chat_template_refused", str(error))

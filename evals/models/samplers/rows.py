@@ -9,8 +9,8 @@ from evals.models.samplers.protocol import (
     SampleRequest,
     SamplingSettings,
 )
-from schemas.ids import completion_id, seed_from
-from schemas.labels import Message
+from schemas.ids import completion_id, own_prompt_id, seed_from
+from schemas.tables import TEMPLATE_COLUMNS
 
 
 def request_for(prompt: Mapping[str, Any], sample_index: int, seed: int) -> SampleRequest:
@@ -19,6 +19,8 @@ def request_for(prompt: Mapping[str, Any], sample_index: int, seed: int) -> Samp
         key=f"{prompt['prompt_id']}/{sample_index}",
         prompt=prompt["prompt"],
         seed=seed_from(seed, prompt["prompt_id"], sample_index),
+        tools=prompt.get("tools"),
+        chat_template_kwargs=prompt.get("chat_template_kwargs"),
     )
 
 
@@ -31,21 +33,33 @@ def completion_row(
     settings: SamplingSettings,
 ) -> dict[str, Any]:
     """A row of the completions table; `prompt` is the row of the prompts table it belongs to."""
-    messages: list[Message] = [completion.message]
+    messages = [completion.message]
     kept = ("prompt_id", "prompt", "split", "category", "source", "file", "row")
-    return {name: prompt[name] for name in kept} | {
-        "completion_id": completion_id(
-            prompt["prompt"], messages, sampler.fingerprint, sample_index
-        ),
-        "sample_index": sample_index,
-        "completion": messages,
-        "policy": sampler.fingerprint,
-        "sampler": sampler.name,
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        "max_tokens": settings.max_tokens,
-        "seed": request.seed,
-        "num_tokens": completion.num_tokens,
-        "sum_logps": completion.sum_logps,
-        "finish_reason": completion.finish_reason,
-    }
+    beside = {name: prompt.get(name) for name in TEMPLATE_COLUMNS}
+    return (
+        {name: prompt[name] for name in kept}
+        | beside
+        | {
+            "completion_id": completion_id(
+                prompt["prompt"],
+                messages,
+                sampler.fingerprint,
+                sample_index,
+                asked=own_prompt_id(prompt),
+            ),
+            "completion_ids": completion.token_ids if completion.tokens_of else None,
+            "completion_logps": completion.token_logps,
+            "tokens_of": completion.tokens_of,
+            "sample_index": sample_index,
+            "completion": messages,
+            "policy": sampler.fingerprint,
+            "sampler": sampler.name,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_tokens,
+            "seed": request.seed,
+            "num_tokens": completion.num_tokens,
+            "sum_logps": completion.sum_logps,
+            "finish_reason": completion.finish_reason,
+        }
+    )

@@ -217,7 +217,7 @@ class ServerSampling:
         wrong = _impossible(ids, logps, most, len(self._renderer.tokenizer))
         if wrong:
             return Unsampled("malformed_reply", wrong)
-        return completion_of(self._renderer, ids, sum(logps), prompt)
+        return completion_of(self._renderer, ids, logps, prompt)
 
 
 def _impossible(

@@ -85,10 +85,8 @@ class TransformersEngine:
             for start in range(0, len(ordered), self._batch_size):
                 batch = ordered[start : start + self._batch_size]
                 decoded = decode(self._model, batch, settings, self._renderer.end_ids)
-                for prompt, (ids, sum_logps) in zip(batch, decoded, strict=True):
-                    answers[prompt.index] = completion_of(
-                        self._renderer, ids, sum_logps, prompt.ids
-                    )
+                for prompt, (ids, logps) in zip(batch, decoded, strict=True):
+                    answers[prompt.index] = completion_of(self._renderer, ids, logps, prompt.ids)
         return [answers[index] for index in range(len(requests))]
 
     def close(self) -> None:

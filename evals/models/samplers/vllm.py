@@ -101,4 +101,4 @@ class VllmSampling:
         ids = list(output.token_ids)
         # Raw log-probabilities, before temperature and top_p: the engine's logprobs_mode.
         logps = [step[token].logprob for step, token in zip(output.logprobs, ids, strict=True)]
-        return completion_of(self._renderer, ids, float(sum(logps)), prompt)
+        return completion_of(self._renderer, ids, logps, prompt)

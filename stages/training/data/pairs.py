@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from evals.models.rendering import ChatRenderer
-from schemas.ids import file_sha256, pair_id
+from schemas.ids import file_sha256, own_prompt_id, pair_id
 from schemas.labels import Preference
-from schemas.parquet import iter_batches
+from schemas.parquet import iter_batches, rows_of
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, DECIDING, PREFERENCE_PAIRS, Table
 from stages.training.config import Truncation
 from stages.training.data.disk_cache import DiskCache
 from stages.training.data.pair_weights import Floats
 from stages.training.data.rejects import Rejects
-from stages.training.data.render_rows import Candidate, token_items
+from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, Candidate, token_items
 from stages.training.data.token_store import Rows, StoredItem, TokenItem, TokenTable, TokenView
 from stages.training.data.tokens import cached_tokens, has_split
 from stages.training.objectives.preference import PairExample
@@ -23,8 +23,11 @@ from stages.training.objectives.preference import PairExample
 Row = Mapping[str, Any]
 
 _BATCH_ROWS = 1024
-_NUMBERS = ("margin", "strength")
-_HUMAN = ("prompt", "label", "strength", "comparison_id", "split", "file", "row")
+_NUMBERS = ("margin", "strength", DRAWN, DRAWN_OTHERWISE)
+_HUMAN = (
+    *("prompt", "label", "strength", "comparison_id", "split", "file", "row"),
+    *("tools", "chat_template_kwargs"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class PairSource:
         """Rows with `pair_id`, `chosen` and `rejected`, which are None where nobody has chosen."""
         as_pair = _as_pair if self.table is COMPARISONS else dict
         for batch in iter_batches(self.path, self.table, _BATCH_ROWS, self.splits):
-            yield [as_pair(row) for row in batch.to_pylist()]
+            yield [as_pair(row) for row in rows_of(batch)]
 
     @property
     def content(self) -> str:
@@ -123,7 +126,8 @@ def _as_pair(row: Row) -> Row:
     a, b = row["completion_a"], row["completion_b"]
     sides = {Preference.A: (a, b), Preference.B: (b, a)}
     chosen, rejected = sides.get(row["label"], (None, None))
-    id_ = None if chosen is None else pair_id(row["prompt"], chosen, rejected)
+    own = own_prompt_id(row)
+    id_ = None if chosen is None else pair_id(row["prompt"], chosen, rejected, asked=own)
     shared = {name: row[name] for name in _HUMAN}
     return {**shared, "pair_id": id_, "chosen": chosen, "rejected": rejected}
 
@@ -141,5 +145,12 @@ def _candidates(
         rejects.add(row, f"{reason}_{weighed_by}", "the pair would have no weight")
     else:
         seen.add(row["pair_id"])
-        numbers = {name: row.get(name) for name in _NUMBERS}
-        yield Candidate(row["pair_id"], row, (row["chosen"], row["rejected"]), numbers)
+        numbers = {name: row.get(name) for name in ("margin", "strength")}
+        drawn = [row.get(f"{side}_token_ids") or [] for side in ("chosen", "rejected")]
+        yield Candidate(
+            row["pair_id"],
+            row,
+            (row["chosen"], row["rejected"]),
+            numbers,
+            drawn if all(drawn) else None,
+        )

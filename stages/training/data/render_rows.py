@@ -1,10 +1,11 @@
 """Rows of tables to tokens, in batches, with the checks that all training stages share."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.models.rendering import ChatRenderer, RenderedBranches
+from evals.models.samplers.protocol import asked_with
 from schemas.errors import DataError
 from schemas.labels import Messages
 from stages.training.config import Truncation
@@ -14,15 +15,27 @@ from stages.training.data.truncation import fitted, is_too_long
 
 _IDENTICAL = ("identical_completions", "chosen and rejected are the same tokens")
 
+DRAWN, DRAWN_OTHERWISE = "drawn", "drawn_otherwise"
+"""Numbers beside an item: completions trained as they were drawn, and of these those whose text
+would have been rendered to other tokens."""
+
+
+_TEMPLATE = ("tools", "chat_template_kwargs")
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row that may be trained on: the completions of its prompt, and its id as `key`."""
+    """A row that may be trained on: the completions of its prompt, and its id as `key`.
+
+    `drawn` are the tokens that a sampler drew them as. They are trained as they are where the row's
+    `tokens_of` is the renderer's own fingerprint; else the texts are rendered.
+    """
 
     key: str
     row: Mapping[str, Any]
     completions: Sequence[Messages]
     numbers: Mapping[str, float | None] = field(default_factory=dict)
+    drawn: Sequence[Sequence[int]] | None = None
 
 
 def token_items(
@@ -38,15 +51,19 @@ def token_items(
     completion would be left), too_long, identical_completions.
     """
     readable = [one for one in candidates if _has_texts(one, rejects)]
-    items = renderer.render_many([(one.row["prompt"], one.completions) for one in readable])
-    for one, whole in zip(readable, items, strict=True):
-        rendered, cut = _within(renderer, one, whole, limit, truncation or Truncation())
+    items = renderer.render_many(
+        [(one.row["prompt"], one.completions) for one in readable],
+        [asked_with(renderer, *(one.row.get(n) for n in _TEMPLATE)) for one in readable],
+    )
+    for one, as_text in zip(readable, items, strict=True):
+        drawn, counted = _as_drawn(one, as_text, renderer)
+        rendered, cut = _within(renderer, one, drawn, limit, truncation or Truncation())
         problem = _problem(rendered, limit)
         if problem is None:
             assert isinstance(rendered, RenderedBranches)
             rejects.cuts.update([cut] if cut else [])
             parts = [rendered.prompt_ids, *rendered.completions]
-            yield TokenItem(one.key, one.row["split"], parts, one.numbers)
+            yield TokenItem(one.key, one.row["split"], parts, {**one.numbers, **counted})
         else:
             rejects.add(one.row, *problem)
 
@@ -65,6 +82,30 @@ def _within(
         return rendered, None
     made = fitted(renderer, rendered, one.row["prompt"], one.completions, limit, truncation)
     return (rendered, None) if made is None else made
+
+
+def _as_drawn(
+    one: Candidate, rendered: RenderedBranches | DataError, renderer: ChatRenderer
+) -> tuple[RenderedBranches | DataError, dict[str, float]]:
+    """The branches in the tokens that were drawn, and how many of these the text has not.
+
+    A sample that ended by length has no end token, and none is trained.
+    """
+    of_here = one.row.get("tokens_of") == renderer.fingerprint
+    if one.drawn is None or not of_here or not isinstance(rendered, RenderedBranches):
+        return rendered, {}
+    drawn = [list(ids) for ids in one.drawn]
+    asked = asked_with(renderer, *(one.row.get(n) for n in _TEMPLATE))
+    prompt = renderer.prompt_ids(one.row["prompt"], asked)
+    shared = len(prompt) - len(rendered.prompt_ids)  # what the texts begin with, read only
+    cut = [ids[-1] not in renderer.end_ids for ids in drawn]
+    texts = [
+        ids[shared:-1] if c else ids[shared:]
+        for ids, c in zip(rendered.completions, cut, strict=True)
+    ]
+    otherwise = sum(a != b for a, b in zip(drawn, texts, strict=True))
+    counts = {DRAWN: float(len(drawn)), DRAWN_OTHERWISE: float(otherwise)}
+    return replace(rendered, prompt_ids=prompt, completions=drawn), counts
 
 
 def _has_texts(one: Candidate, rejects: Rejects) -> bool:

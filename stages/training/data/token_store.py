@@ -77,7 +77,7 @@ def _record_batch(
         pa.array([item.split for item in items], pa.string()),
         pa.ListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
         pa.FixedSizeListArray.from_arrays(pa.array(lengths), parts),
-        *(pa.array([item.numbers[name] for item in items], pa.float64()) for name in numbers),
+        *(pa.array([item.numbers.get(name) for item in items], pa.float64()) for name in numbers),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
