@@ -118,7 +118,7 @@ BAD_FILES: dict[str, tuple[str, bytes | None, str, str]] = {
     "not gzip": ("jsonl.gz", b"plain", "damaged or cut-off gzip after row 0", "fetch the file"),
     "cut-off gzip": (
         "jsonl.gz",
-        gzip.compress("\n".join(map(line, range(2000))).encode())[:-300],
+        gzip.compress("\n".join(map(line, range(2000))).encode(), mtime=0)[:-300],
         "damaged or cut-off gzip after row",
         "fetch the file again",
     ),

@@ -13,7 +13,7 @@ from schemas.tables import PROMPTS
 LINES = b'{"prompt": "first"}\n{"prompt": "gr\xc3\xbc\xc3\x9fe"}\n'
 PACKED = {
     "x.jsonl": LINES,
-    "x.jsonl.gz": gzip.compress(LINES),
+    "x.jsonl.gz": gzip.compress(LINES, mtime=0),
     "x.jsonl.zst": bytes(pa.compress(LINES, "zstd", asbytes=True)),
 }
 

@@ -34,7 +34,7 @@ def jsonl(tmp_path: Path) -> Callable[..., str]:
         lines = [r if isinstance(r, bytes) else json.dumps(r).encode() for r in rows]
         data = b"".join(line + b"\n" for line in lines)
         path = tmp_path / name
-        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        path.write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
         return str(path)
 
     return write

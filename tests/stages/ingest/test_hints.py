@@ -31,7 +31,7 @@ ARRAY = json.dumps([pair(0), pair(1)])
         ("a.jsonl", LFS, "invalid_json 3.*Git LFS pointer"),
         ("a.jsonl.gz", LINES, r"is JSON and not gzipped; let its name not end in \.gz"),
         ("a.jsonl.zst", LINES, "is JSON and not packed by zstd"),
-        ("a.jsonl", gzip.compress(LINES), r"it is gzipped: let its name end in \.gz"),
+        ("a.jsonl", gzip.compress(LINES, mtime=0), r"it is gzipped: let its name end in \.gz"),
         ("a.jsonl", LINES.decode().encode("utf-16"), "it is UTF-16: write it again as UTF-8"),
         ("a.json", ARRAY.encode(), r"not_an_object 1.*JSON array.*jq -c '\.\[\]'"),
         ("a.json", json.dumps([pair(0)], indent=1).encode(), r"JSON array.*jq"),

@@ -107,7 +107,7 @@ def test_nothing_is_lost_whatever_happens_to_the_bytes(
 
 
 def test_every_place_to_cut_a_gzip_is_noticed(ingest: Ingest, tmp_path: Path) -> None:
-    whole = gzip.compress(b"".join(line(prompt=f"q{i}") + b"\n" for i in range(50)))
+    whole = gzip.compress(b"".join(line(prompt=f"q{i}") + b"\n" for i in range(50)), mtime=0)
     path = tmp_path / "cut.jsonl.gz"
     for size in range(1, len(whole), 23):
         path.write_bytes(whole[:size])
@@ -119,7 +119,7 @@ def test_every_place_to_cut_a_gzip_is_noticed(ingest: Ingest, tmp_path: Path) ->
     ("name", "content", "message"),
     [
         ("x.jsonl", b"", "the file is empty"),
-        ("x.jsonl.gz", gzip.compress(b""), "the file is empty"),
+        ("x.jsonl.gz", gzip.compress(b"", mtime=0), "the file is empty"),
         ("x.jsonl.gz", b"", "the file is empty"),
         ("x.jsonl.gz", b"plain text", "gzip"),
         ("x.parquet", b"", "cannot be read as Parquet"),

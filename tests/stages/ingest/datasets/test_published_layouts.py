@@ -170,7 +170,7 @@ def test_hub_configurations_are_read_through_datasets(
     for split in ("train", "validation"):
         full = {**row, "context": turns(split), "individual_preference": [said]}
         data = json.dumps(full).encode() + b"\n"
-        (folder / "preference" / f"{split}.jsonl.gz").write_bytes(gzip.compress(data))
+        (folder / "preference" / f"{split}.jsonl.gz").write_bytes(gzip.compress(data, mtime=0))
     (folder / "README.md").write_text(
         "---\nconfigs:\n- config_name: preference\n  default: true\n  data_files:\n"
         "  - split: train\n    path: preference/train.jsonl.gz\n"
