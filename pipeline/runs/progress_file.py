@@ -107,21 +107,39 @@ def duration(seconds: float) -> str:
 
 
 class Recorder:
-    """Passes progress on, and keeps what was said for the manifest."""
+    """Passes progress on, and keeps what was said for the manifest, each message once.
 
-    def __init__(self, progress: Progress) -> None:
+    What was said is on disk too: a run that goes on where another was killed knows it all.
+    """
+
+    def __init__(self, progress: Progress, record: Path) -> None:
         self.task = progress.task
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-        self._note = progress.note
-        self._warn = progress.warn
+        self._progress = progress
+        self._record = record
+        said = _read_said(record)
+        self.notes: list[str] = said["notes"]
+        self.warnings: list[str] = said["warnings"]
 
     def note(self, message: str) -> None:
         """Keep a note, and pass it on."""
-        self.notes.append(message)
-        self._note(message)
+        self._keep(self.notes, message)
+        self._progress.note(message)
 
     def warn(self, message: str) -> None:
         """Keep a warning, and pass it on."""
-        self.warnings.append(message)
-        self._warn(message)
+        self._keep(self.warnings, message)
+        self._progress.warn(message)
+
+    def _keep(self, said: list[str], message: str) -> None:
+        if message not in said:
+            said.append(message)
+            write_json(self._record, {"notes": self.notes, "warnings": self.warnings})
+
+
+def _read_said(record: Path) -> dict[str, list[str]]:
+    """What an interrupted run has said; nothing where there was none, or its record is damaged."""
+    try:
+        found = json.loads(record.read_bytes())
+        return {name: [str(message) for message in found[name]] for name in ("notes", "warnings")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"notes": [], "warnings": []}

@@ -23,8 +23,10 @@ from schemas.stage import RESUME_FOLDER, Content
 PARTIAL_RECORD = ".fingerprint"
 CONTINUATION_RECORD = ".continuation"
 FINISHED_RECORD = ".finished"
+# Notes and warnings so far, for the manifest of a run that was interrupted.
+SAID_RECORD = ".said"
 # What is only written down to continue a partial folder: no output, and gone once it is published.
-_RECORDS = (PARTIAL_RECORD, CONTINUATION_RECORD, FINISHED_RECORD)
+_RECORDS = (PARTIAL_RECORD, CONTINUATION_RECORD, FINISHED_RECORD, SAID_RECORD)
 _NO_OUTPUTS = (MANIFEST_NAME, *_RECORDS)
 _UNFINISHED = f"{RESUME_FOLDER}/unfinished"
 

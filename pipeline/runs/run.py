@@ -19,6 +19,7 @@ from pipeline.runs.pins import commits_of, recall_pins, write_pins
 from pipeline.runs.progress_file import Recorder, WatchedProgress
 from pipeline.runs.provenance import Stopwatch
 from pipeline.runs.publish import (
+    SAID_RECORD,
     Finished,
     complete,
     damage_of,
@@ -231,7 +232,8 @@ class Run:
     ) -> Finished:
         """Do a stage's work, and put on record that it is done."""
         partial, watch = self.partial(stage), Stopwatch()
-        recorder, discarded, missing = Recorder(progress), list[Path](), list[str]()
+        recorder = Recorder(progress, partial / SAID_RECORD)
+        discarded, missing = list[Path](), list[str]()
 
         def discard(*paths: Path) -> None:
             discarded.extend(path for path in paths if os.path.lexists(path))

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runs.locks import run_lock, stage_lock
+from pipeline.runs.progress_file import Recorder
 from pipeline.runs.run import Outcome, Run
 from pipeline.runs.stage_status import State
 from schemas.errors import (
@@ -314,3 +315,16 @@ def test_what_a_kill_leaves_of_a_removed_folder_is_still_ours(run: Run, toys: li
     (old / "manifest.json").write_text((run.directory / "make" / "manifest.json").read_text())
     assert run_all(run) == ["up to date"] * 3
     assert not old.exists()
+
+
+def test_what_a_killed_run_has_said_stands_in_the_manifest_once(tmp_path: Path) -> None:
+    record = tmp_path / ".said"
+    first = Recorder(SilentProgress(), record)
+    first.note("400 rows")
+    first.warn("few labels")
+    again = Recorder(SilentProgress(), record)
+    again.note("400 rows")
+    again.note("step 3 is published")
+    assert (again.notes, again.warnings) == (["400 rows", "step 3 is published"], ["few labels"])
+    record.write_text('{"notes": ["half')
+    assert Recorder(SilentProgress(), record).notes == []

@@ -197,9 +197,10 @@ class ReferencePass:
         world = current_world()
         logps = world.agree(self._cache.look_up(self._digests))
         missing = np.flatnonzero(np.isnan(logps).any(axis=1))
-        if len(missing) < len(logps):
-            progress.note(f"reference: {len(logps) - len(missing)} of {len(logps)} pairs are known")
-        with progress.task("reference", len(missing), "pair") as task:
+        known = len(logps) - len(missing)
+        # In the title, and no note: what is known already depends on what ran before.
+        title = f"reference ({known} of {len(logps)} pairs are known)" if known else "reference"
+        with progress.task(title, len(missing), "pair") as task:
             for start in range(0, len(missing), _SHARD_PAIRS):
                 shard = missing[start : start + _SHARD_PAIRS].tolist()
                 logps[shard] = score([self._pairs[row] for row in shard])
