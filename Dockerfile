@@ -15,6 +15,7 @@ COPY pipeline pipeline
 COPY stages stages
 COPY evals evals
 COPY schemas schemas
+COPY prefline prefline
 ENV PATH=/work/.venv/bin:$PATH PYTHONUNBUFFERED=1
 
 FROM source AS cpu

@@ -74,8 +74,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     tiny_llama(folder / "sft" / "model", ["what does anna like?", *FOODS], context=2048)
     tiny_adapter(folder / "train" / "model", folder / "sft" / "model")
-    splits = ("train", "test")
-    rows = [prompt(n, i) | {"split": splits[i % 2]} for i, n in enumerate(NAMES[:12])]
+    splits = ("train", "dev", "test")
+    rows = [prompt(n, i) | {"split": splits[i % 3]} for i, n in enumerate(NAMES[:18])]
     write_table(folder / "ingest" / PROMPTS.file_name, PROMPTS, rows)
     judge = {"path": str(folder / "sft" / "model")}
     kind = LlmJudge.model_validate({"model": judge, "engine": "vllm", "min_label_mass": 0.0})

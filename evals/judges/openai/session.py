@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from evals.judges.openai.budget import Meter, SpentUp
 from evals.judges.openai.capabilities import Ability, find_ability
 from evals.judges.openai.client import Caller
 from evals.judges.openai.config import JudgeServer
-from evals.judges.openai.read_reply import cut_in_thought, read_verdict, why_unread
+from evals.judges.openai.read_reply import cut_in_thought, read_verdict, thinks, why_unread
 from evals.judges.openai.replies import Reply
 from evals.judges.verdicts.readings import Reading
 from evals.judges.verdicts.thinking import without_thinking
@@ -198,10 +199,13 @@ class Session:
             without = replace(asked_with, logprobs=False, token_ids=None)
             reply = await self._caller.ask(self._body(messages, without))
             self._learn(without)
-        if cut_in_thought(reply) and self._question.thinking_tokens and not self._ability.thinks:
+        # Where one token was asked for, an empty text is that token and no thought.
+        cut = cut_in_thought(reply) and (asked_with.token_ids is None or thinks(reply))
+        if cut and self._question.thinking_tokens and not self._ability.thinks:
             self._learn(Ability(False, thinks=True))
-        if cut_in_thought(reply) and self._ability != asked_with and self._ability.thinks:
-            reply = await self._caller.ask(self._body(messages))
+        if cut and self._ability != asked_with and self._ability.thinks:
+            with suppress(CallFailed):  # there is no room for thoughts: the cut reply stands
+                reply = await self._caller.ask(self._body(messages))
         return reply
 
     def _may_do_without_logprobs(self, failure: Exception, asked_with: Ability) -> bool:

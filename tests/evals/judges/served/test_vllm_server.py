@@ -96,7 +96,7 @@ def test_the_likeliest_tokens_never_say_more_than_all_tokens(
     judge = served(url, tmp_path, server={"logprobs": "top"}, min_label_mass=0.2)
     for ours, theirs in zip(scored(in_process.judge(SHOWN)), judge.judge(SHOWN), strict=True):
         if isinstance(theirs, Unscored):
-            assert theirs.reason in ("no_label_mass", "low_label_mass")
+            assert theirs.reason in ("no_label_mass", "low_label_mass", "reply_cut")
         else:
             assert theirs.label_mass is not None
             assert theirs.label_mass >= 0.2
@@ -107,7 +107,7 @@ def test_babble_is_no_verdict(url: str, tmp_path: Path) -> None:
     judge = served(url, tmp_path, answer="reasoned", server={"max_tokens": 8, "max_asks": 2})
     for verdict in judge.judge(SHOWN[:4]):
         assert isinstance(verdict, Unscored)
-        assert (verdict.reason, verdict.completion_tokens) == ("no_verdict", 16)
+        assert (verdict.reason, verdict.completion_tokens) == ("reply_cut", 16)
         assert verdict.raw
 
 
