@@ -17,6 +17,7 @@ from schemas.files import first_line, is_plain_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from pipeline.commands.data.interchange import Converted
 
@@ -123,22 +124,44 @@ def _write_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from schemas.parquet import rows_of
+
     try:
         with ExitStack() as stack:
             file = stack.enter_context(pq.ParquetFile(path))
-            sinks = _Sinks(to, out, folder, _schema(to, file.schema_arrow), stack)
+            sinks = _Sinks(to, out, folder, _schema(to, file), stack)
             convert = _converter(to, path, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                sinks.write(_sorted_out(batch.to_pylist(), convert, ties, sinks.counts))
+                rows = rows_of(pa.Table.from_batches([batch]))
+                sinks.write(_sorted_out(rows, convert, ties, sinks.counts))
             return sinks.counted()
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
 
 
-def _schema(to: Format, found: "pa.Schema") -> "pa.Schema":
-    from pipeline.commands.data.interchange import TRL_SCHEMA
+def _schema(to: Format, file: "pq.ParquetFile") -> "pa.Schema":
+    """The columns to write; of messages only the fields that any message of the file has."""
+    import pyarrow as pa
 
-    return TRL_SCHEMA if to is Format.TRL else found.remove_metadata()
+    from pipeline.commands.data.interchange import TRL_SCHEMA
+    from schemas.tables import MESSAGES
+
+    found = file.schema_arrow
+    used = _used_fields(file, [f.name for f in found if f.type == MESSAGES])
+    messages = pa.list_(pa.struct([f for f in MESSAGES.value_type if f.name in used]))
+    schema = TRL_SCHEMA if to is Format.TRL else found.remove_metadata()
+    return pa.schema([f.with_type(messages) if f.type == MESSAGES else f for f in schema])
+
+
+def _used_fields(file: "pq.ParquetFile", columns: list[str]) -> set[str]:
+    """The fields of a message that are not null everywhere; role and content always."""
+    used = {"role", "content"}
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns) if columns else ():
+        for column in batch.columns:
+            turns = column.flatten()
+            pairs = zip(turns.type, turns.flatten(), strict=True)
+            used |= {field.name for field, values in pairs if values.null_count < len(values)}
+    return used
 
 
 def _converter(to: Format, path: Path, columns: list[str]) -> Callable[[Row], "Converted"]:
