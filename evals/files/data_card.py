@@ -127,7 +127,7 @@ def _is_conversation(kind: "pl.DataType") -> bool:
     import polars as pl
 
     inner = kind.inner if isinstance(kind, pl.List) else None
-    return isinstance(inner, pl.Struct) and {f.name for f in inner.fields} == {"role", "content"}
+    return isinstance(inner, pl.Struct) and {f.name for f in inner.fields} >= {"role", "content"}
 
 
 def _characters(name: str) -> "pl.Expr":

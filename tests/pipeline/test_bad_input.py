@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import cli
+from pipeline.cli import main as cli
 from tests.fixtures.command_line import TINY, hashes, on, prefline, refusal
 
 PAIR = {"prompt": "say yes", "chosen": "yes", "rejected": "no"}
@@ -243,9 +244,16 @@ def test_run_directory_that_cannot_be_made(tmp_path: Path, where: str) -> None:
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EROFS, "it is mounted for reading only; choose another --run-dir"),
+        (errno.EACCES, "change its permissions, or choose another path"),
+        (errno.ENOSPC, "free some space, or choose another --run-dir"),
+    ],
+)
 def test_disk_that_takes_no_more(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, remedy: str
 ) -> None:
     def refuse(**_: object) -> None:
         raise OSError(number, os.strerror(number), "runs/x/sample.partial")
@@ -253,18 +261,28 @@ def test_disk_that_takes_no_more(
     monkeypatch.setattr(cli, "app", refuse)
     monkeypatch.setattr(sys, "argv", ["prefline", "run"])
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.delenv("PREFLINE_TRACEBACK", raising=False)
     with pytest.raises(SystemExit, match="2"):
         cli.run_cli()
     said = capsys.readouterr().err
-    assert said.startswith(f"error: runs/x/sample.partial: {os.strerror(number)}; ")
-    assert said.endswith("choose another --run-dir\n")
+    assert said == f"error: runs/x/sample.partial: {os.strerror(number)}; {remedy}\n"
+    monkeypatch.setenv("PREFLINE_TRACEBACK", "1")
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        cli.run_cli()
 
 
-def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bug", [OSError("unheard of"), ValueError("unheard of")])
+def test_a_bug_of_ours_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bug: Exception
+) -> None:
     def fail(**_: object) -> None:
-        raise OSError(errno.EIO, "unheard of")
+        raise bug
 
     monkeypatch.setattr(cli, "app", fail)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    with pytest.raises(OSError, match="unheard of"):
+    # Raised as it was: Python shows where, and exits with 1.
+    with pytest.raises(type(bug), match="unheard of") as raised:
         cli.run_cli()
+    assert raised.value is bug
+    assert raised.traceback[-1].name == "fail"
+    assert capsys.readouterr().err == ""
