@@ -14,6 +14,7 @@ from rich.text import Text
 from pipeline.display.terminal_text import visible
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.files import first_line
+from schemas.parquet import rows_of
 
 _ROLE_STYLES = {"user": "cyan", "assistant": "green", "system": "magenta"}
 _SIDES = {"completion_a": "A", "completion_b": "B"}
@@ -60,8 +61,7 @@ def pick_row(path: Path, row: int, row_id: str | None) -> tuple[dict[str, Any], 
         DataError: the file is not Parquet.
     """
     found, position, count = pick_slice(path, row, row_id)
-    chosen: dict[str, Any] = found.to_pylist()[0]
-    return chosen, position, count
+    return rows_of(found)[0], position, count
 
 
 def pick_slice(path: Path, row: int, row_id: str | None) -> tuple[pa.Table, int, int]:
@@ -140,7 +140,7 @@ def _said_of(name: str, row: Mapping[str, Any]) -> str | None:
 
 
 def show_conversation(
-    console: Console, name: str, messages: Sequence[Mapping[str, str]], said: str | None
+    console: Console, name: str, messages: Sequence[Mapping[str, Any]], said: str | None
 ) -> None:
     """Print turns below a line with their name; what was said of them is in its words and colour.
 
@@ -194,11 +194,11 @@ def _is_conversation(value: Any) -> bool:
         isinstance(value, list)
         and bool(value)
         and isinstance(value[0], dict)
-        and set(value[0]) == {"role", "content"}
+        and set(value[0]) >= {"role", "content"}
     )
 
 
-def _conversation(messages: Sequence[Mapping[str, str]]) -> Text:
+def _conversation(messages: Sequence[Mapping[str, Any]]) -> Text:
     text = Text()
     if not messages:
         text.append("(no turns)", style="dim")
@@ -207,4 +207,8 @@ def _conversation(messages: Sequence[Mapping[str, str]]) -> Text:
         text.append("\n" if index else "")
         text.append(f"{visible(str(message['role']))}: ", style=f"bold {style}")
         text.append(visible(str(message["content"])) or "(empty)")
+        for name, value in message.items():
+            if name not in ("role", "content") and value is not None:
+                text.append(f"\n  {name}: ", style="dim")
+                text.append(visible(plain_value(value)))
     return text

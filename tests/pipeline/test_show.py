@@ -52,6 +52,19 @@ def lines(printed: str) -> list[str]:
     return [line.strip("│╭╮╰╯─ ") for line in printed.splitlines()]
 
 
+def test_thoughts_and_tool_calls_of_a_turn_are_shown(tmp_path: Path, capsys: Printed) -> None:
+    call = {"id": "1", "function": {"name": "look", "arguments": "{}"}}
+    turn = {"role": "assistant", "content": "", "reasoning": "Hm.", "tool_calls": [call]}
+    write_table(tmp_path / "c.parquet", COMPARISONS, [{**ROW, "completion_a": [turn]}])
+    show(str(tmp_path / "c.parquet"), as_json=True)
+    assert json.loads(capsys.readouterr().out)["completion_a"] == [turn]
+    show(str(tmp_path / "c.parquet"))
+    printed = capsys.readouterr().out
+    assert "assistant: (empty)\n  reasoning: Hm.\n  tool_calls: [{" in printed
+    assert "'name': 'look'" in printed
+    assert "tool_call_id" not in printed
+
+
 @pytest.mark.parametrize(
     ("label", "said"),
     [
