@@ -148,11 +148,12 @@ def test_run_directory_with_spaces_and_a_recipe_by_path(tmp_path: Path) -> None:
 def test_list_items_are_set_by_index(tmp_path: Path) -> None:
     done = prefline(
         "validate", "--recipe", TINY, "--json", "--set", "ingest.datasets.0.people=30",
-        "--set", 'evaluate.tasks=["food_preference", "other"]', "--set", "evaluate.tasks.1=third",
+        "--set", 'evaluate.tasks=["food_preference", "preference_accuracy"]',
+        "--set", "evaluate.tasks.1=pairwise_win_rate",
     )  # fmt: skip
     stages = json.loads(done.stdout)["stages"]
     assert stages["ingest"]["datasets"][0]["people"] == 30
-    assert stages["evaluate"]["tasks"] == ["food_preference", "third"]
+    assert stages["evaluate"]["tasks"] == ["food_preference", "pairwise_win_rate"]
 
 
 def test_shipped_recipe_goes_by_its_name(tmp_path: Path) -> None:

@@ -59,8 +59,13 @@ def test_a_killed_rank_ends_the_others_with_one_line_and_one_process_goes_on(
 
 
 def test_two_nodes_train_one_judge(run_dir: Path, tmp_path: Path) -> None:
-    settings = ("judge.judge.kind=preference_model", "judge.training.max_steps=6")
-    arguments = on(run_dir, "judge", *settings, "judge.training.batch_size=8")
+    settings = (
+        "judge.judge.kind=preference_model",
+        "judge.judge.min_label_mass=0.0",  # six steps teach no labels; with 0.5 none is scored
+        "judge.training.max_steps=6",
+        "judge.training.batch_size=8",
+    )
+    arguments = on(run_dir, "judge", *settings)
     alone = Path(shutil.copytree(run_dir, tmp_path / "alone"))
     words = node(f"127.0.0.1:{free_port()}", 2, 1, "pipeline", *arguments)
     agents = [started(words, tmp_path / "cache") for _ in range(2)]
@@ -68,7 +73,7 @@ def test_two_nodes_train_one_judge(run_dir: Path, tmp_path: Path) -> None:
     assert [end.returncode for end in ends] == [0, 0], ends[0].stderr + ends[1].stderr
     said = "".join(end.stderr for end in ends)
     assert said.count("judge: done") == 1  # by rank 0, on whichever node that is
-    own = on(alone, "judge", *settings, "judge.training.batch_size=8")
+    own = on(alone, "judge", *settings)
     assert prefline(*own).returncode == 0
     manifest = json.loads((run_dir / "judge" / "manifest.json").read_text())
     assert manifest["provenance"]["hardware"]["ranks"] == 2
