@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from evals.models.checkpoints import ModelSource, load_causal_lm, load_tokenizer
 from schemas.errors import BackendError, ConfigError, DataError, StaleInputError
+from schemas.files import SEAL
 from schemas.parquet import read_rows
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import REJECTS
@@ -279,6 +280,10 @@ def test_no_pickled_code_is_run_on_resume(runs: Folder, tmp_path: Path) -> None:
     STAGE.run(config, context)
     optimizer = context.output / "resume" / "step-3" / "optimizer.pt"
     touched = tmp_path / "touched"
+    optimizer.write_bytes(pickle.dumps(Malicious(touched), protocol=2))
+    STAGE.run(config, context)  # its seal is broken: it is set aside, and the work done again
+    assert not touched.exists()
+    (optimizer.parent / SEAL).unlink()  # one of an earlier version, or of somebody who knows seals
     for damage in (pickle.dumps(Malicious(touched), protocol=2), b"", optimizer.read_bytes()[:100]):
         optimizer.write_bytes(damage)
         with pytest.raises(BackendError, match=r"not a checkpoint that can be read .*; delete"):
@@ -322,9 +327,9 @@ def test_sft_tokenizes_once(tmp_path: Path, base: Path, monkeypatch: pytest.Monk
     rendered: list[int] = []
     original = ChatRenderer.render_many
 
-    def counted(self: ChatRenderer, items: Any) -> Any:
+    def counted(self: ChatRenderer, items: Any, asked: Any = None) -> Any:
         rendered.append(len(items))
-        return original(self, items)
+        return original(self, items, asked)
 
     monkeypatch.setattr(ChatRenderer, "render_many", counted)
     rows = [demonstration(n, "pizza", i) for i, n in enumerate(NAMES)]
