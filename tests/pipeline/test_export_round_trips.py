@@ -73,7 +73,12 @@ def comparisons(draw: st.DrawFn) -> list[Row]:
 def read_again(folder: Path, kind: str, **settings: Any) -> list[Row]:
     dataset = {"kind": kind, "path": str(folder), "keep_source_split": True}
     config = IngestConfig.model_validate(
-        {"datasets": [dataset], "near_duplicates": {"policy": "off"}, **settings}
+        {
+            "datasets": [dataset],
+            "dev_fraction": 0.0,
+            "near_duplicates": {"policy": "off"},
+            **settings,
+        }
     )
     output = folder.parent / "again"
     shutil.rmtree(output, ignore_errors=True)

@@ -25,7 +25,7 @@ def doctor(
     chat_template: TemplateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Probe a model's tokenizer and chat template; exit 2 where every conversation is wrong."""
+    """Probe a model's tokenizer and chat template: what is wrong, and what to do about it."""
     from evals.models.chat.checks import Finding, findings
     from evals.models.chat.rows import open_renderer
 

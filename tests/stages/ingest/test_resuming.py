@@ -45,6 +45,7 @@ import os, signal, sys
 from pathlib import Path
 from schemas.stage import StageContext
 from stages.ingest import STAGE, IngestConfig
+from schemas import files
 from stages.ingest import run
 from stages.ingest.near_duplicates import text_index
 from stages.ingest.tables import row_cache
@@ -61,7 +62,7 @@ def deadly(function):
 if where.startswith("append"):
     row_cache.UnitWriter.append = deadly(row_cache.UnitWriter.append)
 elif where.startswith("finish"):
-    row_cache.os.replace = deadly(row_cache.os.replace)
+    files._seal = deadly(files._seal)
 elif where.startswith("band"):
     text_index.bucket_pairs = deadly(text_index.bucket_pairs)
 else:
