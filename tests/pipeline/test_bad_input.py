@@ -75,7 +75,7 @@ def test_several_mistakes_are_listed_at_once() -> None:
     [
         (b'name = "caf\xe9"', "byte 11 is not UTF-8; save the recipe as UTF-8"),
         (b"name = = 3", "not TOML: Invalid value (at line 1"),
-        (b"", "hardware: missing"),
+        (b"", "name: missing"),
     ],
     ids=["Latin-1", "not TOML", "empty"],
 )
@@ -186,8 +186,8 @@ def test_checkpoint_that_is_not_there_stops_the_run_before_it_begins(
     tmp_path: Path, setting: str
 ) -> None:
     done = prefline(*on(tmp_path / "run", "run", f"{setting}={tmp_path}/gone"))
-    assert refusal(done) == (
-        f"error: {tmp_path}/gone: no such model folder; correct the model's path in the recipe"
+    assert f"{tmp_path}/gone: no such model folder; correct the model's path in the recipe" in (
+        refusal(done)
     )
     assert not (tmp_path / "run" / "ingest").exists()
 
