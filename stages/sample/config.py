@@ -1,6 +1,6 @@
 """Settings of sample."""
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
@@ -41,9 +41,7 @@ class SampleConfig(SamplingSettings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _renamed(
-        cls, values: Any, read: ModelWrapValidatorHandler["SampleConfig"]
-    ) -> "SampleConfig":
+    def _renamed(cls, values: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
         """Read the name from when the only held-out prompts were those of the test split."""
         is_old = isinstance(values, dict) and OLD_NAME in values and NEW_NAME not in values
         if is_old:
