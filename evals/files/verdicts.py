@@ -17,7 +17,7 @@ from schemas.errors import ConfigError, DataError, MissingInputError, PipelineEr
 from schemas.files import first_line
 from schemas.parquet import read_rows
 from schemas.results.base import read_result
-from schemas.results.win_rates import Declared, Measure, WinRates
+from schemas.results.win_rates import Declared, WinRates
 from schemas.tables import COMPARISONS, COMPLETIONS, VERDICTS
 
 Row = dict[str, Any]
@@ -65,10 +65,10 @@ def read_judged(
     return _read_ours(path, judge)
 
 
-def read_declared(path: Path) -> Measure | None:
-    """The headline that was declared before these verdicts were given; None where none was."""
+def read_declared(path: Path) -> Declared | None:
+    """What was declared before these verdicts were given; None where nothing was."""
     declared = path.with_name(DECLARED)
-    return read_result(declared, Declared).headline if declared.is_file() else None
+    return read_result(declared, Declared) if declared.is_file() else None
 
 
 def judged_comparisons(
@@ -78,6 +78,7 @@ def judged_comparisons(
     *,
     judge_model: str = "",
     policy_model: str = "",
+    until_settled: bool = False,
 ) -> JudgedComparisons:
     """One judge's VERDICTS rows with the COMPARISONS and COMPLETIONS rows they are about.
 
@@ -87,6 +88,7 @@ def judged_comparisons(
         completions: by side, policy and baseline.
         judge_model: name of the judge's model.
         policy_model: name of the policy's.
+        until_settled: prompts were judged until the headline was settled.
     """
     texts = {
         row["comparison_id"]: (text_of(row["completion_a"]), text_of(row["completion_b"]))
@@ -102,6 +104,7 @@ def judged_comparisons(
         },
         judge_model=judge_model,
         policy_model=policy_model,
+        until_settled=until_settled,
     )
 
 
@@ -123,10 +126,12 @@ def _read_ours(path: Path, judge: str | None) -> JudgedComparisons:
     mine = [row for row in rows if row["judge"] == chosen]
     if len({row["judge_fingerprint"] for row in mine}) > 1:
         raise DataError(f"{path}: {chosen} stands for several judges; keep one fingerprint's rows")
+    declared = read_declared(path)
     return judged_comparisons(
         mine,
         _beside(path, COMPARISONS.file_name),
         {side: _beside(path, f"completions_{side}.parquet") for side in SIDES},
+        until_settled=bool(declared and declared.until_settled),
     )
 
 

@@ -5,13 +5,23 @@ from collections.abc import Sequence
 from evals.statistics.conclusions import conclusion
 from evals.statistics.estimates import estimate_mean
 from evals.statistics.power import detectable_effect, prompts_to_settle
-from evals.win_rate.win_rate import VerdictRow, discrete_scores, prompt_scores, worst_case
+from evals.win_rate.win_rate import (
+    VerdictRow,
+    discrete_scores,
+    prompt_scores,
+    rate_interval,
+    worst_case,
+)
 from schemas.results.base import Estimate
 from schemas.results.win_rates import MEASURES, Headline, LengthControlled, Measure, WorstCase
 
 
 def headline(
-    measure: Measure, verdicts: Sequence[VerdictRow], controlled: LengthControlled
+    measure: Measure,
+    verdicts: Sequence[VerdictRow],
+    controlled: LengthControlled,
+    *,
+    until_settled: bool = False,
 ) -> Headline:
     """Take the declared measure of one judge's verdicts.
 
@@ -19,6 +29,8 @@ def headline(
         measure: which one decides.
         verdicts: VERDICTS rows of one judge.
         controlled: their length-controlled win rate, which may be none.
+        until_settled: prompts were judged until the measure was settled, so that its interval is
+            the one that holds whenever one stops; the length-controlled rate has none.
     """
     asked = len({row["prompt_id"] for row in verdicts})
     if measure == "length_controlled":
@@ -28,8 +40,27 @@ def headline(
     discrete = measure == "discrete"
     scores = (discrete_scores if discrete else prompt_scores)(verdicts)
     found = estimate_mean(scores) if scores else Estimate()
-    worst = worst_case(verdicts, discrete=discrete)
-    return _headline(measure, found, worst, asked, "no verdict was scored")
+    if scores and until_settled:
+        low, high = rate_interval([*scores.values()], until_settled=True)
+        found = found.model_copy(update={"ci_low": low, "ci_high": high})
+    worst = worst_case(verdicts, discrete=discrete, until_settled=until_settled)
+    made = _headline(measure, found, worst, asked, "no verdict was scored")
+    return _stopped(made, asked) if until_settled else made
+
+
+def _stopped(made: Headline, asked: int) -> Headline:
+    """The same without the numbers of a test that looks once; it says how long was judged."""
+    made = made.model_copy(
+        update={
+            "always_valid": True,
+            "minimum_detectable_effect": None,
+            "prompts_to_settle": None,
+        }
+    )
+    return made.model_copy(update={"statement": f"{_statement(made, asked)} {STOPPED}"})
+
+
+STOPPED = "Prompts were judged until it was settled; the interval holds whenever one stops."
 
 
 def _all_one_way(found: Estimate, asked: int) -> WorstCase:

@@ -40,6 +40,7 @@ class JudgedComparisons:
         calibration: further rows of the length-controlled regression.
         judge_model: name of the judge's model, where it is one.
         policy_model: name of the policy.
+        until_settled: prompts were judged until the headline was settled.
     """
 
     verdicts: Sequence[VerdictRow]
@@ -51,6 +52,7 @@ class JudgedComparisons:
     calibration: Calibration | None = None
     judge_model: str = ""
     policy_model: str = ""
+    until_settled: bool = False
 
 
 def win_rate_report(judged: JudgedComparisons, measure: Measure = "win_rate") -> WinRateReport:
@@ -63,11 +65,12 @@ def win_rate_report(judged: JudgedComparisons, measure: Measure = "win_rate") ->
     Raises:
         ValueError: no verdicts, or those of several judges.
     """
-    rate = win_rate(judged.verdicts)
+    stopped = judged.until_settled
+    rate = win_rate(judged.verdicts, until_settled=stopped)
     sample = length_sample(judged)
     controlled = _NO_LENGTHS if sample is None else length_controlled(sample, judged.calibration)
     matched = _NONE_MATCHED if sample is None else length_matched(sample)
-    decides = headline(measure, judged.verdicts, controlled)
+    decides = headline(measure, judged.verdicts, controlled, until_settled=stopped)
     return WinRateReport(
         **dict(rate)
         | {
@@ -77,7 +80,7 @@ def win_rate_report(judged: JudgedComparisons, measure: Measure = "win_rate") ->
         },
         statement=decides.statement,
         headline=decides,
-        discrete=_rate(headline("discrete", judged.verdicts, controlled)),
+        discrete=_rate(headline("discrete", judged.verdicts, controlled, until_settled=stopped)),
         length_controlled=controlled,
         length_matched=matched,
         detectors=findings(judged, controlled),
@@ -136,10 +139,22 @@ def findings(judged: JudgedComparisons, controlled: LengthControlled) -> list[Fi
             detectors.judge_markers(side, texts),
         ]
     found.append(unscored_verdicts(judged.verdicts, judged.lengths))
+    if judged.until_settled:
+        found.append(_stopped_early(len({row["prompt_id"] for row in judged.verdicts})))
     found.append(detectors.order_imbalance(judged.verdicts, judged.categories))
     if controlled.overlap is not None:
         found.append(detectors.thin_length_overlap(controlled.overlap))
     return [finding for finding in found if finding is not None]
+
+
+def _stopped_early(n: int) -> Finding:
+    return Finding(
+        name="judged_until_settled",
+        detail=f"{n:,} prompts were judged, until it was settled: win rate and discrete win rate "
+        "have the wider intervals that this takes; all others, and those of categories, are of a "
+        "number fixed beforehand, and too narrow here",
+        numbers={"n": n},
+    )
 
 
 _NO_LENGTHS = LengthControlled(n=0, reason="there is no scored prompt whose lengths are known")

@@ -11,10 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from evals.statistics.conclusions import conclusion
 from evals.statistics.intervals import wilson_effective
 from evals.statistics.means import mean, standard_error
 from evals.statistics.power import detectable_effect, prompts_to_settle
+from evals.statistics.sequences import always_valid
 from schemas.labels import Order
 from schemas.results.win_rates import Position, WinRate, WorstCase
 
@@ -27,12 +30,14 @@ IDENTICAL = "identical completions"
 _HARD = {"A": 1.0, "B": 0.0, "Tie": 0.5}
 
 
-def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
+def win_rate(rows: Iterable[VerdictRow], *, until_settled: bool = False) -> WinRate:
     """Win rate of A over B from the verdicts of one judge.
 
     Args:
         rows: VERDICTS rows: every comparison once per order that was asked. A and B mean the same
             two policies in all of them.
+        until_settled: the number of prompts was not fixed beforehand: the interval must be one
+            that holds whenever one stops.
 
     Returns:
         Rates, clustered standard error, Wilson interval with effective n, counts and conclusion.
@@ -49,9 +54,9 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
     wins, ties, losses = (hard.count(outcome) for outcome in (1.0, 0.5, 0.0))
     rate = mean(soft) if soft else None
     error = standard_error(soft)
-    low, high = _interval(rate, error, len(soft))
+    low, high = rate_interval(soft, until_settled=until_settled)
     failed = [row for row in listed if not _is_scored(row)]
-    worst = worst_case(listed)
+    worst = worst_case(listed, until_settled=until_settled)
     return WinRate(
         n=len(soft),
         win_rate=rate,
@@ -70,9 +75,9 @@ def win_rate(rows: Iterable[VerdictRow]) -> WinRate:
         worst_case=worst,
         position=position(listed),
         minimum_detectable_effect=None
-        if rate is None
+        if rate is None or until_settled
         else detectable_effect(rate, error, len(soft)),
-        prompts_to_settle=prompts_to_settle(rate, error, len(soft)),
+        prompts_to_settle=None if until_settled else prompts_to_settle(rate, error, len(soft)),
         verdict=conclusion(worst.ci_low, worst.ci_high),
     )
 
@@ -126,21 +131,27 @@ def discrete_scores(
     return {prompt: float(score > 0.5) + (score == 0.5) / 2 for prompt, score in means.items()}
 
 
-def worst_case(rows: Sequence[VerdictRow], *, discrete: bool = False) -> WorstCase:
+def worst_case(
+    rows: Sequence[VerdictRow], *, discrete: bool = False, until_settled: bool = False
+) -> WorstCase:
     """The win rates if A had lost, or won, all that has no score, and what they leave open."""
 
-    def with_all(unscored: float) -> list[float]:
-        if discrete:
-            return [*discrete_scores(rows, unscored=unscored).values()]
-        return [*prompt_scores(rows, unscored=unscored).values()]
-
-    lost, won = with_all(0.0), with_all(1.0)
+    lost, won = worst_scores(rows, discrete=discrete)
     return WorstCase(
         low=mean(lost),
         high=mean(won),
-        ci_low=_interval(mean(lost), standard_error(lost), len(lost))[0],
-        ci_high=_interval(mean(won), standard_error(won), len(won))[1],
+        ci_low=rate_interval(lost, until_settled=until_settled)[0],
+        ci_high=rate_interval(won, until_settled=until_settled)[1],
     )
+
+
+def worst_scores(
+    rows: Sequence[VerdictRow], *, discrete: bool = False
+) -> tuple[list[float], list[float]]:
+    """Scores of all prompts if A had lost what has no score, and if A had won it."""
+    scores = discrete_scores if discrete else prompt_scores
+    lost, won = (scores(rows, unscored=unscored) for unscored in (0.0, 1.0))
+    return [*lost.values()], [*won.values()]
 
 
 def position(rows: Iterable[VerdictRow]) -> Position:
@@ -176,7 +187,11 @@ def _score(row: VerdictRow, *, hard: bool = False) -> float:
     return min(1.0, float(row["p_a"]) + float(row["p_tie"]) / 2)
 
 
-def _interval(rate: float | None, error: float | None, n: int) -> tuple[float, float]:
-    if rate is None:
+def rate_interval(scores: Sequence[float], *, until_settled: bool = False) -> tuple[float, float]:
+    """Of the mean of prompts' scores: Wilson's, or the one that holds whenever one stops."""
+    if not scores:
         return 0.0, 1.0
-    return wilson_effective(rate, math.nan if error is None else error, n)
+    if until_settled:
+        return always_valid(np.array(scores))
+    error = standard_error(scores)
+    return wilson_effective(mean(scores), math.nan if error is None else error, len(scores))

@@ -96,6 +96,8 @@ class Headline(Result):
     """The declared measure of A over B against one half. Rates are in [0, 1].
 
     `worst_case` says what unscored comparisons could make of it; the verdict holds in both cases.
+    `always_valid`: the interval holds whenever one stops judging, as prompts were judged until it
+    was settled.
 
     `minimum_detectable_effect` is the smallest distance from 0.5 that these prompts would show with
     80% power, `prompts_to_settle` the number at which the distance seen would be that; `statement`
@@ -112,6 +114,7 @@ class Headline(Result):
     minimum_detectable_effect: float | None = None
     prompts_to_settle: int | None = None
     worst_case: WorstCase | None = None
+    always_valid: bool = False
     verdict: Conclusion
     statement: str = ""
 
@@ -259,12 +262,14 @@ class Declared(Result):
     """declared.json: what decides and who judges, written before a verdict is opened.
 
     `judges` are role -> name and fingerprint; `models` name -> fingerprint of the weights.
+    `until_settled`: of the `prompts` only as many are judged as it takes to tell.
     """
 
     headline: Measure
     judges: dict[str, tuple[str, str]] = Field(default_factory=dict)
     models: dict[str, str] = Field(default_factory=dict)
     prompts: int = 0
+    until_settled: bool = False
 
 
 class WinRates(RootModel[dict[str, JudgeWinRate]]):

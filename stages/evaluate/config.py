@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from evals.judges import JudgeKind
 from evals.models.contenders import ContenderSource, OutputsFile
@@ -58,6 +58,11 @@ class EvaluateConfig(SamplingSettings):
         description="the measure that decides, declared before any verdict: win_rate, "
         "length_controlled or discrete",
     )
+    stop_when_settled: bool = Field(
+        False,
+        description="judge prompts in shuffled order until the headline can be told, by an "
+        "interval that holds whenever one stops; saves verdicts where the difference is large",
+    )
     labels: str | None = Field(
         None,
         description="file of what people said of some of the pairs, JSON lines as `prefline audit` "
@@ -88,6 +93,20 @@ class EvaluateConfig(SamplingSettings):
         if taken := sorted({POLICY, BASELINE, "judge"} & set(value)):
             raise ValueError(f"{taken[0]} is a name that every evaluation has; use another")
         return value
+
+    @model_validator(mode="after")
+    def _can_settle(self) -> "EvaluateConfig":
+        if self.stop_when_settled and self.headline == "length_controlled":
+            raise ValueError(
+                "stop_when_settled: a length-controlled rate has no interval that holds whenever "
+                "one stops; take headline win_rate or discrete, or judge all prompts"
+            )
+        if self.stop_when_settled and self.compare_with:
+            raise ValueError(
+                "stop_when_settled: models of compare_with are compared on a number of prompts "
+                "that is fixed beforehand; leave one of the two out"
+            )
+        return self
 
     @property
     def sources(self) -> list[ContenderSource]:

@@ -33,6 +33,7 @@ from stages.evaluate.contestants import (
 from stages.evaluate.given import take_outputs
 from stages.evaluate.prompts import evaluation_prompts
 from stages.evaluate.sampling import Completions
+from stages.evaluate.settling import judge_until_settled
 
 Row = dict[str, Any]
 
@@ -144,7 +145,11 @@ def _judge(
         )
     labels = read_labels(Path(config.labels)) if config.labels else []
     judges = _judges(config, context)
-    _declare(judges, models, len(policy.comparisons), config, context)
+    prompts = len({row["prompt_id"] for row in policy.comparisons})
+    _declare(judges, models, prompts, config, context)
+    if config.stop_when_settled and judges:
+        first = next(iter(judges.values()))
+        judge_until_settled(policy, first, config.headline, context.progress)
     rates: dict[str, JudgeWinRate] = {}
     for role, judge in judges.items():
         verdicts = {match.name: match.judge(judge) for match in matches}
@@ -156,6 +161,7 @@ def _judge(
             {name: completions[name] for name in (POLICY, BASELINE)},
             judge_model=judge_model_name(context) if role == "judge" else "",
             policy_model=policy_model_name(config, context),
+            until_settled=config.stop_when_settled,
         )
         found = judge_win_rate(judge, judged, config.headline)
         scores = {name: prompt_scores(rows) for name, rows in verdicts.items()}
@@ -190,6 +196,7 @@ def _declare(
         judges={role: (judge.name, judge.fingerprint) for role, judge in judges.items()},
         models={model.name: model.fingerprint for model in models},
         prompts=prompts,
+        until_settled=config.stop_when_settled,
     )
     write_result(context.output / DECLARED, declared)
 

@@ -574,3 +574,46 @@ def test_further_models_are_compared_in_pairs(world: World) -> None:
     # The run's own verdicts are of the policy alone.
     assert read_judged(context.output / "verdicts.parquet", judge="rule:food").policy_model == ""
     assert win_rate_report(read_judged(context.output / "verdicts.parquet")).n == 24
+
+
+def test_judging_stops_when_settled(world: World) -> None:
+    """Of 200 people the policy pleases all: some dozens of prompts say so, whoever looks when."""
+    people = [f"{name} {number}" for number in range(9) for name in PEOPLE]
+    write_prompts(world.root / "runs" / "ingest" / "prompts.parquet", people)
+    world.says["baseline"] = always("a stone")
+    config = TRUTH.model_copy(update={"stop_when_settled": True})
+    context = world.context()
+    counts = STAGE.run(config, context)
+    assert counts["prompts"] == 216
+    assert counts["comparisons"] == 32
+    assert counts["verdicts"] == 64
+    truth = rates(context.output)["truth"]
+    assert truth["headline"]["always_valid"]
+    assert truth["n"] == 32
+    assert (truth["headline"]["ci_low"], truth["verdict"]) == (truth["ci_low"], "better")
+    assert 0.5 < truth["ci_low"] < 0.85
+    again = win_rate_report(read_judged(context.output / "verdicts.parquet"))
+    assert again.headline is not None
+    assert again.headline.to_json() == truth["headline"]
+
+    other = world.context("again")
+    STAGE.run(TRUTH.model_copy(update={"stop_when_settled": True}), other)
+    assert (other.output / "verdicts.parquet").read_bytes() == (
+        context.output / "verdicts.parquet"
+    ).read_bytes()
+
+
+def test_what_cannot_be_settled_is_judged_whole(world: World) -> None:
+    world.says["policy"] = world.says["baseline"] = always("pizza")
+    context = world.context()
+    counts = STAGE.run(TRUTH.model_copy(update={"stop_when_settled": True}), context)
+    assert counts["comparisons"] == 24
+    assert rates(context.output)["truth"]["verdict"] == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    "further", [{"headline": "length_controlled"}, {"compare_with": {"base": {"path": "m"}}}]
+)
+def test_what_has_no_such_interval_is_refused(further: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="stop_when_settled"):
+        EvaluateConfig.model_validate({"stop_when_settled": True, **further})

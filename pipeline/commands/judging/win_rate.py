@@ -72,7 +72,8 @@ def win_rate(
         calibration=calibration,
         join=join,
     )
-    declared = read_declared(file)
+    written = read_declared(file)
+    declared = written.headline if written else None
     report = win_rate_report(judged, headline or declared or "win_rate")
     update = {"declared_headline": declared}
     human = human_win_rate(judged.verdicts, read_labels(labels), labels) if labels else None
