@@ -84,11 +84,24 @@ def recorded_base(folder: Path) -> str | None:
     Raises:
         DataError: the record cannot be read.
     """
+    record = _base_record(folder)
+    return None if record is None else str(record["fingerprint"])
+
+
+def is_on_four_bits(folder: Path) -> bool:
+    """Whether an adapter was trained on its base in 4 bits. Raises as `recorded_base`."""
+    record = _base_record(folder)
+    return record is not None and record.get("weights") == "nf4"
+
+
+def _base_record(folder: Path) -> dict[str, Any] | None:
     path = folder / BASE_RECORD
     if not path.is_file():
         return None
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record["fingerprint"]
+        return record
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path}: cannot be read ({first_line(error)}); train the adapter again"
@@ -111,7 +124,12 @@ def _is_model(folder: Path) -> bool:
 
 
 def record_base(
-    folder: Path, base: str, revision: str | None, fingerprint: str, run: Sequence[Path]
+    folder: Path,
+    base: str,
+    revision: str | None,
+    fingerprint: str,
+    run: Sequence[Path],
+    weights: str | None = None,
 ) -> None:
     """Say in a new adapter's folder what it lies on; a model that is no adapter is left alone.
 
@@ -122,6 +140,8 @@ def record_base(
         fingerprint: of its weights.
         run: the folders of the run that training read; a base in one of them is named by its place
             in the run.
+        weights: the number format of the base in training, where it is not rounding alone (nf4):
+            whoever opens the adapter opens its base likewise.
     """
     if not is_adapter(folder):
         return
@@ -135,7 +155,8 @@ def record_base(
     if isinstance(config.get("target_modules"), list):  # written from a set, in any order
         config["target_modules"] = sorted(config["target_modules"])
     write_json(folder / ADAPTER_CONFIG, config, sort_keys=True)
-    write_json(folder / BASE_RECORD, {"fingerprint": fingerprint})
+    how = {} if weights is None else {"weights": weights}
+    write_json(folder / BASE_RECORD, {"fingerprint": fingerprint, **how})
 
 
 def _place_in_run(base: Path, run: Sequence[Path]) -> str | None:

@@ -14,6 +14,7 @@ from evals.models.adapters import (
     ADAPTER_CONFIG,
     BASE_RECORD,
     is_adapter,
+    is_on_four_bits,
     locate_base,
     read_adapter_config,
 )
@@ -33,6 +34,9 @@ _CONTENT = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin", ".py", 
 _ABOUT_BASE = {ADAPTER_CONFIG, BASE_RECORD}
 
 Dtype = Literal["float32", "bfloat16"]
+WeightFormat = Literal["float32", "bfloat16", "nf4"]
+"""Of a model in memory. nf4: linear layers in 4 bits (Dettmers et al. 2023, QLoRA), the rest, and
+arithmetic, in bfloat16 on a GPU and float32 on a CPU."""
 
 
 class ModelSource(Config):
@@ -147,7 +151,10 @@ def model_fingerprint(source: ModelSource) -> str:
         return content_id("model", *digests)
     config = read_adapter_config(folder)
     own = {k: v for k, v in config.items() if k not in ("base_model_name_or_path", "revision")}
-    return content_id("adapter", json.dumps(own, sort_keys=True), model_fingerprint(base), *digests)
+    under = model_fingerprint(base)
+    if is_on_four_bits(folder):
+        under = content_id("weights", under, "nf4")
+    return content_id("adapter", json.dumps(own, sort_keys=True), under, *digests)
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
@@ -173,15 +180,17 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
 
 
 def load_causal_lm(
-    source: ModelSource, device: "torch.device", dtype: Dtype = "float32"
+    source: ModelSource, device: "torch.device", dtype: WeightFormat = "float32"
 ) -> "PreTrainedModel":
     """Open a causal language model, a PEFT adapter included, in evaluation mode.
+
+    An adapter that was trained on 4-bit weights is opened on 4-bit weights.
 
     Raises:
         MissingInputError: no such folder.
         BackendError: the folder or the hub does not give a model, or not all of its weights.
+        ConfigError: the weights are to be in 4 bits, and bitsandbytes is not installed.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     from evals.models.soundness import refuse_unsound
@@ -189,19 +198,46 @@ def load_causal_lm(
     _quiet()
     whole = source.weights
     revision = whole.commit or whole.revision
+    if whole is not source and source.folder and is_on_four_bits(source.folder):
+        dtype = "nf4"
+    options = _loading_options(source.path, device, dtype)
     with library_errors(f"{source.path}: cannot be loaded", _SAVE_AGAIN):
         model, info = AutoModelForCausalLM.from_pretrained(
             whole.path,
             revision=revision,
-            dtype=getattr(torch, dtype),
             trust_remote_code=source.trust_remote_code,
             output_loading_info=True,
+            **options,
         )
     refuse_unsound(whole.path, model, info)
     if whole is not source:
         model = _with_adapter(model, source)
-    loaded: PreTrainedModel = model.to(device).eval()
+    loaded: PreTrainedModel = (model if dtype == "nf4" else model.to(device)).eval()
     return loaded
+
+
+def _loading_options(path: str, device: "torch.device", weights: WeightFormat) -> dict[str, Any]:
+    """What `from_pretrained` is told of number formats."""
+    import torch
+
+    if weights != "nf4":
+        return {"dtype": getattr(torch, weights)}
+    from transformers import BitsAndBytesConfig
+    from transformers.utils import is_bitsandbytes_available
+
+    if not is_bitsandbytes_available():
+        raise ConfigError(
+            f"{path}: is to be opened in 4 bits, and bitsandbytes is not installed: "
+            "pip install bitsandbytes"
+        )
+    rest = torch.float32 if device.type == "cpu" else torch.bfloat16
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=rest,
+    )
+    return {"dtype": rest, "device_map": {"": device}, "quantization_config": four_bits}
 
 
 def _with_adapter(model: "PreTrainedModel", source: ModelSource) -> Any:

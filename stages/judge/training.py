@@ -9,12 +9,7 @@ from evals.judges.kinds.preference_model import MODEL_FOLDER, PreferenceModelJud
 from evals.judges.scoring.label_tokens import LabelTokens
 from evals.judges.scoring.transformers import prompt_limit
 from evals.models.chat.checks import sound_renderer
-from evals.models.checkpoints import (
-    ModelSource,
-    load_causal_lm,
-    load_tokenizer,
-    torch_device,
-)
+from evals.models.checkpoints import ModelSource, load_tokenizer
 from schemas.errors import ConfigError
 from schemas.ids import content_id
 from schemas.labels import LabeledComparison, Order
@@ -26,8 +21,9 @@ from stages.training.checkpoints.saving import ModelSaver
 from stages.training.config import TrainingConfig
 from stages.training.data.disk_cache import DiskCache, open_cache
 from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
-from stages.training.distributed.world import current_world, loading_device
+from stages.training.distributed.world import current_world
 from stages.training.objectives.supervised import TokenExample, train_supervised, view_examples
+from stages.training.start import load_start
 
 _BATCH = 512
 _TOO_LONG = "too_long.json"
@@ -131,11 +127,7 @@ class PreferenceModelTraining:
         self._tokenizer = load_tokenizer(source)
         sound_renderer(self._tokenizer)
         self._model = trainable_start(
-            load_causal_lm(
-                source,
-                loading_device(context.runtime),
-                training.weights_on(torch_device(context.runtime).type),
-            ),
+            load_start(source, training, context.runtime),
             training.lora,
             source.path,
             training.seed,

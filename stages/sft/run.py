@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from evals.judges.layout import comparison_chat
-from evals.models.checkpoints import load_causal_lm, load_tokenizer, torch_device
+from evals.models.checkpoints import load_tokenizer
 from evals.models.rendering import ChatRenderer
 from schemas.errors import DataError
 from schemas.ids import file_sha256
@@ -33,6 +33,7 @@ from stages.training.data.token_store import TokenItem, TokenTable
 from stages.training.data.tokens import cached_tokens, has_split
 from stages.training.distributed.world import current_world, loading_device
 from stages.training.objectives.supervised import train_supervised, view_examples
+from stages.training.start import load_start
 
 
 def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
@@ -83,11 +84,9 @@ def _demonstrations(context: StageContext) -> Path:
 def _start(
     config: SftConfig, context: StageContext, demonstrations: Path
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to train, in float32 on its device, and its tokenizer."""
-    device = loading_device(context.runtime)
+    """The model to train, on its device, and its tokenizer."""
     if config.model:
-        weights = config.training.weights_on(torch_device(context.runtime).type)
-        model = load_causal_lm(config.model, device, weights)
+        model = load_start(config.model, config.training, context.runtime)
         return model, load_tokenizer(config.model)
     shape = config.from_scratch
     assert shape is not None
@@ -98,7 +97,10 @@ def _start(
         )
     texts = conversation_texts(shape, _conversations(context, demonstrations))
     tokenizer = train_tokenizer(shape, texts)
-    return initial_model(shape, tokenizer, config.training.seed).to(device), tokenizer
+    model = initial_model(shape, tokenizer, config.training.seed)
+    if config.training.weights == "bfloat16" and config.training.lora is None:
+        model = model.bfloat16()
+    return model.to(loading_device(context.runtime)), tokenizer
 
 
 def _conversations(context: StageContext, demonstrations: Path) -> Iterator[Messages]:

@@ -13,10 +13,8 @@ from evals.models.adapters import record_base
 from evals.models.chat.checks import sound_renderer
 from evals.models.checkpoints import (
     ModelSource,
-    load_causal_lm,
     load_tokenizer,
     model_fingerprint,
-    torch_device,
 )
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError, DataError
@@ -30,6 +28,7 @@ from stages.training.checkpoints.adapters import (
     is_adapted,
     trainable_start,
 )
+from stages.training.checkpoints.four_bits import weight_format
 from stages.training.checkpoints.read_back import HeldOutLoss, loss_of_first, read_back
 from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.checkpoints.retention import PUBLISHED, KeptCheckpoints
@@ -48,7 +47,7 @@ from stages.training.data.reference_cache import ReferenceCache
 from stages.training.data.rejects import Rejects, length_limit
 from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE
 from stages.training.distributed.sharding import collected, save_collected, sharded
-from stages.training.distributed.world import computing_device, current_world, loading_device
+from stages.training.distributed.world import computing_device, current_world
 from stages.training.engines.choose import open_engine
 from stages.training.loop import TrainingRun, train
 from stages.training.monitoring.generations import Generations, fixed_prompts
@@ -58,6 +57,7 @@ from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters import refuse_missing_reporters
 from stages.training.monitoring.summary import write_summary
 from stages.training.objectives.preference import PairExample, PreferenceObjective
+from stages.training.start import load_start
 
 
 def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
@@ -71,8 +71,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     refuse_missing_reporters(context.runtime)
     source = _start_model(config, context)
     tokenizer = load_tokenizer(source)
-    weights = config.training.weights_on(torch_device(context.runtime).type)
-    loaded = load_causal_lm(source, loading_device(context.runtime), weights)
+    loaded = load_start(source, config.training, context.runtime)
     from_adapter = is_adapted(loaded)
     lora, seed = config.training.lora, config.training.seed
     model = trainable_start(loaded, lora, source.path, seed)
@@ -90,7 +89,8 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     guard = Guard(config.guard, config.loss.beta, context.progress, held_out=held_out)
     loss = loss_of_first(pairs.held_out, pairs.train)
     merged = (lora is not None and from_adapter and lora.start == "new") or changes_a_tie(model)
-    kept = _kept_checkpoints(config, context, source, saver, guard, loss, merged=merged)
+    weights = weight_format(model)
+    kept = _kept_checkpoints(config, context, source, model, saver, guard, loss, merged=merged)
     observers = [*_generations(config, context, tokenizer), guard, kept]
     model, rows = _optimise(config, context, model, pairs, reference, observers)
     if not current_world().is_main:
@@ -191,7 +191,7 @@ def _reference(
     training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
-    weights = str(start.dtype).removeprefix("torch.")
+    weights = weight_format(start)
     if weights != "float32":
         fingerprint = content_id("weights", fingerprint, weights)
     if config.loss.tail_weight != 1:
@@ -202,7 +202,7 @@ def _reference(
     if not reference.is_finished:
 
         def model() -> PreTrainedModel:
-            return open_reference(other, tokenizer, device, start.dtype) if other else start
+            return open_reference(other, tokenizer, device, weights) if other else start
 
         reference.compute(PairScorer(model, training, context.progress), context.progress)
     return reference
@@ -245,6 +245,7 @@ def _kept_checkpoints(
     config: TrainConfig,
     context: StageContext,
     start: ModelSource,
+    model: PreTrainedModel,
     saver: ModelSaver,
     guard: Guard,
     loss: HeldOutLoss,
@@ -254,10 +255,11 @@ def _kept_checkpoints(
     """`merged`: the adapter has no base on disk that it would open on; models are written whole."""
     run, whole = tuple(context.inputs.values()), start.weights
     base = (whole.path, whole.commit or whole.revision, model_fingerprint(whole))
+    weights = "nf4" if weight_format(model) == "nf4" else None
 
     def write(plain: PreTrainedModel, folder: Path) -> None:
         saver.save(fold_adapter(copy.deepcopy(plain)) if merged else plain, folder)
-        record_base(folder, *base, run)
+        record_base(folder, *base, run, weights)
 
     def save(model: PreTrainedModel, folder: Path) -> None:
         save_collected(model, write, folder)

@@ -5,9 +5,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
 
+from evals.models.checkpoints import WeightFormat
 from schemas.stage import Config
 from schemas.work import Work
 
+StateFormat = Literal["float32", "bfloat16", "int8"]
 SavedDtype = Literal["start", "float32", "bfloat16", "float16"]
 
 
@@ -106,10 +108,16 @@ class TrainingConfig(Config):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="compute type; bfloat16 is autocast over float32 master weights"
     )
-    weights: Literal["auto", "float32", "bfloat16"] = Field(
+    weights: Literal["auto", "float32", "bfloat16", "nf4"] = Field(
         "auto",
-        description="number format of the frozen weights under LoRA; auto: bfloat16 on a GPU, "
-        "float32 on a CPU. What is trained, adapters too, is float32 always",
+        description="number format of the weights in memory. Under LoRA, of the frozen ones: auto "
+        "is bfloat16 on a GPU and float32 on a CPU, nf4 is 4 bits (QLoRA; needs bitsandbytes), and "
+        "adapters are float32. Without LoRA: auto is float32, bfloat16 trains weights in bfloat16 "
+        "with stochastic rounding",
+    )
+    optimizer_states: StateFormat = Field(
+        "float32",
+        description="number format of AdamW's two moments; int8 is blockwise, by bitsandbytes",
     )
     matmul_precision: Literal["highest", "high", "medium"] = Field(
         "highest", description="torch.set_float32_matmul_precision during training"
@@ -129,15 +137,17 @@ class TrainingConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _only_frozen_weights_are_low(self) -> "TrainingConfig":
-        if self.weights == "bfloat16" and self.lora is None:
+    def _four_bits_are_frozen(self) -> "TrainingConfig":
+        if self.weights != "nf4":
+            return self
+        if self.lora is None:
             raise ValueError(
-                "weights: all weights are trained without lora, and what is trained is float32; "
-                "set dtype to bfloat16 to compute in it, or add lora"
+                "weights: weights in nf4 cannot be trained themselves; add lora, or set weights "
+                "to bfloat16 and optimizer_states to int8"
             )
         return self
 
-    def weights_on(self, device: str) -> Literal["float32", "bfloat16"]:
+    def weights_on(self, device: str) -> WeightFormat:
         """The number format of the weights that a model is loaded with on a kind of device."""
         if self.weights != "auto":
             return self.weights

@@ -27,6 +27,7 @@ from stages.training.monitoring.metrics import METRICS_JSONL, MetricsLog, Row
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters import open_reporters
 from stages.training.objectives.base import Objective
+from stages.training.optimizer import adamw
 from stages.training.schedule import StepPlan
 
 Item = TypeVar("Item")
@@ -79,7 +80,7 @@ class _Trainer(Generic[Item]):
         self.plan = StepPlan(len(run.items), run.config)
         self.observers = [*run.observers, *_reporters(run)]
         self.parameters = list(trainable_parameters(run.model).values())
-        self.optimizer = _adamw(self.parameters, run.config)
+        self.optimizer = adamw(self.parameters, run.config)
         self.micro_batch_size = run.config.micro_batch_size or run.config.batch_size
 
     def run_all(self) -> list[Row]:
@@ -201,22 +202,6 @@ def _reporters(run: TrainingRun[Any]) -> list[Observer]:
     if not current_world().is_main:
         return []
     return open_reporters(run.context, run.config.model_dump(mode="json"))
-
-
-def _adamw(parameters: list[torch.nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: norms and biases have no scale to keep small."""
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim >= 2]},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups,
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 def _training_mode(model: PreTrainedModel) -> None:

@@ -13,9 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from evals.food_world import FOODS
+from evals.models.adapters import BASE_RECORD
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from evals.models.logps import completion_logps
 from evals.models.rendering import RenderedCompletion
@@ -25,6 +28,7 @@ from schemas.stage import Runtime, StageContext
 from schemas.tables import REJECTS
 from stages.train import STAGE
 from stages.train.config import TrainConfig
+from stages.training.checkpoints.four_bits import weight_format
 from stages.training.data.reference import REFERENCE_LOGPS, ReferencePass
 from stages.training.monitoring.metrics import PERFORMANCE
 from stages.training.monitoring.written import GENERATIONS
@@ -298,6 +302,7 @@ from pathlib import Path
 from schemas.stage import Runtime, StageContext
 from stages.train import STAGE
 from stages.train.config import TrainConfig
+from stages.training.checkpoints.four_bits import weight_format
 folder = Path(sys.argv[1])
 runtime = Runtime(device="cpu", threads=1)
 context = StageContext({"ingest": folder / "ingest"}, folder / "train", runtime)
@@ -366,6 +371,52 @@ def test_lora_on_a_frozen_base_in_bfloat16(base: Path, tmp_path: Path) -> None:
     assert losses["bfloat16"] != losses["float32"]
 
 
-def test_low_weights_are_for_what_is_not_trained(base: Path) -> None:
-    with pytest.raises(ValueError, match="what is trained is float32"):
-        settings_of(base, training={**TRAINING, "weights": "bfloat16"})
+def test_lora_on_a_base_in_four_bits(base: Path, tmp_path: Path) -> None:
+    """The reference, and whoever opens the adapter, stand on the same 4-bit weights."""
+    pytest.importorskip("bitsandbytes")
+    context = context_of(tmp_path)
+    training = {**TRAINING, "lora": {"rank": 4, "alpha": 8}, "weights": "nf4"}
+    STAGE.run(settings_of(base, training=training), context)
+    assert record(context.output)[0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    published = context.output / "model"
+    assert json.loads((published / BASE_RECORD).read_text())["weights"] == "nf4"
+    read_back = json.loads((context.output / "summary.json").read_text())["read_back"]
+    assert read_back["saved"] == pytest.approx(read_back["trained"], abs=1e-6)
+    opened = load_causal_lm(ModelSource(path=str(published)), torch.device("cpu"))
+    assert weight_format(opened) == "nf4"
+    plain = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base), published
+    )  # peft opens it on the true base as well
+    assert plain.peft_config["default"].r == 4
+
+
+def test_weights_in_four_bits_are_another_reference(base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    said = {}
+    for weights in ("float32", "nf4"):
+        context = context_of(tmp_path / weights)
+        training = {**TRAINING, "lora": {"rank": 4}, "weights": weights, "max_steps": 1}
+        STAGE.run(settings_of(base, training=training), context)
+        said[weights] = json.loads((context.output / "summary.json").read_text())["reference"]
+    assert said["float32"] != said["nf4"]
+
+
+def test_weights_in_four_bits_are_not_trained_themselves(base: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be trained themselves"):
+        settings_of(base, training={**TRAINING, "weights": "nf4"})
+
+
+@pytest.mark.parametrize("states", ["bfloat16", "int8"])
+def test_weights_and_states_that_are_short(base: Path, tmp_path: Path, states: str) -> None:
+    """All weights in bfloat16 learn nearly what float32 learns, also at a rate below a digit."""
+    if states == "int8":
+        pytest.importorskip("bitsandbytes")
+    losses = {}
+    for weights in ("float32", "bfloat16"):
+        context = context_of(tmp_path / weights)
+        short = {"weights": weights, "optimizer_states": states} if weights == "bfloat16" else {}
+        STAGE.run(settings_of(base, training={**TRAINING, **short}), context)
+        rows = record(context.output)
+        assert rows[0]["eval_loss"] == pytest.approx(math.log(2), abs=5e-3)
+        losses[weights] = rows[-1]["eval_loss"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.15)

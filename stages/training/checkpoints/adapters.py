@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import peft
 import torch
 from transformers import PreTrainedModel
 
 from schemas.errors import ConfigError
+from stages.training.checkpoints.four_bits import dequantised, weight_format
 from stages.training.config import LoraConfig
 
 
@@ -23,8 +25,6 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, seed: int) -> Any:
     Raises:
         ConfigError: the model has none of the target modules.
     """
-    import peft
-
     modules = config.target_modules
     settings = peft.LoraConfig(
         r=config.rank,
@@ -54,6 +54,11 @@ def trainable_start(model: Any, lora: LoraConfig | None, where: str, seed: int) 
         return fold_adapter(model)
     if is_adapted(model) and lora.start == "continue":
         return _continued(model, lora, where)
+    if is_adapted(model) and weight_format(model) == "nf4":
+        raise ConfigError(
+            f"{where}: an adapter cannot be merged into weights that stay in 4 bits; set "
+            'training.lora.start to "continue", or export the adapter merged and start from that'
+        )
     return add_lora(fold_adapter(model), lora, seed)
 
 
@@ -80,10 +85,21 @@ def fold_adapter(model: Any) -> Any:
         return model
     if changes_a_tie(model):
         untie(model.get_base_model())
+    if weight_format(model) == "nf4":
+        model = _on_full_weights(model)
     with _ties_are_known():
         merged = model.merge_and_unload()
     plain = merged.requires_grad_(True)
     _declare_ties(plain)
+    return plain
+
+
+def _on_full_weights(model: Any) -> Any:
+    """The adapter on its 4-bit base written out: what was trained, to the last digit."""
+    settings = model.peft_config[model.active_adapter]
+    weights = peft.get_peft_model_state_dict(model)
+    plain = peft.get_peft_model(dequantised(model.unload()), settings)
+    peft.set_peft_model_state_dict(plain, weights)
     return plain
 
 

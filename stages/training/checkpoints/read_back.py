@@ -9,17 +9,18 @@ import torch
 from transformers import PreTrainedModel
 
 from evals.models.chat.read_only import scored
-from evals.models.checkpoints import Dtype, ModelSource, load_causal_lm
+from evals.models.checkpoints import ModelSource, WeightFormat, load_causal_lm
 from evals.models.logps import completion_scores
 from evals.models.rendering import RenderedCompletion
 from schemas.errors import BackendError
 from schemas.files import writing_folder
-from stages.training.checkpoints.adapters import fold_adapter
+from stages.training.checkpoints.adapters import fold_adapter, is_adapted
+from stages.training.checkpoints.four_bits import weight_format
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.packing import Tree
 
 # Nats per token that may lie between the two, by number format of the saved weights.
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05}
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "float16": 0.05, "nf4": 0.1}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def read_back(
     before: float,
     device: torch.device,
     dtype: torch.dtype,
-    weights: Dtype = "float32",
+    weights: WeightFormat = "float32",
 ) -> dict[str, Any]:
     """Open a published folder and measure it; returns both losses, for the summary.
 
@@ -75,8 +76,14 @@ def publish_whole(
 
     The folder is there when it has been found to be what was trained. Raises as `read_back`.
     """
-    model.float()  # an adapter is added to its base in full precision
-    before, device = loss.measure(model), model.device
+    if is_adapted(model):
+        model.float()  # it is added to its base in full precision
+    before, device, weights = loss.measure(model), model.device, weight_format(model)
     with writing_folder(folder) as writing:
         saver.save(fold_adapter(model), writing)
-        read_back(writing, loss, before, device, saver.dtype)
+        read_back(writing, loss, before, device, saver.dtype, _in_full(weights))
+
+
+def _in_full(weights: WeightFormat) -> WeightFormat:
+    """How what was trained on such weights is opened, now that they are written out."""
+    return "float32" if weights == "nf4" else weights

@@ -16,6 +16,7 @@ from evals.models.chat.read_only import scored
 from evals.models.checkpoints import (
     Dtype,
     ModelSource,
+    WeightFormat,
     load_causal_lm,
     load_tokenizer,
     model_fingerprint,
@@ -68,7 +69,7 @@ def open_reference(
     source: ModelSource,
     tokenizer: PreTrainedTokenizerBase,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
+    weights: WeightFormat = "float32",
 ) -> PreTrainedModel:
     """Load an explicit reference policy, in the number format of the policy's weights.
 
@@ -80,8 +81,7 @@ def open_reference(
             f"{source.path}: the reference has another vocabulary than the policy; take a "
             "reference of the same family, or leave train.reference out"
         )
-    name: Dtype = "bfloat16" if dtype == torch.bfloat16 else "float32"
-    model: PreTrainedModel = load_causal_lm(source, device, name)
+    model: PreTrainedModel = load_causal_lm(source, device, weights)
     return model
 
 

@@ -237,3 +237,30 @@ def test_an_adapter_goes_on_or_a_new_one_is_put_on_its_merged_base(tmp_path: Pat
 def test_several_target_modules_are_a_list() -> None:
     with pytest.raises(ValueError, match=r'a list: \["q_proj", "v_proj"\]'):
         LoraConfig(target_modules="q_proj,v_proj")
+
+
+def test_an_adapter_on_four_bits_is_published_whole_as_it_was_trained(tmp_path: Path) -> None:
+    """Folded into what the 4-bit weights stand for, not rounded to 4 bits again."""
+    pytest.importorskip("bitsandbytes")
+    source = ModelSource(path=str(start_folder(tmp_path / "start", hidden_size=64)))
+    model = add_lora(load_causal_lm(source, CPU, "nf4"), LoraConfig(rank=4, alpha=64), seed=0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1)
+    before = LOSS.measure(model)
+    saver = ModelSaver(source, load_tokenizer(source))
+    saver.try_out(model)
+    publish_whole(model, saver, LOSS, tmp_path / "model")
+    published = ModelSource(path=str(tmp_path / "model"))
+    assert LOSS.measure(load_causal_lm(published, CPU)) == pytest.approx(before, abs=1e-4)
+    assert "quantization_config" not in json.loads((tmp_path / "model/config.json").read_text())
+
+
+def test_nothing_is_merged_into_four_bits_that_stay(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    base = start_folder(tmp_path / "base", hidden_size=64)
+    adapter = ModelSource(path=str(tiny_adapter(tmp_path / "adapter", base)))
+    model = load_causal_lm(adapter, CPU, "nf4")
+    with pytest.raises(ConfigError, match="cannot be merged into weights that stay in 4 bits"):
+        trainable_start(model, LoraConfig(start="new"), "here", 0)
