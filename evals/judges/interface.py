@@ -11,7 +11,8 @@ class Judge(Protocol):
     """Says which of two completions is better.
 
     `name` is what tables call it. `fingerprint` names everything its verdicts depend on: settings
-    and weights, 32 hex digits.
+    and weights, 32 hex digits. One that is shown the layout of `evals.judges.layout` says so:
+    `has_a_layout`.
     """
 
     @property

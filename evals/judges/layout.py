@@ -6,9 +6,10 @@ the assistant's header. The assistant's next token is the label.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -29,6 +30,7 @@ SECTION_PREFERENCE = "==== Preference ===="
 
 _WORD_JOINER = "\u2060"
 _PASSES = 8
+_TEXTS_KEPT = 4096
 
 # Each imitation is broken after its `head`: it stays readable and matches no more. Patterns look at
 # folded text, where look-alike letters and signs are plain ones and every line break is a newline.
@@ -131,8 +133,27 @@ def neutralise_text(text: str) -> str:
 
     Text without imitations comes back as it is, and a second pass changes nothing.
     """
-    if _raw.get():
-        return text
+    return text if _raw.get() else _neutral(text)
+
+
+def comparisons_neutralised(judge: object, comparisons: Iterable[Comparison]) -> dict[str, int]:
+    """For a manifest: comparisons in which something imitated the layout; of a judge without
+    one nothing.
+    """
+    if not getattr(judge, "has_a_layout", False):
+        return {}
+    return {"comparisons_neutralised": sum(map(_is_touched, comparisons))}
+
+
+def _is_touched(comparison: Comparison) -> bool:
+    sides = (comparison.prompt, comparison.completion_a, comparison.completion_b)
+    texts = (_shown(message, False) for side in sides for message in side)
+    return any(neutralise_text(text) != text for text in texts)
+
+
+@lru_cache(_TEXTS_KEPT)
+def _neutral(text: str) -> str:
+    """Every completion is shown in several comparisons, each in both orders."""
     for _ in range(_PASSES):  # breaking one may show another
         places = _imitations(fold(text))
         if not places:

@@ -6,6 +6,7 @@ from typing import Any
 from evals.judge_card.card import build_card
 from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
 from evals.judges import PreferenceModelJudge, save_judge
+from evals.judges.layout import comparisons_neutralised
 from evals.judges.orders import judge_to_table
 from evals.judges.progress import spending_counts
 from schemas.errors import DataError
@@ -123,6 +124,7 @@ def _measure(
         "scored_comparisons": card.n_scored,
         "test_comparisons": final.n,
         "verdicts": len(verdicts),
+        **comparisons_neutralised(judge, [u.comparison for u in (*dev, *test)]),
         **spending_counts(judge, verdicts),
     }
 

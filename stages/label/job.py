@@ -10,6 +10,7 @@ from typing import Any
 from evals.judges import Judge, open_judge
 from evals.judges.first_look import drawn_first, refuse_silent
 from evals.judges.interface import release
+from evals.judges.layout import comparisons_neutralised
 from evals.judges.orders import judged_in_both_orders, verdict_of
 from evals.judges.progress import spending_counts
 from schemas.labels import Order
@@ -65,6 +66,8 @@ class LabelWorker:
                 rows[table].extend(made)
         counts = _counts(completions, prompts, rows)
         counts |= spending_counts(self._judge, rows[VERDICTS.name])
+        asked = (c.comparison for prompt in prompts for c in prompt.candidates)
+        counts |= comparisons_neutralised(self._judge, asked)
         self._results.write(shard, rows, counts, getattr(self._judge, "warnings", ()))
         return counts
 

@@ -47,14 +47,14 @@ class SampleWorker:
         """Sample the prompts of one shard, and keep what came of them."""
         prompts = rows_of(self._work.read(shard))
         wanted = [(prompt, index) for prompt in prompts for index in range(self._config.n)]
-        kept, dropped, unfinished = self._sample(wanted)
+        kept, dropped, found = self._sample(wanted)
         counts = {
             "prompts": len(prompts),
             "completions": len(kept),
             "rejects": len(dropped),
             "finish_stop": sum(row["finish_reason"] == "stop" for row in kept),
             "finish_length": sum(row["finish_reason"] == "length" for row in kept),
-            "cut_in_thought": unfinished,
+            **found,
             "completion_tokens": sum(row["num_tokens"] for row in kept),
         }
         self._results.write(shard, {COMPLETIONS.name: kept, REJECTS.name: dropped}, counts)
@@ -64,8 +64,8 @@ class SampleWorker:
         """Let go of the engine."""
         self._sampler.close()
 
-    def _sample(self, wanted: Sequence[tuple[Row, int]]) -> tuple[list[Row], list[Row], int]:
-        """Rows of the completions and of the rejects table, and how many have no answer yet."""
+    def _sample(self, wanted: Sequence[tuple[Row, int]]) -> tuple[list[Row], list[Row], Counts]:
+        """Rows of the completions and of the rejects table, and what else was found."""
         settings = self._config.settings
         requests = [request_for(prompt, index, self._config.seed) for prompt, index in wanted]
         answers = self._sampler.sample(requests, settings)
@@ -75,8 +75,16 @@ class SampleWorker:
                 kept.append(completion_row(prompt, index, request, answer, self._sampler, settings))
             else:
                 dropped.append(_reject_row(prompt, index, request, answer))
-        cut = sum(isinstance(a, SampledCompletion) and a.unfinished for a in answers)
-        return kept, dropped, cut
+        made = [
+            (prompt["prompt_id"], answer)
+            for (prompt, _), answer in zip(wanted, answers, strict=True)
+            if isinstance(answer, SampledCompletion)
+        ]
+        found = {
+            "cut_in_thought": sum(answer.unfinished for _, answer in made),
+            "prompts_neutralised": len({key for key, answer in made if answer.neutralised}),
+        }
+        return kept, dropped, found
 
 
 def _reject_row(

@@ -28,7 +28,7 @@ from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
 from stages.training.data.rejects import Rejects, length_limit
-from stages.training.data.render_rows import Candidate, token_items
+from stages.training.data.render_rows import NEUTRALISED, Candidate, token_items
 from stages.training.data.token_store import TokenItem, TokenTable
 from stages.training.data.tokens import cached_tokens, has_split
 from stages.training.distributed.world import current_world, loading_device
@@ -67,7 +67,8 @@ def run(config: SftConfig, context: StageContext) -> Mapping[str, int]:
     if not (context.runtime.keep_training_state and config.training.can_be_continued):
         context.discard(context.output / CHECKPOINTS)
     rows_in = len(table) + len(rejects.rows)
-    return {"rows_in": rows_in, **result.counts, **rejects.counts()}
+    neutralised = {"rows_neutralised": table.count(NEUTRALISED)}
+    return {"rows_in": rows_in, **result.counts, **neutralised, **rejects.counts()}
 
 
 def _demonstrations(context: StageContext) -> Path:
@@ -139,4 +140,5 @@ def _examples(
             yield list(token_items(renderer, candidates, limit, aside, how))
 
     made_of = [renderer.fingerprint, str(limit), how.model_dump_json(), file_sha256(path)]
-    return cached_tokens(open_cache(context), made_of, batches, rejects, parts=2)
+    cache, numbers = open_cache(context), (NEUTRALISED,)
+    return cached_tokens(cache, made_of, batches, rejects, parts=2, numbers=numbers)

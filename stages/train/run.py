@@ -45,7 +45,7 @@ from stages.training.data.reference import (
 )
 from stages.training.data.reference_cache import ReferenceCache
 from stages.training.data.rejects import Rejects, length_limit
-from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE
+from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
 from stages.training.distributed.sharding import collected, save_collected, sharded
 from stages.training.distributed.world import computing_device, current_world
 from stages.training.engines.choose import open_engine
@@ -164,6 +164,7 @@ def _pairs(
     }
     drawn, otherwise = (int(np.nansum(table.numbers(name))) for name in (DRAWN, DRAWN_OTHERWISE))
     counts |= {"completions_as_drawn": drawn, "completions_drawn_otherwise": otherwise}
+    counts["rows_neutralised"] = table.count(NEUTRALISED)
     if otherwise:
         context.progress.note(
             f"train: {otherwise} of {drawn} sampled completions are other tokens than their text "

@@ -82,6 +82,11 @@ class Panel:
         self._lost: dict[int, str] = {}
 
     @property
+    def has_a_layout(self) -> bool:
+        """Whether any member is shown a layout."""
+        return any(getattr(member, "has_a_layout", False) for member in self._members)
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the rule and of the members' fingerprints."""
         rule = (self._config.rule, str(self._config.quorum))

@@ -16,6 +16,8 @@ from schemas.stage import JudgeServerRuntime
 class ServedJudge:
     """Asks a server about comparisons. See `evals.judges.interface.StreamingJudge`."""
 
+    has_a_layout = True
+
     def __init__(
         self,
         name: str,

@@ -20,6 +20,8 @@ _WORDS_SHOWN = 24
 class LabelJudge(ABC):
     """What label scoring is, whatever reads the model."""
 
+    has_a_layout = True
+
     def __init__(
         self, name: str, config: LabelScoring, source: ModelSource, limit: int | None
     ) -> None:

@@ -34,6 +34,8 @@ class ReasonedJudge:
     The engine starts with the first comparison and is given back by `close`.
     """
 
+    has_a_layout = True
+
     def __init__(self, name: str, config: LlmJudge, source: ModelSource, runtime: Runtime) -> None:
         """Opens the tokenizer. Raises what that raises."""
         self.name = name

@@ -82,7 +82,8 @@ class SampledCompletion:
     over `token_ids` of log p in nats under the model's own distribution: temperature 1, no top_p;
     None where a server keeps both to itself, and then it may have said how many tokens it wrote.
     `token_logps` are the summands, and `tokens_of` is the fingerprint of the rendering that the ids
-    belong to. An `unfinished` thought was cut before there was an answer.
+    belong to. An `unfinished` thought was cut before there was an answer. `neutralised` counts the
+    places where the prompt imitated the template's structure.
     """
 
     text: str
@@ -95,6 +96,7 @@ class SampledCompletion:
     token_logps: Sequence[float] | None = None
     tokens_of: str | None = None
     unfinished: bool = False
+    neutralised: int = 0
 
     @property
     def message(self) -> Message:
@@ -113,7 +115,7 @@ class SampledCompletion:
 
 
 def completion_of(
-    renderer: "ChatRenderer", ids: list[int], logps: Sequence[float], prompt_ids: Sequence[int] = ()
+    renderer: "ChatRenderer", ids: list[int], logps: Sequence[float], prompt: "PromptTokens"
 ) -> SampledCompletion:
     """What a model has written, the end token included where it stopped by itself.
 
@@ -121,6 +123,7 @@ def completion_of(
     itself writes them; else they stay where the model wrote them, so that the same text gives the
     same tokens again.
     """
+    prompt_ids = prompt.ids
     stopped = bool(ids) and ids[-1] in renderer.end_ids
     text = renderer.decode(ids[:-1] if stopped else ids, prompt_ids)
     read = renderer.read(prompt_ids, ids)
@@ -132,6 +135,7 @@ def completion_of(
             "stop" if stopped else "length",
             token_logps=list(logps),
             tokens_of=renderer.fingerprint,
+            neutralised=prompt.neutralised,
         )
     said = read.message
     apart = bool(said.get("reasoning") or said.get("tool_calls")) or read.unfinished
@@ -145,6 +149,7 @@ def completion_of(
         token_logps=list(logps),
         tokens_of=renderer.fingerprint,
         unfinished=read.unfinished,
+        neutralised=prompt.neutralised,
     )
 
 
@@ -189,6 +194,7 @@ class PromptTokens:
     index: int
     ids: list[int]
     seed: int
+    neutralised: int = 0
 
 
 def asked_with(
@@ -209,6 +215,7 @@ def tokenize_requests(
 ) -> tuple[list[PromptTokens], dict[int, Unsampled]]:
     """Render every prompt; those without room for `max_tokens` are unsampled, by request index."""
     rendered: dict[str, list[int] | Unsampled] = {}
+    places: dict[str, int] = {}
     fitting: list[PromptTokens] = []
     refused: dict[int, Unsampled] = {}
     for index, request in enumerate(requests):
@@ -217,6 +224,7 @@ def tokenize_requests(
         )
         if text not in rendered:
             rendered[text] = _prompt_ids(renderer, request)
+            places[text] = renderer.neutralised(request.prompt)
         ids = rendered[text]
         if isinstance(ids, Unsampled):
             refused[index] = ids
@@ -227,7 +235,7 @@ def tokenize_requests(
                 f"{len(ids)} prompt tokens and max_tokens {max_tokens} exceed {context}",
             )
         else:
-            fitting.append(PromptTokens(index, ids, request.seed))
+            fitting.append(PromptTokens(index, ids, request.seed, places[text]))
     return fitting, refused
 
 

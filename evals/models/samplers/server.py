@@ -150,7 +150,7 @@ class ServerSampling:
             return await self._one(
                 calls.call(name, lambda: transport.ask("completions", body)),
                 settings.max_tokens,
-                prompt.ids,
+                prompt,
             )
 
         tasks = [asyncio.ensure_future(one(prompt)) for prompt in prompts]
@@ -164,7 +164,7 @@ class ServerSampling:
             self._in_flight = max(1, int(calls.limit.limit))
 
     async def _one(
-        self, call: Coroutine[Any, Any, Any], most: int, prompt: Sequence[int]
+        self, call: Coroutine[Any, Any, Any], most: int, prompt: PromptTokens
     ) -> Sample:
         from evals.models.http.transport import CallFailed
 
@@ -197,7 +197,7 @@ class ServerSampling:
             **_AS_THE_MODEL_IS,
         }
 
-    def _completion(self, reply: Any, most: int, prompt: Sequence[int] = ()) -> Sample:
+    def _completion(self, reply: Any, most: int, prompt: PromptTokens) -> Sample:
         """Ids and log-probabilities, which vLLM takes before temperature and top_p.
 
         What no model can have written within `most` tokens is no completion.

@@ -86,7 +86,7 @@ class TransformersEngine:
                 batch = ordered[start : start + self._batch_size]
                 decoded = decode(self._model, batch, settings, self._renderer.end_ids)
                 for prompt, (ids, logps) in zip(batch, decoded, strict=True):
-                    answers[prompt.index] = completion_of(self._renderer, ids, logps, prompt.ids)
+                    answers[prompt.index] = completion_of(self._renderer, ids, logps, prompt)
         return [answers[index] for index in range(len(requests))]
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ class VllmSampling:
                 [self._parameters(prompt, settings) for prompt in fitting],
             )
             for prompt, output in zip(fitting, outputs, strict=True):
-                answers[prompt.index] = self._completion(output.outputs[0], prompt.ids)
+                answers[prompt.index] = self._completion(output.outputs[0], prompt)
         return [answers[index] for index in range(len(requests))]
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class VllmSampling:
             detokenize=False,
         )
 
-    def _completion(self, output: Any, prompt: Sequence[int] = ()) -> SampledCompletion:
+    def _completion(self, output: Any, prompt: PromptTokens) -> SampledCompletion:
         ids = list(output.token_ids)
         # Raw log-probabilities, before temperature and top_p: the engine's logprobs_mode.
         logps = [step[token].logprob for step, token in zip(output.logprobs, ids, strict=True)]

@@ -15,7 +15,13 @@ from stages.training.config import Truncation
 from stages.training.data.disk_cache import DiskCache
 from stages.training.data.pair_weights import Floats
 from stages.training.data.rejects import Rejects
-from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, Candidate, token_items
+from stages.training.data.render_rows import (
+    DRAWN,
+    DRAWN_OTHERWISE,
+    NEUTRALISED,
+    Candidate,
+    token_items,
+)
 from stages.training.data.token_store import Rows, StoredItem, TokenItem, TokenTable, TokenView
 from stages.training.data.tokens import cached_tokens, has_split
 from stages.training.objectives.preference import PairExample
@@ -23,7 +29,7 @@ from stages.training.objectives.preference import PairExample
 Row = Mapping[str, Any]
 
 _BATCH_ROWS = 1024
-_NUMBERS = ("margin", "strength", DRAWN, DRAWN_OTHERWISE)
+_NUMBERS = ("margin", "strength", DRAWN, DRAWN_OTHERWISE, NEUTRALISED)
 _HUMAN = (
     *("prompt", "label", "strength", "comparison_id", "split", "file", "row"),
     *("tools", "chat_template_kwargs"),

@@ -19,6 +19,9 @@ DRAWN, DRAWN_OTHERWISE = "drawn", "drawn_otherwise"
 """Numbers beside an item: completions trained as they were drawn, and of these those whose text
 would have been rendered to other tokens."""
 
+NEUTRALISED = "neutralised"
+"""A number beside an item: places where its text imitated the template's structure."""
+
 
 _TEMPLATE = ("tools", "chat_template_kwargs")
 
@@ -63,6 +66,7 @@ def token_items(
             assert isinstance(rendered, RenderedBranches)
             rejects.cuts.update([cut] if cut else [])
             parts = [rendered.prompt_ids, *rendered.completions]
+            counted[NEUTRALISED] = float(rendered.neutralised)
             yield TokenItem(one.key, one.row["split"], parts, {**one.numbers, **counted})
         else:
             rejects.add(one.row, *problem)

@@ -113,6 +113,10 @@ class TokenTable:
         """One of the further columns, NaN where an item has no value: float64 (len,)."""
         return self._table[name].to_numpy()  # type: ignore[no-any-return]
 
+    def count(self, name: str) -> int:
+        """How many items have one of the further columns above zero."""
+        return int((self.numbers(name) > 0).sum())
+
     def refuse_foreign_tokens(self, vocabulary: int) -> None:
         """Raises ConfigError where an item has a token that a model of so many does not know."""
         highest = pc.max(pc.list_flatten(self._table["tokens"])).as_py()

@@ -14,7 +14,7 @@ from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable,
 
 # To be raised when the same rows are screened, or stored, differently from before.
 _CUTS = "cuts.json"
-_FORMAT = "cuts-3"
+_FORMAT = "cuts-4"
 
 
 def cached_tokens(
