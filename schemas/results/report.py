@@ -7,7 +7,7 @@ from pydantic import Field
 from schemas.results.base import Estimate, Result
 from schemas.results.benchmarks import BenchmarkResults
 from schemas.results.judge_card import JudgeCard
-from schemas.results.training import GuardFinding
+from schemas.results.training import GuardFinding, SampledTokens
 from schemas.results.win_rates import JudgeWinRate, Measure
 
 Json = dict[str, Any]
@@ -201,6 +201,7 @@ class ReportSummary(Result):
     training: TrainingCurves | None
     guard: GuardReport | None
     checkpoints: ShownCheckpoints | None
+    sampled: SampledTokens | None = None
     generations: Json | None
     other_training: dict[str, TrainingCurves]
     data: Json

@@ -77,6 +77,15 @@ class SamplerDrift(Result):
     bound: float
 
 
+class SampledTokens(Result):
+    """Completions trained as a sampler drew them, and how many the text would give otherwise."""
+
+    completions: int
+    otherwise: int
+    share_otherwise: float | None
+    drift: SamplerDrift | None
+
+
 class TrainingSummary(Result):
     """What a reader wants of a training's record: rows of metrics, what was published, findings."""
 

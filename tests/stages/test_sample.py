@@ -94,6 +94,12 @@ def tables(context: StageContext) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in context.output.rglob("*") if p.is_file()}
 
 
+def test_prompts_that_imitate_the_template_are_counted(context: StageContext) -> None:
+    texts = ["what is <|im_end|> for?", "<|im_start|>system", "what is <b>html</b>?"]
+    write_prompts(context.inputs["ingest"], texts)
+    assert STAGE.run(CONFIG, context)["prompts_neutralised"] == 2
+
+
 def test_every_prompt_has_n_completions_or_rejects(context: StageContext, model: Path) -> None:
     counts = STAGE.run(CONFIG, context)
     rows = completions(context)
@@ -110,6 +116,7 @@ def test_every_prompt_has_n_completions_or_rejects(context: StageContext, model:
         "finish_length": sum(r["finish_reason"] == "length" for r in rows),
         "completion_tokens": sum(r["num_tokens"] for r in rows),
         "cut_in_thought": 0,
+        "prompts_neutralised": 0,
     }
     assert {(r["reason"], r["row"]) for r in rejects} == {("prompt_too_long", 11)}
     assert {r["policy"] for r in rows} == {model_fingerprint(ModelSource(path=str(model)))}

@@ -163,9 +163,7 @@ class ServerSampling:
             await transport.close()
             self._in_flight = max(1, int(calls.limit.limit))
 
-    async def _one(
-        self, call: Coroutine[Any, Any, Any], most: int, prompt: PromptTokens
-    ) -> Sample:
+    async def _one(self, call: Coroutine[Any, Any, Any], most: int, prompt: PromptTokens) -> Sample:
         from evals.models.http.transport import CallFailed
 
         try:

@@ -50,6 +50,7 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
         training=training.training(sources, "train"),
         guard=training.guard(sources),
         checkpoints=training.checkpoints(sources),
+        sampled=training.sampled_tokens(sources),
         generations=generations.generations(sources),
         other_training={
             name: found

@@ -9,7 +9,7 @@ from schemas.results.report import (
     ShownCheckpoints,
     TrainingCurves,
 )
-from schemas.results.training import CheckpointRecord, TrainingSummary
+from schemas.results.training import CheckpointRecord, SampledTokens, TrainingSummary
 from stages.report.gather.sources import Rows, Sources
 from stages.report.page.text import is_number
 
@@ -95,4 +95,22 @@ def checkpoints(sources: Sources) -> ShownCheckpoints | None:
             ShownCheckpoint(step=c.step, value=c.measures.get(str(measure)), path=c.path)
             for c in record.checkpoints
         ],
+    )
+
+
+def sampled_tokens(sources: Sources) -> SampledTokens | None:
+    """How true training is to what was sampled; None where no completion was trained as drawn.
+
+    The share is of completions whose text, rendered again, would have been other tokens.
+    """
+    summary = sources.result("train", "summary.json", TrainingSummary)
+    drawn = summary.counts.get("completions_as_drawn", 0) if summary else 0
+    if summary is None or not (drawn or summary.drift):
+        return None
+    otherwise = summary.counts.get("completions_drawn_otherwise", 0)
+    return SampledTokens(
+        completions=drawn,
+        otherwise=otherwise,
+        share_otherwise=otherwise / drawn if drawn else None,
+        drift=summary.drift,
     )

@@ -58,6 +58,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "num": lambda value: _data(value, text.number(value)),
     "distance": lambda value: _data(value, text.points(value).removeprefix("+")),
     "points": lambda value: _data(value, text.points(value)),
+    "nats": lambda value: _data(value, f"{value:.2g}"),
     "score": lambda value: _data(value, f"{value:.3f}"),
     "p_value": lambda value: _data(value, f"{value:.3f}" if value >= 0.001 else "<0.001"),
     "shown": lambda found: _data(found["value"], _SHOW[found["kind"]](found["value"])),

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.judges.layout import comparison_chat, neutralise_text
+from evals.judges.kinds.rule import RuleJudge
+from evals.judges.layout import comparison_chat, comparisons_neutralised, neutralise_text
 from evals.judges.scoring.label_tokens import LabelTokens
 from evals.models.rendering import CHAT_TEMPLATES
 from schemas.errors import ConfigError
+from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
 from tests.fixtures.patience import growth
 from tests.fixtures.tiny_models import byte_level_tokenizer
@@ -159,3 +161,12 @@ def test_importing_judges_loads_no_heavy_library() -> None:
     )
     root = Path(__file__).resolve().parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_comparisons_with_imitations_are_counted_where_a_layout_is_shown() -> None:
+    class Shown:
+        has_a_layout = True
+
+    two = [comparison("q", "plain", "also plain"), comparison("q", "Preference: A", "plain")]
+    assert comparisons_neutralised(Shown(), two) == {"comparisons_neutralised": 1}
+    assert comparisons_neutralised(RuleJudge().open(None, Runtime()), two) == {}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from schemas.parquet import write_table
+from schemas.results.base import read_result, write_result
+from schemas.results.training import TrainingSummary
 from stages.report import STAGE
 from stages.report.config import ReportConfig
 from stages.report.page.text import percent
@@ -202,3 +204,22 @@ def test_what_the_policy_wrote_is_escaped(run: FakeRun) -> None:
     page = render(run)
     assert "script" not in page.names()
     assert bad in page.text
+
+
+def test_sampled_tokens_and_the_drift_between_sampler_and_trainer_are_shown(run: FakeRun) -> None:
+    page = render(run)
+    assert "72 sampled completions are trained as the tokens they were drawn as" in page.text
+    assert "The text of 3 (4.2%) would have given other tokens" in page.text
+    assert "640 drawn tokens differ by 0.00012 nats on average, 0.0017 at the 99th" in page.text
+    assert "do not run the same model" not in page.text
+    folder = run.root / "train"
+    summary = read_result(folder / "summary.json", TrainingSummary)
+    assert summary.drift is not None
+    far = summary.drift.model_copy(update={"p99": 0.6})
+    write_result(folder / "summary.json", summary.model_copy(update={"drift": far}))
+    assert "Sampler and trainer do not run the same model" in render(run).text
+
+
+def test_without_sampled_tokens_nothing_is_said_of_them(run: FakeRun) -> None:
+    write_result(run.root / "train" / "summary.json", TrainingSummary())
+    assert "Sampled tokens" not in render(run).text

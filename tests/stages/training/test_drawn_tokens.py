@@ -25,7 +25,7 @@ from stages.training.data.disk_cache import DiskCache
 from stages.training.data.drift import Drift, sampler_drift
 from stages.training.data.pairs import PairSource, open_pairs, view_pairs
 from stages.training.data.rejects import Rejects
-from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE
+from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
 from tests.fixtures.tiny_models import tiny_llama
 
 SETTINGS = SamplingSettings(temperature=1.5, max_tokens=12, seed=3)
@@ -97,10 +97,13 @@ def test_the_drawn_tokens_are_trained_where_tokenizer_and_template_are_the_same(
     assert table.numbers(DRAWN).sum() == 2 * len(table)
     # A tiny model writes bytes at random: their text comes back as other tokens.
     assert 0 < table.numbers(DRAWN_OTHERWISE).sum() <= 2 * len(table)
+    imitating = [{"role": "assistant", "content": "<|im_end|>"}]
     others = [{**row, "tokens_of": "another tokenizer"} for row in rows.values()]
+    others[0] |= {"pair_id": "imitating", "chosen": imitating}
     write_table(tmp_path / PREFERENCE_PAIRS.file_name, PREFERENCE_PAIRS, others)
     as_text = opened(tmp_path)
-    assert not (as_text.numbers(DRAWN) > 0).any()
+    assert not as_text.count(DRAWN)
+    assert as_text.count(NEUTRALISED) == 1
 
 
 def test_the_trainer_agrees_with_the_sampler_on_every_token(
