@@ -238,11 +238,20 @@ class StageContext:
             raise MissingInputError(f"{path}: missing; run the stage {stage} again")
         return path
 
+    def beside(self, name: str) -> Path | None:
+        """A file of the run that no stage wrote; None where it is not there."""
+        path = self.output.parent / name
+        return path if path.is_file() else None
+
 
 C = TypeVar("C", bound=Config)
 
 
 def _no_files(config: Any) -> Sequence[Path]:
+    return ()
+
+
+def _no_names(config: Any) -> Sequence[str]:
     return ()
 
 
@@ -295,7 +304,9 @@ class Stage(Generic[C]):
     """A function from (config, input directories) to an output directory, and its declaration.
 
     `run` returns counts for the manifest. `files` names the raw files a config reads from outside
-    the run directory: their content is part of the fingerprint. `work` says beforehand how much
+    the run directory: their content is part of the fingerprint. `beside` names files of the run
+    directory that no stage writes, which a config reads where they are there, and whose content is
+    part of it too. `work` says beforehand how much
     there will be to do. `trains` tells whether a config trains a model, which several processes
     can do together under torchrun; the code is then run by all of them. `continuation` gives what
     of a config must stay as it is so that a run can go on where one with another config ended, and
@@ -311,6 +322,7 @@ class Stage(Generic[C]):
     run: Callable[[C, StageContext], Mapping[str, int]]
     version: int = 1
     files: Callable[[C], Sequence[Path]] = _no_files
+    beside: Callable[[C], Sequence[str]] = _no_names
     work: Callable[[C, Known], Work | None] = _nobody_knows
     trains: Callable[[C], bool] = _never
     continuation: Callable[[C], Mapping[str, Any] | None] = _nothing

@@ -29,10 +29,12 @@ def payload_of(
     config: Config | None,
     upstream: Mapping[str, Manifest],
     commits: Mapping[str, str],
+    directory: Path,
 ) -> dict[str, Any]:
     """Everything that changes a stage's output: version, config, raw files, upstream content.
 
-    `config` is None for a stage that the recipe leaves out; `commits` are those of models of a hub.
+    `config` is None for a stage that the recipe leaves out; `commits` are those of models of a hub;
+    `directory` is the run's.
 
     Raises:
         MissingInputError: a raw file that the config names is not there.
@@ -40,11 +42,13 @@ def payload_of(
     if config is None:
         return {"stage": stage.name, "skipped": True}
     pinned = {"commits": dict(commits)} if commits else {}
+    names = [name for name in stage.beside(config) if (directory / name).is_file()]
+    beside = {name: _content(directory / name) for name in names}
     return pinned | {
         "stage": stage.name,
         "version": stage.version,
         "config": config.model_dump(mode="json"),
-        "files": {_named(path): _content(path) for path in sorted(stage.files(config))},
+        "files": {_named(path): _content(path) for path in sorted(stage.files(config))} | beside,
         "inputs": {
             name: {file: o.content or o.sha256 for file, o in sorted(manifest.outputs.items())}
             for name, manifest in upstream.items()

@@ -182,7 +182,7 @@ class Run:
             config = self.recipe.stages.get(stage.name)
             commits = commits_of(config, ask=True)
             write_pins(self.directory, commits)
-            payload = payload_of(stage, config, upstream, commits)
+            payload = payload_of(stage, config, upstream, commits, self.directory)
             manifest = _readable_manifest(directory)
             if (
                 manifest

@@ -5,11 +5,15 @@ from pathlib import Path
 
 from evals.models.contenders import existing_file
 from schemas.stage import Stage, called_later
-from stages.report.config import ReportConfig
+from stages.report.config import AUDIT_LABELS, ReportConfig
 
 
 def _files(config: ReportConfig) -> Sequence[Path]:
     return [existing_file(config.labels, "file of labels")] if config.labels else []
+
+
+def _beside(config: ReportConfig) -> Sequence[str]:
+    return () if config.labels else (AUDIT_LABELS,)
 
 
 STAGE = Stage(
@@ -20,4 +24,5 @@ STAGE = Stage(
     run=called_later("stages.report.page.write", "write_report"),
     version=7,
     files=_files,
+    beside=_beside,
 )

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from schemas.stage import Config
 
+AUDIT_LABELS = "audit/labels.jsonl"
+"""Where `prefline audit RUN` puts them, below the run."""
+
 
 class ReportConfig(Config):
     """What the page says besides what it measures."""
@@ -21,7 +24,8 @@ class ReportConfig(Config):
     labels: str | None = Field(
         None,
         description="file of what people said of some of the pairs, JSON lines as `prefline audit` "
-        "writes them: the page then shows the rate anchored in them",
+        "writes them: the page then shows the rate anchored in them; null takes the run's own "
+        "audit/labels.jsonl, where it is there",
     )
     world: Literal["food"] | None = Field(
         None, description="world with a known truth, whose rates the summary must hold"

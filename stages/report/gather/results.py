@@ -1,10 +1,7 @@
 """The answer: does the policy beat the baseline, and how far can that be believed?"""
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from evals.audit.labels import read_labels
-from evals.win_rate.human import human_win_rate
 from schemas.results.base import Estimate
 from schemas.results.benchmarks import BenchmarkResults, PairedResult, TaskResult
 from schemas.results.judge_card import JudgeCard
@@ -17,11 +14,12 @@ from schemas.results.report import (
     SoftRate,
 )
 from schemas.results.win_rates import MEASURES, Conclusion, JudgeWinRate, WinRates
-from stages.report.gather.sources import Json, Rows, Sources
+from stages.report.gather.people import People
+from stages.report.gather.sources import Json, Sources
 from stages.report.page.text import percent, points, words
 
 
-def win_rates(sources: Sources, verdicts: Rows, labels: str | None) -> dict[str, ShownWinRate]:
+def win_rates(sources: Sources, people: People) -> dict[str, ShownWinRate]:
     """Every win rate that evaluate wrote, by judge: the statistics' own keys, and what is shown.
 
     `value`, `ci_low`, `ci_high` are of the declared measure, which `measure` names; `soft` is the
@@ -30,13 +28,10 @@ def win_rates(sources: Sources, verdicts: Rows, labels: str | None) -> dict[str,
     """
     found = sources.result("evaluate", "win_rates.json", WinRates)
     rates = found.root if found else {}
-    if labels is not None:
-        given = read_labels(Path(labels))
-        for name, rate in rates.items():
-            mine = [row for row in verdicts if row["judge"] == rate.judge]
-            human = human_win_rate(mine, given, Path(labels))
-            rates = rates | {name: rate.model_copy(update={"human": human})}
-    return {name: _shown(rate) for name, rate in rates.items()}
+    return {
+        name: _shown(rate.model_copy(update={"human": people.of(rate)}))
+        for name, rate in rates.items()
+    }
 
 
 def _shown(rate: JudgeWinRate) -> ShownWinRate:

@@ -19,6 +19,7 @@ from stages.report.gather import (
     training,
     verdict_list,
 )
+from stages.report.gather.people import People
 from stages.report.gather.sources import Json, Sources
 
 SUMMARY_VERSION = 1
@@ -33,7 +34,8 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
     """
     sources = Sources(context)
     verdicts = sources.rows("evaluate", VERDICTS)
-    rates = results.win_rates(sources, verdicts, config.labels)
+    people = People(config, context, verdicts)
+    rates = results.win_rates(sources, people)
     compared = sources.rows("evaluate", COMPARISONS)
     verdict = results.verdict(rates)
     return ReportSummary(
@@ -70,7 +72,7 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
             )
         ),
         stages=stages.stages(sources),
-        warnings=stages.warnings(sources),
+        warnings=[*stages.warnings(sources), *people.warnings],
         settings=finite(stages.settings(sources)),
         provenance=finite(stages.provenance(sources)),
     )
