@@ -7,13 +7,13 @@ import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
+from pipeline.settings.kinds import fields_of, kinds_of, unwrapped, with_default_kinds
 from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError, MissingInputError
 from schemas.files import first_line, is_plain_name
@@ -47,7 +47,10 @@ class Rounds(Config):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A checked recipe: the configs of its stages, by stage name, in the order of a run."""
+    """A checked recipe: the configs of its stages, by stage name, in the order of a run.
+
+    `overrides` are the settings that were changed by `--set`.
+    """
 
     name: str
     description: str
@@ -56,6 +59,7 @@ class Recipe:
     stages: Mapping[str, Config]
     path: Path
     rounds: Rounds = field(default_factory=Rounds)
+    overrides: tuple[str, ...] = ()
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -85,7 +89,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers and nesting without end
         raise ConfigError(f"{path}: not TOML: {first_line(error)}") from error
-    return check_recipe(with_overrides(tree, overrides), path)
+    recipe = check_recipe(with_overrides(tree, overrides), path)
+    return replace(recipe, overrides=tuple(overrides))
 
 
 def with_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -197,7 +202,7 @@ def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S 
         problems.append(f"{name}: must be a section, [{name}]")
         return None
     try:
-        return config.model_validate(values)
+        return config.model_validate(with_default_kinds(config, values))
     except ValidationError as error:
         problems.extend(_describe(name, config, error))
         return None
@@ -209,12 +214,12 @@ def _describe(section: str, config: type[Config], error: ValidationError) -> Ite
         where = ".".join([section, *keys])
         kind = item["type"]
         if kind == "extra_forbidden":
-            yield f"{where}: unknown key{_suggest(keys[-1], _fields(model))}"
+            yield f"{where}: unknown key{_suggest(keys[-1], fields_of(model))}"
         elif kind == "union_tag_invalid":
             context = item.get("ctx", {})
             yield f"{where}: unknown kind {context['tag']!r}: one of {context['expected_tags']}"
         elif kind == "union_tag_not_found":
-            kinds = ", ".join(_kinds(model))
+            kinds = ", ".join(kinds_of(model))
             yield f"{where}: kind is missing: one of {kinds}"
         elif kind == "missing":
             yield f"{where}: missing"
@@ -236,13 +241,13 @@ def _walk(config: type[Config], location: Sequence[int | str]) -> tuple[list[str
     model: Any = config
     around: Any = config
     for part in location:
-        member = _kinds(model).get(part) if isinstance(part, str) else None
+        member = kinds_of(model).get(part) if isinstance(part, str) else None
         if member is not None:
             model = member
             continue
         keys.append(str(part))
         around, model = model, _inside(model, part)
-    return keys, model if _kinds(model) else around
+    return keys, model if kinds_of(model) else around
 
 
 def _inside(model: Any, part: int | str) -> Any:
@@ -250,28 +255,9 @@ def _inside(model: Any, part: int | str) -> Any:
     if isinstance(part, int):
         inner = get_args(model)[:1]
     else:
-        field = _fields(model).get(part)
+        field = fields_of(model).get(part)
         inner = (field.annotation,) if field else ()
-    return _unwrap(inner[0]) if inner else None
-
-
-def _fields(model: Any) -> Mapping[str, Any]:
-    return getattr(model, "model_fields", {})
-
-
-def _kinds(annotation: Any) -> dict[str, Any]:
-    """The members of a union told apart by `kind`, also where it is `Annotated`."""
-    if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    members = {_fields(a)["kind"].default: a for a in get_args(annotation) if "kind" in _fields(a)}
-    return members if get_origin(annotation) in (Union, UnionType) else {}
-
-
-def _unwrap(annotation: Any) -> Any:
-    """`X | None` as X; a union of several stays as it is."""
-    members = [a for a in get_args(annotation) if a is not NoneType]
-    has_none = NoneType in get_args(annotation)
-    return members[0] if has_none and len(members) == 1 else annotation
+    return unwrapped(inner[0]) if inner else None
 
 
 def _suggest(key: str, known: Iterable[str]) -> str:

@@ -59,9 +59,10 @@ class LazyGroup(TyperGroup):
 
 def _load(listed: Listed) -> Any:
     function: Callable[..., Any] = getattr(import_module(listed.module), listed.function)
-    epilog = None
+    kind = TyperCommand
     if listed.is_stage:
-        function, epilog = function(listed.name)
+        function, more = function(listed.name)
+        kind = _with_more_help(more)
     alone = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -69,5 +70,16 @@ def _load(listed: Listed) -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     said = listed.summary if listed.is_stage else None
-    alone.command(name=listed.name, help=said, epilog=epilog)(function)
+    alone.command(name=listed.name, help=said, cls=kind)(function)
     return get_command(alone)
+
+
+def _with_more_help(more: Callable[[], None]) -> type[TyperCommand]:
+    """The class of a command whose help goes on with what `more` prints."""
+
+    class WithMoreHelp(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            super().format_help(ctx, formatter)
+            more()
+
+    return WithMoreHelp

@@ -68,7 +68,7 @@ COMMANDS: tuple[Listed, ...] = (
     ),
     _command(
         "status",
-        "Show which stages are fresh, stale, interrupted or missing, and why.",
+        "Show a line a stage: fresh, stale, failed, interrupted or missing, why, and what to do.",
         "Runs",
         "runs.status:status",
     ),
@@ -77,6 +77,12 @@ COMMANDS: tuple[Listed, ...] = (
         "Check a recipe whole, without running anything; print all of its mistakes at once.",
         "Runs",
         "runs.validate:validate",
+    ),
+    _command(
+        "explain",
+        "Explain a setting of recipes: its default, its meaning, legal values, an example.",
+        "Runs",
+        "runs.explain:explain_setting",
     ),
     _command(
         "compare",

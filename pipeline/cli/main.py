@@ -5,18 +5,21 @@ import shlex
 import signal
 import sys
 from contextlib import suppress
+from shutil import get_terminal_size
+from textwrap import fill
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
 from pipeline.cli.lazy import LazyGroup
-from pipeline.cli.world_errors import is_interrupt, safe_streams, sentence_of
 from pipeline.display.terminal_text import visible
+from pipeline.world_errors import is_interrupt, safe_streams, sentence_of
 from schemas.errors import PipelineError
 
 # What Typer returns instead of letting a KeyboardInterrupt through.
 _INTERRUPTED = 130
+_NARROWEST = 20
 
 app = typer.Typer(
     name="prefline",
@@ -109,10 +112,21 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 
 def _fail(message: str) -> NoReturn:
     with suppress(OSError, ValueError):  # nobody may be listening
-        sys.stderr.write(f"error: {visible(message)}\n")
+        sys.stderr.write(f"{_at_words(f'error: {visible(message)}')}\n")
         sys.stderr.flush()
     _forget_unsaid()
     raise SystemExit(2)
+
+
+def _at_words(message: str) -> str:
+    """On a terminal, a message broken between words; elsewhere its lines stay as they are."""
+    if not sys.stderr.isatty():
+        return message
+    width = max(_NARROWEST, get_terminal_size().columns - 1)
+    return "\n".join(
+        fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in message.splitlines()
+    )
 
 
 def _forget_unsaid() -> None:

@@ -1,12 +1,18 @@
-"""What came out of a finished run, in a few lines."""
+"""What came out of a finished run: the conclusion, all benchmarks, warnings, cost, the page."""
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from pipeline.display.terminal_text import visible
+from schemas.errors import DataError
+from schemas.manifest import read_manifest
 
 # What is worth a line, where the run has it: path in summary.json, and what to call it.
 _LINES = (
@@ -18,6 +24,9 @@ _LINES = (
     ("win_rate.judge", "win rate over the baseline, by the judge"),
     ("win_rate.truth", "win rate over the baseline, by the truth"),
 )
+_WARNINGS_SHOWN = 12
+# The task whose rates of policy and baseline are those of the world.
+_OF_THE_WORLD = ("food_preference", ("policy", "baseline"))
 
 
 def read_summary(run_dir: Path) -> dict[str, Any] | None:
@@ -30,22 +39,36 @@ def read_summary(run_dir: Path) -> dict[str, Any] | None:
 
 
 def outcome_table(run_dir: Path, summary: Mapping[str, Any]) -> None:
-    """Print the headline numbers with their 95% intervals, and where the page is."""
-    console = Console()
+    """Print the headline numbers with their 95% intervals, what they say, and where the page is."""
+    console = Console(highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for column in ("value", "95% interval", "n"):
         table.add_column(column, justify="right")
-    for label, rate in _found(summary):
-        interval = f"{rate['ci_low']:.3f} to {rate['ci_high']:.3f}"
-        table.add_row(label, f"{rate['value']:.3f}", interval, f"{rate['n']:,}")
+    for label, rate in [*_found(summary), *_benchmarks(summary)]:
+        table.add_row(
+            Text(visible(label)), f"{rate['value']:.3f}", _interval(rate), f"{rate['n']:,}"
+        )
     if table.row_count:
         console.print(table)
-    for statement in _statements(run_dir):
-        console.print(statement, highlight=False, markup=False)
+    for paragraph in _paragraphs(run_dir, summary):
+        console.print(Text(visible(paragraph)))
+    console.print(Text(f"\nReport: {run_dir / 'report' / 'index.html'}"))
+
+
+def _interval(rate: Mapping[str, Any]) -> str:
+    low, high = rate.get("ci_low"), rate.get("ci_high")
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _paragraphs(run_dir: Path, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield from _statements(run_dir)
     for task, model, error in _failed(summary):
-        console.print(f"not measured: {task}, {model}: {error}", highlight=False, markup=False)
-    console.print(f"\nReport: {run_dir / 'report' / 'index.html'}", highlight=False)
+        yield f"not measured: {task}, {model}: {error}"
+    yield from _warnings(summary)
+    cost = _cost(run_dir)
+    if cost:
+        yield f"\ncost of the judge: {cost:,.2f}, by the prices in [runtime.judge_server]"
 
 
 def _statements(run_dir: Path) -> Iterator[str]:
@@ -57,9 +80,59 @@ def _statements(run_dir: Path) -> Iterator[str]:
                 yield f"by the {role}, {rate.get('judge')}: {rate['statement']}"
 
 
+def _warnings(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The warnings of all stages once more, the same one once."""
+    said = list(dict.fromkeys(_warning(one) for one in summary.get("warnings", [])))
+    if said:
+        yield f"\n{len(said)} warning{'s' if len(said) > 1 else ''}:"
+    yield from (f"- {one}" for one in said[:_WARNINGS_SHOWN])
+    if len(said) > _WARNINGS_SHOWN:
+        yield f"- and {len(said) - _WARNINGS_SHOWN} more, on the page"
+
+
+def _warning(one: Mapping[str, Any]) -> str:
+    stage, message = one.get("stage", ""), one.get("message", "")
+    return message if message.startswith(f"{stage}:") else f"{stage}: {message}"
+
+
+def _cost(run_dir: Path) -> float:
+    """What the judges of all stages have cost, in the prices' currency."""
+    total = 0
+    for folder in sorted(run_dir.iterdir()) if run_dir.is_dir() else ():
+        try:
+            manifest = read_manifest(folder)
+        except DataError:
+            continue
+        total += manifest.counts.get("judge_cost_millionths", 0) if manifest else 0
+    return total / 1e6
+
+
+def _tasks(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    tasks: list[Mapping[str, Any]] = summary.get("benchmarks", {}).get("tasks", [])
+    return tasks
+
+
+def _benchmarks(summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every measure of every task on every model, the models of one measure together."""
+    task, models = _OF_THE_WORLD if summary.get("world") else ("", ())
+    measured = [
+        one
+        for one in _tasks(summary)
+        if one.get("value") is not None and not (one["task"] == task and one["model"] in models)
+    ]
+    ordered = sorted(measured, key=_measure)  # stable: models keep their order
+    for names, of_models in groupby(ordered, key=_measure):
+        for one in of_models:
+            yield f"{' '.join(filter(None, names))}, {one['model']}", one
+
+
+def _measure(one: Mapping[str, Any]) -> tuple[str, str, str]:
+    return one["task"], one.get("scorer") or "", one.get("metric") or ""
+
+
 def _failed(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Benchmarks that could not run to their end: task, model, and why in one line."""
-    for entry in summary.get("benchmarks", {}).get("tasks", []):
+    for entry in _tasks(summary):
         if entry.get("error"):
             yield entry["task"], entry["model"], entry["error"]
 

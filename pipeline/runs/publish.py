@@ -25,8 +25,10 @@ CONTINUATION_RECORD = ".continuation"
 FINISHED_RECORD = ".finished"
 # Notes and warnings so far, for the manifest of a run that was interrupted.
 SAID_RECORD = ".said"
+# Why the last attempt ended with an error.
+FAILED_RECORD = ".failed"
 # What is only written down to continue a partial folder: no output, and gone once it is published.
-_RECORDS = (PARTIAL_RECORD, CONTINUATION_RECORD, FINISHED_RECORD, SAID_RECORD)
+_RECORDS = (PARTIAL_RECORD, CONTINUATION_RECORD, FINISHED_RECORD, SAID_RECORD, FAILED_RECORD)
 _NO_OUTPUTS = (MANIFEST_NAME, *_RECORDS)
 _UNFINISHED = f"{RESUME_FOLDER}/unfinished"
 

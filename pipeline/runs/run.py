@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.recipe import Recipe
+from pipeline.runs.failures import noting_failure
 from pipeline.runs.fingerprint import continuation_of, fingerprint, payload_of
 from pipeline.runs.locks import stage_lock
 from pipeline.runs.pins import commits_of, recall_pins, write_pins
@@ -215,7 +216,8 @@ class Run:
             progress.note(f"{stage.name}: what an interrupted run left has other settings")
         watched = WatchedProgress(progress, self.progress_file(stage))
         if finished is None:
-            finished = self._work(stage, config, payload, upstream, watched, resumed)
+            with noting_failure(partial):
+                finished = self._work(stage, config, payload, upstream, watched, resumed)
         manifest = complete(partial, finished, stage.content)
         publish(partial, self.directory / stage.name)
         watched.forget()
@@ -296,7 +298,9 @@ class Run:
 
     def command(self, stage: str) -> str:
         """What a person types to bring a stage up to date."""
-        return shlex.join(["prefline", stage, "--recipe", str(self.recipe.path), *self._options])
+        settings = [word for one in self.recipe.overrides for word in ("--set", one)]
+        recipe = ["--recipe", str(self.recipe.path)]
+        return shlex.join(["prefline", stage, *recipe, *self._options, *settings])
 
 
 def _readable_manifest(directory: Path) -> Manifest | None:

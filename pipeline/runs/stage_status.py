@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.recipe import Recipe
+from pipeline.runs.failures import failure_of
 from pipeline.runs.fingerprint import differences, fingerprint, payload_of
 from pipeline.runs.locks import is_held
 from pipeline.runs.pins import commits_of, recall_pins
@@ -25,6 +26,7 @@ class State(StrEnum):
     STALE = "stale"
     MISSING = "missing"
     PARTIAL = "interrupted"
+    FAILED = "failed"
     RUNNING = "running"
     DAMAGED = "damaged"
     INCOMPLETE = "incomplete"
@@ -112,6 +114,9 @@ def _status(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus:
         return found
     if is_held(run.directory, stage.name):
         return replace(found, state=State.RUNNING, why=how_far(run.progress_file(stage)))
+    failure = failure_of(run.partial(stage))
+    if failure is not None and found.state is not State.DAMAGED:
+        return replace(found, state=State.FAILED, why=failure)
     if found.state is State.PARTIAL:
         return replace(found, why=how_far(run.progress_file(stage)))
     return found
@@ -159,8 +164,9 @@ def refuse_unfit_upstream(run: RunToJudge, stage: Stage[Any]) -> None:
         command = link.run.command(link.stage)
         if status.state is State.SKIPPED and status.manifest is None:
             continue
-        if status.state in (State.MISSING, State.PARTIAL):
-            raise MissingInputError(f"{directory}: not made yet; run `{command}`")
+        if status.state in (State.MISSING, State.PARTIAL, State.FAILED):
+            failed = f"; it failed: {status.why}" if status.state is State.FAILED else ""
+            raise MissingInputError(f"{directory}: not made yet{failed}; run `{command}`")
         if status.state is State.RUNNING:
             raise MissingInputError(
                 f"{directory}: another process is at work on it; wait for it"

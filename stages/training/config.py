@@ -59,7 +59,8 @@ class TrainingConfig(Config):
 
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW")
     lr_schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="decay after warm-up: linear or cosine to zero, or none"
+        "linear",
+        description="decay after warm-up: linear or cosine to zero; constant does not decay",
     )
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="share of the steps that warm up")
     num_epochs: int = Field(1, ge=1, description="passes over the training items")

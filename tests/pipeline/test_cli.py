@@ -268,6 +268,10 @@ def test_status_as_json(run_dir: Path) -> None:
         "evaluate": "stale",
         "report": "missing",
     }
+    for_people = prefline(*on(run_dir, "status", "train.training.seed=1")).stdout.splitlines()
+    assert sum(line.startswith(("train ", "judge ", "report ")) for line in for_people) == 3
+    [going_on] = [line for line in for_people if line.startswith("next: ")]
+    assert going_on.endswith(f"--run-dir {run_dir} --set train.training.seed=1")
 
 
 def test_stage_and_run_as_json(run_dir: Path) -> None:
@@ -316,6 +320,7 @@ def test_trace_leads_a_pair_back_to_the_generator(finished: Path) -> None:
     assert steps[-1] == {"raw": "food:seed=3", "line": prompt["row"], "text": None}
     for_people = prefline("trace", pair["pair_id"], "--run-dir", finished).stdout
     assert f"food:seed=3, row {prompt['row']} (from 0)" in for_people
+    assert len(for_people.splitlines()) <= len(steps) + 1
 
 
 def test_trace_leads_a_comparison_back_to_the_raw_line(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """How the program starts."""
 
 import os
+import sys
 
 import pytest
 
 from pipeline import __main__, cli
+from pipeline.cli.main import _at_words
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,13 @@ def test_threads_do_not_spin_for_long_unless_told_to(
             monkeypatch.delenv(name)
     __main__.main()
     assert seen == [becomes]
+
+
+def test_an_error_on_a_terminal_is_broken_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "error: runs/a-folder-with-a-long-name: " + "some words " * 12
+    assert _at_words(said) == said
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = _at_words(said).splitlines()
+    assert max(map(len, lines)) < 40
+    assert " ".join(line.strip() for line in lines) == said.strip()

@@ -11,7 +11,7 @@ from pipeline.commands.named_run import refuse_missing
 from pipeline.recipe import load_recipe
 from pipeline.runs.run import Outcome, Run
 from pipeline.runs.stage_status import State
-from schemas.errors import BackendError
+from schemas.errors import BackendError, MissingInputError
 from schemas.manifest import read_manifest
 from schemas.stage import SilentProgress, Stage, StageContext
 from tests.fixtures import toy_stages
@@ -108,3 +108,32 @@ def test_what_tells_of_the_machine_makes_nothing_stale(run: Run, toys: list[str]
     manifest = read_manifest(run.directory / "make")
     assert manifest is not None
     assert manifest.outputs["seconds.txt"].content == "any time"
+
+
+def test_a_stage_that_ends_with_an_error_has_failed(run: Run) -> None:
+    def refuse(config: Any, context: StageContext) -> Mapping[str, int]:
+        raise BackendError("the server said no;\nstart it")
+
+    with pytest.raises(BackendError):
+        run.execute(replace(MAKE, run=refuse), SilentProgress())
+    status = run.statuses()["make"]
+    assert (status.state, status.why) == (State.FAILED, "the server said no; start it")
+    with pytest.raises(MissingInputError, match="not made yet; it failed: the server said no"):
+        run.execute(DOUBLE, SilentProgress())
+    run.execute(MAKE, SilentProgress())
+    assert run.statuses()["make"].state is State.FRESH
+
+
+def test_a_bug_is_a_failure_and_a_kill_is_none(run: Run) -> None:
+    def stumble(config: Any, context: StageContext) -> Mapping[str, int]:
+        raise ZeroDivisionError("division by zero")
+
+    def interrupted(config: Any, context: StageContext) -> Mapping[str, int]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(ZeroDivisionError):
+        run.execute(replace(MAKE, run=stumble), SilentProgress())
+    assert run.statuses()["make"].why == "ZeroDivisionError: division by zero (a bug of prefline)"
+    with pytest.raises(KeyboardInterrupt):
+        run.execute(replace(MAKE, run=interrupted), SilentProgress())
+    assert run.statuses()["make"].state is State.PARTIAL

@@ -75,3 +75,12 @@ def test_missing_recipe_lists_the_shipped_ones(tmp_path: Path) -> None:
 def test_not_toml_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"not TOML: .*line 1"):
         load_recipe(write(tmp_path, "name = = 3"))
+
+
+def test_a_section_has_the_kind_that_is_its_default(tmp_path: Path) -> None:
+    path = write(tmp_path, 'name = "r"\n[[ingest.datasets]]\nkind = "food"\n[train]\n')
+    recipe = load_recipe(path, ['train.model={path = "a/b"}', "train.loss.beta=0.3"])
+    loss = recipe.stages["train"].model_dump()["loss"]
+    assert (loss["kind"], loss["beta"]) == ("sigmoid", 0.3)
+    with pytest.raises(ConfigError, match=r"evaluate\.truth: kind is missing"):
+        load_recipe(path, ['train.model={path = "a/b"}', "evaluate.truth={}"])

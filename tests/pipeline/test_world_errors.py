@@ -18,8 +18,8 @@ import safetensors
 import safetensors.torch
 import tokenizers
 
-from pipeline.cli.world_errors import is_interrupt, sentence_of
 from pipeline.recipe import load_recipe
+from pipeline.world_errors import is_interrupt, sentence_of
 from schemas.errors import ConfigError
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.text import Text
+from rich.tree import Tree
 
 from pipeline.commands.options import ExistingRunOption, JsonOption
 from pipeline.display.terminal_text import visible
@@ -76,17 +77,60 @@ def trace_back(row_id: str, run_dir: Path) -> list[Step]:
 
 
 def show_trace(steps: list[Step]) -> None:
-    """Print a trace to stdout, one step a block, raw data last."""
-    console = Console()
-    for step in steps:
-        if "raw" in step:
-            line = f"{step['raw']}, row {step['line']} (from 0)"
-            console.print(Text.assemble(("raw  ", "bold"), line))
-            console.print(Text(visible(step["text"] or "(made by the generator, or not at hand)")))
-            continue
-        console.print(Text.assemble((f"{step['table']}", "bold")))
-        for key, value in step["row"].items():
-            console.print(Text.assemble((f"  {key}: ", "dim"), visible(_short(value))))
+    """Print a trace to stdout as a short tree: the row, what it was made of, the raw line."""
+    *tables, raw = steps
+    tree = Tree(_line(tables[0]), guide_style="dim")
+    branch = tree
+    for step in tables[1:]:
+        is_verdict = "verdict" in step["row"]
+        added = (branch if is_verdict else tree).add(_line(step))
+        branch = tree if is_verdict and branch is tree else branch if is_verdict else added
+    said = _one_line(raw["text"]) if raw["text"] else "(made by the generator, or not at hand)"
+    where = Text.assemble(("raw ", "bold"), f"{raw['raw']}, row {raw['line']} (from 0): {said}")
+    tree.add(where)
+    console = Console(highlight=False)
+    console.print(tree, no_wrap=True, overflow="ellipsis")
+    console.print(Text("--json gives every column of every row", style="dim"))
+
+
+def _line(step: Step) -> Text:
+    """A row in a line: its table, the beginning of its id, and what matters of it."""
+    row = step["row"]
+    key = next((row[k] for h, k in _HOMES if step["table"].endswith(h) and k in row), "")
+    facts = [f"{name} {_number(row[name])}" for name in _FACTS if row.get(name) is not None]
+    texts = next(([row[n] for n in names] for names in _TEXTS if row.get(names[0])), [])
+    said = " > ".join(f'"{_one_line(_said(text))}"' for text in texts)
+    return Text.assemble(
+        (step["table"].removesuffix(".parquet"), "bold"),
+        (f" {str(key)[:_ID_SHOWN]}" if key else "", "cyan"),
+        f" {', '.join(facts)}" if facts else "",
+        f": {said}" if said else "",
+    )
+
+
+_ID_SHOWN = 12
+_TEXT_SHOWN = 60
+_FACTS = (
+    *("category", "label", "margin", "judge", "order", "verdict", "unscored_reason", "p_a"),
+    *("finish_reason", "num_tokens"),
+)
+# What a row has to say for itself, the first that it has.
+_TEXTS = (("chosen", "rejected"), ("completion",), ("raw",), ("prompt",))
+
+
+def _said(value: Any) -> str:
+    """The words of the last turn of a conversation; of anything else, itself."""
+    turns = isinstance(value, list) and value and isinstance(value[-1], dict)
+    return str(value[-1].get("content", "")) if turns else str(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else visible(str(value))
+
+
+def _one_line(text: str) -> str:
+    words = visible(" ".join(text.split()))
+    return words if len(words) <= _TEXT_SHOWN else f"{words[: _TEXT_SHOWN - 1]}…"
 
 
 def _folders(run_dir: Path) -> list[str]:

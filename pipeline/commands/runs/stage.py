@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -17,19 +18,19 @@ from pipeline.commands.options import (
     resolve,
 )
 from pipeline.display.progress import make_progress
-from pipeline.display.settings_help import settings_help
 from pipeline.runs.checkpoint_run import checkpoint_run
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import execute_on_ranks, on_several_ranks, said_once
 from pipeline.runs.run import Outcome
+from pipeline.settings.help_text import show_settings
 from pipeline.stage_registry import BY_NAME
 from schemas.manifest import Manifest
 from schemas.stage import Stage
 
 
-def stage_command(name: str) -> tuple[Callable[..., None], str]:
-    """The function behind a stage's command, and the settings that its help lists."""
-    return _command(BY_NAME[name]), settings_help(BY_NAME[name])
+def stage_command(name: str) -> tuple[Callable[..., None], Callable[[], None]]:
+    """The function behind a stage's command, and what prints its settings after the help."""
+    return _command(BY_NAME[name]), partial(show_settings, BY_NAME[name])
 
 
 def _command(stage: Stage[Any]) -> Callable[..., None]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,10 +17,12 @@ from pipeline.commands.options import (
     SetOption,
     resolve,
 )
+from pipeline.display.one_number import one_number
 from pipeline.display.terminal_text import visible
+from pipeline.runs.progress_file import duration
 from pipeline.runs.rounds import rounds_of, stages_of
 from pipeline.runs.run import Run
-from pipeline.runs.stage_status import Known, StageStatus, State
+from pipeline.runs.stage_status import RESTS, Known, StageStatus, State
 
 _STYLES = {
     State.FRESH: "green",
@@ -29,6 +30,7 @@ _STYLES = {
     State.PARTIAL: "yellow",
     State.RUNNING: "cyan",
     State.DAMAGED: "red",
+    State.FAILED: "red",
     State.INCOMPLETE: "yellow",
     State.MISSING: "dim",
     State.SKIPPED: "dim",
@@ -41,7 +43,7 @@ def status(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which stages are fresh, stale, interrupted or missing, and why."""
+    """Show a line a stage: fresh, stale, failed, interrupted or missing, why, and what to do."""
     runs = rounds_of(look_at(resolve(recipe, overrides), run_dir))
     if as_json:
         typer.echo(json.dumps(status_json(runs)))
@@ -50,20 +52,26 @@ def status(
 
 
 def status_json(runs: Sequence[Run]) -> dict[str, Any]:
-    """State, reason, counts and seconds of every stage; of later rounds as `round-k/stage`."""
+    """What there is to say of every stage; of later rounds as `round-k/stage`."""
     known: Known = {}
     return {
-        f"round-{number}/{name}" if number > 1 else name: _as_json(status)
+        f"round-{number}/{name}" if number > 1 else name: _as_json(run, status)
         for number, run in enumerate(runs, 1)
         for name, status in _own(run, number, known).items()
     }
 
 
 def status_tables(runs: Sequence[Run]) -> None:
-    """Print the states of all rounds to stdout."""
+    """Print the states of all rounds to stdout, and the command that goes on."""
     known: Known = {}
+    console = Console(highlight=False)
+    at_rest = True
     for number, run in enumerate(runs, 1):
-        _table(run.directory, _own(run, number, known))
+        own = _own(run, number, known)
+        _table(console, run, own)
+        at_rest = at_rest and all(status.state in RESTS for status in own.values())
+    next_command = f"next: {runs[0].command('run')}"
+    typer.echo(f"\n{'everything is up to date' if at_rest else next_command}")
 
 
 def _own(run: Run, number: int, known: Known) -> dict[str, StageStatus]:
@@ -72,27 +80,30 @@ def _own(run: Run, number: int, known: Known) -> dict[str, StageStatus]:
     return {stage.name: statuses[stage.name] for stage in stages_of(number)}
 
 
-def _as_json(status: StageStatus) -> dict[str, Any]:
+def _as_json(run: Run, status: StageStatus) -> dict[str, Any]:
+    manifest = status.manifest
     return {
         "state": str(status.state),
         "why": status.why,
-        "counts": status.manifest.counts if status.manifest else {},
-        "wall_seconds": status.manifest.provenance.wall_seconds if status.manifest else None,
-        "warnings": status.manifest.warnings if status.manifest else [],
+        "number": one_number(status.stage, run.directory / status.stage, manifest),
+        "next": None if status.state in (*RESTS, State.RUNNING) else run.command(status.stage),
+        "counts": manifest.counts if manifest else {},
+        "wall_seconds": manifest.provenance.wall_seconds if manifest else None,
+        "warnings": manifest.warnings if manifest else [],
     }
 
 
-def _table(directory: Path, statuses: Mapping[str, StageStatus]) -> None:
-    table = Table(title=str(directory), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("stage")
-    table.add_column("state")
-    table.add_column("seconds", justify="right")
-    table.add_column("counts, or why", overflow="fold")
+def _table(console: Console, run: Run, statuses: Mapping[str, StageStatus]) -> None:
+    """A line a stage; what does not fit the terminal is cut, and whole in --json."""
+    table = Table(title=str(run.directory), title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("stage", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     for name, status in statuses.items():
         manifest = status.manifest
-        counts = manifest.counts if manifest else {}
-        words = status.why or ", ".join(f"{k} {v:,}" for k, v in counts.items() if "/" not in k)
-        seconds = f"{manifest.provenance.wall_seconds:.1f}" if manifest else ""
+        words = status.why or one_number(name, run.directory / name, manifest)
+        took = duration(manifest.provenance.wall_seconds) if manifest else ""
         state = Text(str(status.state), style=_STYLES[status.state])
-        table.add_row(name, state, seconds, Text(visible(words)))
-    Console().print(table)
+        table.add_row(name, state, took, Text(visible(" ".join(words.split()))))
+    console.print(table)
