@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from schemas.errors import DataError
-from schemas.labels import Message, ToolCall
+from schemas.labels import Message, Messages, ToolCall
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
@@ -30,6 +30,8 @@ _SOUND = frozenset({"audio", "input_audio", "audio_url"})
 THINK_BLOCK = re.compile(
     r"\s*(?:<think>(?P<tag>.*?)</think>|\[THINK\](?P<bracket>.*?)\[/THINK\])", re.DOTALL
 )
+
+_OPENED = re.compile(r"\s*(?:<think>|\[THINK\])")
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|User|Assistant|System): ?", re.IGNORECASE)
 _CONTROL = (
@@ -201,6 +203,25 @@ def _object(text: str, where: str) -> dict[str, Any]:
     except ValueError:
         value = text
     return value if isinstance(value, dict) else {"extra": text}
+
+
+def thought_and_answer(message: Message) -> tuple[str, str]:
+    """What an assistant thought and what it said; a think block in its text is a thought too."""
+    thought, said = message.get("reasoning") or "", message["content"]
+    if message["role"] != "assistant" or thought:
+        return thought, said
+    return split_thinking(said) or ("", said)
+
+
+def is_cut_in_thought(completion: Messages, finish_reason: str | None) -> bool:
+    """Whether a completion ran out of tokens inside its thoughts: it has no answer to be judged."""
+    last = completion[-1] if completion else None
+    if last is None or last.get("tool_calls"):
+        return False
+    thought, said = thought_and_answer(last)
+    if not thought and _OPENED.match(said) and last["role"] == "assistant":
+        return True
+    return finish_reason == "length" and bool(thought) and not said.strip()
 
 
 def _thinking_apart(message: Message) -> Message:

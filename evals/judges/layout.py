@@ -16,9 +16,10 @@ from typing import Literal
 from evals.judges.verdicts.folding import fold
 from evals.judges.verdicts.grammar import FORMS
 from evals.judges.verdicts.labels import DECORATION
+from schemas.conversations import thought_and_answer
 from schemas.labels import Comparison, Message, Messages
 
-LAYOUT_VERSION = "3"
+LAYOUT_VERSION = "4"
 """Part of a judge's fingerprint: another layout gives other verdicts."""
 
 SectionRole = Literal["system", "user"]
@@ -73,13 +74,16 @@ _IMITATIONS = (
 )
 
 
-def comparison_chat(comparison: Comparison, section_role: SectionRole = "system") -> list[Message]:
+def comparison_chat(
+    comparison: Comparison, section_role: SectionRole = "system", with_reasoning: bool = False
+) -> list[Message]:
     """The conversation that ends where the judge answers.
 
     Args:
         comparison: shown as it stands: A first.
         section_role: who speaks the section markers; `user` for a chat template that takes no
             system turn in the middle of a conversation.
+        with_reasoning: show what was thought before each answer too.
     """
 
     def section(title: str) -> Message:
@@ -88,9 +92,9 @@ def comparison_chat(comparison: Comparison, section_role: SectionRole = "system"
     return [
         *neutralise(comparison.prompt),
         section(SECTION_A),
-        *neutralise(comparison.completion_a),
+        *neutralise(comparison.completion_a, with_reasoning),
         section(SECTION_B),
-        *neutralise(comparison.completion_b),
+        *neutralise(comparison.completion_b, with_reasoning),
         section(SECTION_PREFERENCE),
     ]
 
@@ -110,9 +114,10 @@ def _shown(message: Message, with_reasoning: bool) -> str:
         f"calls {call['function']['name']} with {call['function']['arguments']}"
         for call in message.get("tool_calls") or ()
     ]
-    reasoning = message.get("reasoning") if with_reasoning else None
-    parts = [f"(reasoning) {reasoning}" if reasoning else "", message["content"], *calls]
-    return "\n".join(part for part in parts if part) if calls or reasoning else message["content"]
+    thought, said = thought_and_answer(message)
+    reasoning = thought if with_reasoning else ""
+    parts = [f"(reasoning) {reasoning}" if reasoning else "", said, *calls]
+    return "\n".join(part for part in parts if part) if calls or reasoning else said
 
 
 _raw: ContextVar[bool] = ContextVar("shown_raw", default=False)
@@ -172,5 +177,5 @@ def _imitations(folded: str) -> set[int]:
 
 
 def text_of(messages: Messages) -> str:
-    """The text of a completion: its turns joined by blank lines."""
-    return "\n\n".join(m["content"] for m in messages)
+    """The text of a completion without its thoughts: its turns joined by blank lines."""
+    return "\n\n".join(thought_and_answer(m)[1] for m in messages)

@@ -1,6 +1,6 @@
 """One model against the baseline: comparisons, verdicts in both orders, win rates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -10,6 +10,7 @@ from evals.judges.orders import judge_both_orders
 from evals.win_rate.differences import adjusted, policy_difference
 from evals.win_rate.report import JudgedComparisons, win_rate_report
 from evals.win_rate.win_rate import IDENTICAL, win_rates_by_category
+from schemas.conversations import is_cut_in_thought
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
 from schemas.parquet import write_table
@@ -31,6 +32,7 @@ class Match:
     def __init__(self, name: str, context: StageContext) -> None:
         self.name = name
         self.comparisons: list[Row] = []
+        self._cut: set[str] = set()
         self._context = context
         self._suffix = "" if name == POLICY else f"_{name}"
         self._verdicts = ShardedTable(context.output, VERDICTS, f"verdicts{self._suffix}")
@@ -38,12 +40,19 @@ class Match:
     def pair(self, own: Sequence[Row], baseline: Sequence[Row]) -> None:
         """Make the comparisons."""
         self.comparisons = comparison_rows(own, baseline)
+        cut = cut_in_thought([*own, *baseline])
+        self._cut = {
+            row["comparison_id"]
+            for row in self.comparisons
+            if {row["completion_a_id"], row["completion_b_id"]} & cut
+        }
 
     def judge(self, judge: Judge) -> list[Row]:
         """Have a judge give what is missing of its verdicts; returns all that it gave."""
         whose = "" if self.name == POLICY else f" on {self.name}"
         title = f"verdicts by {judge.name}{whose}"
-        judge_rows(judge, self.comparisons, self._verdicts, self._context.progress, title)
+        progress = self._context.progress
+        judge_rows(judge, self.comparisons, self._verdicts, progress, title, self._cut)
         return [row for row in self._verdicts.rows() if row["judge"] == judge.name]
 
     def merge(self) -> tuple[int, int]:
@@ -52,6 +61,15 @@ class Match:
         table = replace(COMPARISONS, name=f"comparisons{self._suffix}")
         write_table(self._context.output / table.file_name, table, self.comparisons)
         return self._verdicts.merge(("judge", "comparison_id", "order")), unscored
+
+
+def cut_in_thought(completions: Sequence[Row]) -> set[str]:
+    """Ids of the completions that ran into max_tokens before they came to an answer."""
+    return {
+        row["completion_id"]
+        for row in completions
+        if is_cut_in_thought(row["completion"], row["finish_reason"])
+    }
 
 
 def comparison_rows(policy: Sequence[Row], baseline: Sequence[Row]) -> list[Row]:
@@ -87,30 +105,38 @@ def _comparison_row(policy: Row, baseline: Row) -> Row:
 
 
 def judge_rows(
-    judge: Judge, rows: Sequence[Row], verdicts: ShardedTable, progress: Progress, title: str
+    judge: Judge,
+    rows: Sequence[Row],
+    verdicts: ShardedTable,
+    progress: Progress,
+    title: str,
+    cut: Container[str] = (),
 ) -> None:
     """Add a judge's verdicts on all comparisons in both orders; what is there is not asked again.
 
     Comparisons of the same texts are asked once and share the verdict; identical completions are
-    a tie by definition, recorded as such without asking.
+    a tie by definition, recorded as such without asking. Those in `cut`, by id, have a side without
+    an answer: they are unscored, with that reason.
     """
     comparisons = [_comparison(row) for row in rows]
-    first_of = {_texts(c): c for c in reversed(comparisons)}
-    asked = [c for c in comparisons if first_of[_texts(c)] is c and not _identical(c)]
+    whole = [c for c in comparisons if c.comparison_id not in cut]
+    first_of = {_texts(c): c for c in reversed(whole)}
+    asked = [c for c in whole if first_of[_texts(c)] is c and not _identical(c)]
     judge_both_orders(judge, asked, verdicts, progress, title)
     done = verdicts.done("comparison_id", "judge")
     rest = [c for c in comparisons if (c.comparison_id, judge.name) not in done]
     said = {
         (r["comparison_id"], r["order"]): r for r in verdicts.rows() if r["judge"] == judge.name
     }
-    added = [
-        _tie(judge, comparison, order.value)
-        if _identical(comparison)
-        else said[first_of[_texts(comparison)].comparison_id, order.value]
-        | {"comparison_id": comparison.comparison_id}
-        for comparison in rest
-        for order in BOTH_ORDERS
-    ]
+
+    def verdict(comparison: Comparison, order: str) -> Row:
+        is_cut = comparison.comparison_id in cut
+        if is_cut or _identical(comparison):
+            return _unasked(judge, comparison, order, cut=is_cut)
+        shared = said[first_of[_texts(comparison)].comparison_id, order]
+        return shared | {"comparison_id": comparison.comparison_id}
+
+    added = [verdict(comparison, order.value) for comparison in rest for order in BOTH_ORDERS]
     if added:
         verdicts.append(added)
 
@@ -169,21 +195,23 @@ def _identical(comparison: Comparison) -> bool:
     return list(comparison.completion_a) == list(comparison.completion_b)
 
 
-def _tie(judge: Judge, comparison: Comparison, order: str) -> Row:
+def _unasked(judge: Judge, comparison: Comparison, order: str, *, cut: bool) -> Row:
+    """What is known without the judge: identical completions tie, one without answer is none."""
+    tie = None if cut else 0.0
     return {
         "comparison_id": comparison.comparison_id,
         "prompt_id": comparison.prompt_id,
         "judge": judge.name,
         "judge_fingerprint": judge.fingerprint,
         "order": order,
-        "p_a": 0.0,
-        "p_b": 0.0,
-        "p_tie": 1.0,
+        "p_a": tie,
+        "p_b": tie,
+        "p_tie": None if cut else 1.0,
         "label_mass": None,
-        "verdict": "Tie",
-        "unscored_reason": None,
-        "unscored_detail": None,
-        "raw": IDENTICAL,
+        "verdict": None if cut else "Tie",
+        "unscored_reason": "cut_in_thought" if cut else None,
+        "unscored_detail": "a side ran into max_tokens before its answer" if cut else None,
+        "raw": "" if cut else IDENTICAL,
         "prompt_tokens": None,
         "completion_tokens": None,
     }

@@ -22,7 +22,7 @@ from schemas.results.win_rates import Declared, JudgeWinRate, WinRates
 from schemas.stage import StageContext
 from schemas.tables import PROMPTS, REJECTS
 from stages.evaluate.benchmarks import Benchmarks
-from stages.evaluate.compare import Match, judge_win_rate, model_pairs
+from stages.evaluate.compare import Match, cut_in_thought, judge_win_rate, model_pairs
 from stages.evaluate.config import BASELINE, POLICY, EvaluateConfig
 from stages.evaluate.contestants import (
     Contestant,
@@ -88,6 +88,9 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
         "prompts": len(prompts),
         "completions_policy": len(completions[POLICY]),
         "completions_baseline": len(completions[BASELINE]),
+        "completions_cut_in_thought": sum(
+            len(cut_in_thought(completions[name])) for name in (POLICY, BASELINE)
+        ),
         "rejects": len(rejects),
         "comparisons": len(matches[0].comparisons),
         "verdicts": verdicts,

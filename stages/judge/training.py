@@ -121,7 +121,7 @@ class PreferenceModelTraining:
         """Opens tokenizer and model. Raises what opening them raises."""
         source = start_model(judge, context)
         self._training = training
-        self._layout = f"{judge.layout}:{judge.section_role}:{judge.prefill}"
+        self._layout = f"{judge.layout}:{judge.section_role}:{judge.prefill}:{judge.show_reasoning}"
         self._cache = open_cache(context)
         self._context = context
         self._tokenizer = load_tokenizer(source)

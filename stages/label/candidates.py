@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations, groupby
 from typing import Any
 
+from schemas.conversations import is_cut_in_thought
 from schemas.ids import canonical_messages, comparison_id, own_prompt_id
 from schemas.labels import Comparison
 from stages.label.config import Truncated
@@ -53,7 +54,7 @@ def by_prompt(rows: Sequence[Row], truncated: Truncated) -> Iterator[PromptCandi
 
 
 def _of_prompt(rows: Sequence[Row], truncated: Truncated) -> PromptCandidates:
-    answered = [r for r in rows if not is_unanswered(r)]
+    answered = [r for r in rows if not is_cut_in_thought(r["completion"], r["finish_reason"])]
     usable = [r for r in answered if truncated != "drop" or r["finish_reason"] != "length"]
     first: dict[str, Row] = {}
     for row in usable:
@@ -90,13 +91,3 @@ def _candidate(row_a: Row, row_b: Row) -> Candidate:
     prompt, a, b = row_a["prompt"], row_a["completion"], row_b["completion"]
     key = comparison_id(prompt, a, b, asked=own_prompt_id(row_a))
     return Candidate(Comparison(key, row_a["prompt_id"], prompt, a, b), row_a, row_b)
-
-
-def is_unanswered(row: Row) -> bool:
-    """Whether a completion was cut inside its thinking: there is no answer to compare."""
-    if row["finish_reason"] != "length":
-        return False
-    turns = row["completion"]
-    return any(t.get("reasoning") for t in turns) and not any(
-        t["content"].strip() or t.get("tool_calls") for t in turns
-    )

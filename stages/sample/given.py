@@ -11,6 +11,7 @@ from evals.files.outputs.match import match
 from evals.files.outputs.outputs import read_outputs
 from evals.files.outputs.prompts import GivenPrompt
 from evals.models.contenders import OutputsFile, contender_fingerprint
+from schemas.conversations import is_cut_in_thought
 from schemas.errors import DataError
 from schemas.parquet import write_table
 from schemas.stage import StageContext
@@ -40,6 +41,9 @@ def take_outputs(config: SampleConfig, context: StageContext) -> Mapping[str, in
         "prompts": len({row["prompt_id"] for row in rows}),
         "completions": len(rows),
         "rejects": len(rejects),
+        "cut_in_thought": sum(
+            is_cut_in_thought(row["completion"], row["finish_reason"]) for row in rows
+        ),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import SampledCompletion, Sampler, SampleRequest, Unsampled, open_sampler
 from evals.models.samplers.rows import completion_row, request_for
+from schemas.conversations import is_cut_in_thought
 from schemas.parquet import rows_of
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS, REJECTS
@@ -81,7 +82,9 @@ class SampleWorker:
             if isinstance(answer, SampledCompletion)
         ]
         found = {
-            "cut_in_thought": sum(answer.unfinished for _, answer in made),
+            "cut_in_thought": sum(
+                is_cut_in_thought([answer.message], answer.finish_reason) for _, answer in made
+            ),
             "prompts_neutralised": len({key for key, answer in made if answer.neutralised}),
         }
         return kept, dropped, found

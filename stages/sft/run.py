@@ -128,7 +128,7 @@ def _examples(
 ) -> TokenTable:
     """All demonstrations that can be used, in tokens; the others go to `rejects`."""
     renderer = ChatRenderer(tokenizer)
-    how = config.training.truncation
+    how, reasoning = config.training.truncation, config.training.loss_on_reasoning
     limit = length_limit(config.training.max_length, model.config)
 
     def batches(aside: Rejects) -> Iterator[list[TokenItem]]:
@@ -137,8 +137,10 @@ def _examples(
                 Candidate(row["demonstration_id"], row, (row["completion"],))
                 for row in batch.to_pylist()
             ]
-            yield list(token_items(renderer, candidates, limit, aside, how))
+            made = token_items(renderer, candidates, limit, aside, how, reasoning=reasoning)
+            yield list(made)
 
     made_of = [renderer.fingerprint, str(limit), how.model_dump_json(), file_sha256(path)]
+    made_of += [] if reasoning else ["answers alone"]
     cache, numbers = open_cache(context), (NEUTRALISED,)
     return cached_tokens(cache, made_of, batches, rejects, parts=2, numbers=numbers)

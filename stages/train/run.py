@@ -146,7 +146,10 @@ def _pairs(
     sources, renderer = pair_sources(context), sound_renderer(tokenizer)
     by = config.weights.column
     how = config.training.truncation
-    table = open_pairs(sources, renderer, limit, open_cache(context), rejects, by, how)
+    reasoning = config.training.loss_on_reasoning
+    table = open_pairs(
+        sources, renderer, limit, open_cache(context), rejects, by, how, reasoning=reasoning
+    )
     table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
     train, dev = table.split("train"), table.split("dev")
     held_out = dev[: config.training.max_held_out]

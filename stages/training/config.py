@@ -100,6 +100,11 @@ class TrainingConfig(Config):
     truncation: Truncation = Field(
         Truncation(), description="how longer items are made to fit; what is cut is counted"
     )
+    loss_on_reasoning: bool = Field(
+        True,
+        description="train what was thought before an answer too, as it was sampled; false: "
+        "thoughts are read, and the answer alone is trained",
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this L2 norm")
     weight_decay: float = Field(0.0, ge=0, description="AdamW decay of matrices (never of norms)")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's first moment")

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from schemas.conversations import ConversationError, messages_of, normalise_messages
+from schemas.conversations import (
+    ConversationError,
+    is_cut_in_thought,
+    messages_of,
+    normalise_messages,
+    thought_and_answer,
+)
 from schemas.ids import canonical_messages, prompt_id
 
 CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"word": "sea"}}}
@@ -108,3 +114,32 @@ def test_plain_turns_keep_their_ids_and_the_rest_counts() -> None:
         [{**plain[0], "name": "x"}],
     ]
     assert len({prompt_id(one) for one in [plain, *others]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "cut"),
+    [
+        ({"content": "", "reasoning": "hm"}, "length", True),
+        ({"content": "", "reasoning": "hm"}, "stop", False),
+        ({"content": "4", "reasoning": "hm"}, "length", False),
+        ({"content": "<think>\nhm"}, "length", True),
+        ({"content": "<think>\nhm"}, None, True),
+        ({"content": "<think>\nhm\n</think>\n\n"}, "length", True),
+        ({"content": "<think>\nhm\n</think>\n\n4"}, "length", False),
+        ({"content": ""}, "length", False),
+        ({"content": "", "reasoning": "hm", "tool_calls": [WRITTEN]}, "length", False),
+    ],
+)
+def test_a_completion_that_is_cut_inside_its_thoughts_has_no_answer(
+    message: Any, finish: str | None, cut: bool
+) -> None:
+    turn: Any = {"role": "assistant", **message}
+    assert is_cut_in_thought([turn], finish) is cut
+
+
+def test_thought_and_answer_are_told_apart_however_they_are_kept() -> None:
+    kept: Any = {"role": "assistant", "content": "4", "reasoning": "easy"}
+    inline: Any = {"role": "assistant", "content": "<think>\neasy\n</think>\n\n4"}
+    assert thought_and_answer(kept) == thought_and_answer(inline) == ("easy", "4")
+    asked: Any = inline | {"role": "user"}
+    assert thought_and_answer(asked) == ("", inline["content"])

@@ -12,7 +12,13 @@ from evals import food_world
 from evals.files.verdicts import read_judged
 from evals.judges import LengthJudge, RuleJudge, save_judge
 from evals.models.checkpoints import ModelSource
-from evals.models.samplers import SampleRequest, TransformersSampler, Unsampled
+from evals.models.samplers import (
+    Sample,
+    SampledCompletion,
+    SampleRequest,
+    TransformersSampler,
+    Unsampled,
+)
 from evals.win_rate.report import win_rate_report
 from evals.win_rate.win_rate import IDENTICAL
 from schemas.errors import ConfigError, DataError, MissingInputError
@@ -137,6 +143,7 @@ def test_the_better_policy_wins_by_the_truth(world: World) -> None:
         "prompts": 24,
         "completions_policy": 24,
         "completions_baseline": 24,
+        "completions_cut_in_thought": 0,
         "rejects": 0,
         "comparisons": 24,
         "verdicts": 48,
@@ -617,3 +624,29 @@ def test_what_cannot_be_settled_is_judged_whole(world: World) -> None:
 def test_what_has_no_such_interval_is_refused(further: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="stop_when_settled"):
         EvaluateConfig.model_validate({"stop_when_settled": True, **further})
+
+
+def test_a_completion_cut_in_its_thoughts_is_counted_and_nobody_is_asked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def musing(request: SampleRequest) -> Sample:
+        cut = "aeiou".find(request.prompt[0]["content"][-2]) >= 0
+        return SampledCompletion(
+            "" if cut else "pizza", [1], -1.0, "length" if cut else "stop", reasoning="hm"
+        )
+
+    world.says["policy"] = musing
+    judge = CountingJudge()
+    use_judge(monkeypatch, judge)
+    context = world.context()
+    counts = STAGE.run(TRUTH, context)
+    completions = read_rows(context.output / "completions_policy.parquet", COMPLETIONS)
+    cut = [row["completion_id"] for row in completions if row["finish_reason"] == "length"]
+    verdicts = read_rows(context.output / "verdicts.parquet", VERDICTS)
+    compared = read_rows(context.output / "comparisons.parquet", COMPARISONS)
+    spared = {row["comparison_id"] for row in compared if row["completion_a_id"] in cut}
+    assert counts["completions_cut_in_thought"] == len(cut) == len(spared)
+    for row in verdicts:
+        is_cut = row["comparison_id"] in spared
+        assert (row["unscored_reason"] == "cut_in_thought") is is_cut
+        assert (row["verdict"] is None) is is_cut

@@ -30,9 +30,13 @@ class PreferenceModelJudge(LabelScoring):
         "turns in the middle of a conversation",
     )
 
+    show_reasoning: bool = Field(
+        False, description="show the judge the completions' own reasoning too, not answers alone"
+    )
+
     def chat(self, comparison: Comparison) -> list[Message]:
         """The layout of `evals.judges.layout`."""
-        return comparison_chat(comparison, self.section_role)
+        return comparison_chat(comparison, self.section_role, self.show_reasoning)
 
     @property
     def layout(self) -> str:

@@ -32,6 +32,9 @@ class RewardModelJudge(Config):
         description="conversations beyond max_prompt_tokens: cut shows the completion up to where "
         "all of it fits, says so in it and counts it; unscored leaves it out",
     )
+    show_reasoning: bool = Field(
+        False, description="show the judge the completions' own reasoning too, not answers alone"
+    )
     dtype: Dtype = Field("float32", description="type of weights and arithmetic")
     engine: Literal["transformers", "vllm"] = Field(
         "transformers", description="what reads the model; vllm where `make vllm` installed it"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
+from schemas.conversations import thought_and_answer
 from schemas.labels import Comparison, Message, Messages
 
 CUT_MARK = "[... the rest is too long to be shown]"
@@ -62,18 +63,20 @@ def shortened(tokenizer: PreTrainedTokenizerBase, completion: Messages, most: in
     """The first `most` tokens of a completion's turns, and a mark where it was cut."""
     kept: list[Message] = []
     for message in completion:
-        ids = list(tokenizer.encode(message["content"], add_special_tokens=False))
+        thought, said = thought_and_answer(message)
+        ids = list(tokenizer.encode(said, add_special_tokens=False))
         if len(ids) > most:
             text = str(tokenizer.decode(ids[:most])) + f"\n{CUT_MARK}"
-            return [*kept, {**message, "content": text}]
+            return [*kept, {**message, "content": text, "reasoning": thought}]
         kept.append(message)
         most -= len(ids)
     return kept
 
 
 def token_length(tokenizer: PreTrainedTokenizerBase, completion: Messages) -> int:
-    """Tokens of the texts of a completion's turns."""
-    return sum(len(tokenizer.encode(m["content"], add_special_tokens=False)) for m in completion)
+    """Tokens of the texts of a completion's turns, thoughts left out."""
+    texts = (thought_and_answer(m)[1] for m in completion)
+    return sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts)
 
 
 def _level(lengths: Sequence[int], room: int) -> int:

@@ -93,7 +93,7 @@ class RewardReader(ABC):
 
     def _ids(self, prompt: Messages, completion: Messages) -> list[int]:
         """The finished conversation, as the chat template closes it."""
-        turns = [*neutralise(prompt), *neutralise(completion)]
+        turns = [*neutralise(prompt), *neutralise(completion, self.config.show_reasoning)]
         clean = [t | {"content": self.renderer.neutralise(t["content"])} for t in turns]
         tokenizer = self.renderer.tokenizer
         text = tokenizer.apply_chat_template(clean, tokenize=False)

@@ -87,6 +87,14 @@ class Reader:
             message["tool_calls"] = calls
         return Read(message)
 
+    def length_of_thoughts(self, prompt: str, text: str) -> int | None:
+        """Characters at the start of what was written that are thoughts, marks and all.
+
+        None where they are cut off: there is nothing else.
+        """
+        _, rest, unfinished = self._thoughts(self._turns.opening(prompt), text)
+        return None if unfinished else len(text) - len(rest)
+
     def _thoughts(self, mark: str, text: str) -> tuple[str, str, bool]:
         """Thoughts, what follows them, and whether they are cut off."""
         for opening, closing in self._turns.marks:

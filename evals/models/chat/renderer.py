@@ -6,11 +6,12 @@ whoever opens the checkpoint (vLLM, transformers, a chat program) renders the sa
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from itertools import takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from evals.models.chat.ends import End, Ends
 from evals.models.chat.named_templates import ARGUMENTS_KEY, CHAT_TEMPLATES, DATE_KEY
-from evals.models.chat.read_only import with_read_only
+from evals.models.chat.read_only import plain, with_read_only
 from evals.models.chat.reading import Read, Reader
 from evals.models.chat.structure import Structure
 from evals.models.chat.template import Asked, ChatTemplate, TemplateRefusal
@@ -251,6 +252,33 @@ class ChatRenderer:
         prompt = self.in_place.text([], list(prompt_ids)[-64:])
         text = self.in_place.text(list(prompt_ids), ids[:-1] if ended else ids)
         return self.reader.read(prompt, text, begun=begun)
+
+    def without_thoughts(self, prompt_ids: Sequence[int], ids: Sequence[int]) -> list[int]:
+        """A completion's ids with what was thought before each answer read only.
+
+        A token that reaches from a thought into its answer belongs to the answer.
+        """
+        whole, made, start = list(plain(ids)), list(ids), 0
+        for scored, run in groupby(ids, key=lambda i: i >= 0):
+            end = start + len(list(run))
+            if scored:
+                until = self._thought_tokens([*prompt_ids, *whole[:start]], whole[start:end])
+                made[start : start + until] = [~i for i in whole[start : start + until]]
+            start = end
+        return [int(i) for i in made]
+
+    def _thought_tokens(self, before: list[int], ids: list[int]) -> int:
+        near = before[-64:]
+        ended = bool(ids) and ids[-1] in self.end_ids
+        text = self.in_place.text(before, ids[:-1] if ended else ids)
+        length = self.reader.length_of_thoughts(self.in_place.text([], near), text)
+        if length is None:
+            return len(ids)
+
+        def spelled(count: int) -> int:
+            return len(self.in_place.text(near, ids[:count]))
+
+        return bisect_right(range(len(ids) + 1), length, key=spelled) - 1
 
     def keeps_apart(self, prompt_ids: Sequence[int]) -> bool:
         """Whether the template itself says where thoughts, calls or the answer of a turn stand."""

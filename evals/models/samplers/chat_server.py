@@ -1,6 +1,7 @@
 """Sampling by any OpenAI-compatible server, which renders the conversation itself."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from schemas.stage import Runtime
 
 # Failures that would come again: the request is at fault, not the server.
 _OF_THE_PROMPT = ("prompt_too_long", "content_filter")
+_THOUGHTS = ("reasoning_content", "reasoning")
 _FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -82,6 +84,11 @@ class ChatServerSampling:
             self._in_flight = max(1, int(calls.limit.limit))
 
     def _body(self, request: SampleRequest, settings: SamplingSettings) -> Mapping[str, Any]:
+        of_row = {
+            name: json.loads(given)
+            for name in ("tools", "chat_template_kwargs")
+            if (given := getattr(request, name))
+        }
         return {
             "model": self._source.model,
             "messages": list(request.prompt),
@@ -89,6 +96,7 @@ class ChatServerSampling:
             "top_p": settings.top_p,
             self._source.token_limit_name: settings.max_tokens,
             "seed": request.seed,
+            **of_row,
             **self._source.extra,
         }
 
@@ -109,15 +117,19 @@ async def _answered(reply: Any) -> Mapping[str, Any]:
 def _completion(reply: Mapping[str, Any]) -> Sample:
     choice = reply["choices"][0]
     reason = choice.get("finish_reason")
-    text = choice["message"]["content"]
+    message = choice["message"]
+    text = message["content"]
+    thought = next((message[k] for k in _THOUGHTS if isinstance(message.get(k), str)), None)
     if reason == "content_filter":
         return Unsampled("content_filter", "the server declined to answer")
-    if text is None:
+    if text is None and not (thought and reason == "length"):
         return Unsampled("no_text", f"the reply holds no text (finish_reason {reason})")
     usage = reply.get("usage")
     tokens = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
     return SampledCompletion(
-        text=text,
+        text=text or "",
+        reasoning=thought or None,
+        unfinished=bool(thought) and not text,
         token_ids=[],
         sum_logps=None,
         finish_reason=_FINISH_REASONS.get(str(reason), "stop"),

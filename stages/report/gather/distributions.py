@@ -4,6 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from schemas.conversations import is_cut_in_thought, thought_and_answer
+from schemas.labels import Messages
 from schemas.tables import COMPARISONS, COMPLETIONS, PREFERENCE_PAIRS
 from stages.report.gather.sources import Json, Rows, Sources
 from stages.report.page.text import clip
@@ -132,8 +134,8 @@ def _lengths(sources: Sources, pairs: Rows, judged: bool) -> tuple[dict[str, lis
 _SIDES = ("chosen", "rejected")
 
 
-def _characters(messages: Sequence[Mapping[str, str]]) -> int:
-    return sum(len(m["content"]) for m in messages)
+def _characters(messages: Messages) -> int:
+    return sum(len(thought_and_answer(m)[1]) for m in messages)
 
 
 def outputs(completions: Mapping[str, Rows]) -> Json:
@@ -150,7 +152,9 @@ def outputs(completions: Mapping[str, Rows]) -> Json:
 
 
 def _habits(rows: Rows) -> Json:
-    texts = Counter("\n".join(m["content"] for m in row["completion"]) for row in rows)
+    apart = [[thought_and_answer(m) for m in row["completion"]] for row in rows]
+    texts = Counter("\n".join(said for _, said in turns) for turns in apart)
+    thoughts = [n for turns in apart if (n := sum(len(thought) for thought, _ in turns))]
     # Among equally frequent texts the first in order, so that the page is always the same.
     text, count = min(texts.items(), key=lambda item: (-item[1], item[0]))
     return {
@@ -159,5 +163,12 @@ def _habits(rows: Rows) -> Json:
         "most_common": clip(text, SHOWN_OUTPUT)[0],
         "most_common_share": count / len(rows),
         "empty_share": sum(n for t, n in texts.items() if not t.strip()) / len(rows),
+        "thinking_share": len(thoughts) / len(rows),
+        "thinking_characters": sum(thoughts) / len(thoughts) if thoughts else None,
+        "answer_characters": sum(len(text) * n for text, n in texts.items()) / len(rows),
+        "cut_in_thought_share": sum(
+            is_cut_in_thought(row["completion"], row["finish_reason"]) for row in rows
+        )
+        / len(rows),
         "truncated_share": sum(row["finish_reason"] == "length" for row in rows) / len(rows),
     }

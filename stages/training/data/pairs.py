@@ -80,6 +80,8 @@ def open_pairs(
     rejects: Rejects,
     weighed_by: str | None = None,
     truncation: Truncation | None = None,
+    *,
+    reasoning: bool = True,
 ) -> TokenTable:
     """All pairs that can be used, in tokens; the numbers `margin` and `strength` beside them.
 
@@ -93,7 +95,10 @@ def open_pairs(
         for source in sources:
             for rows in source.batches():
                 candidates = [c for row in rows for c in _candidates(row, weighed_by, seen, aside)]
-                yield list(token_items(renderer, candidates, limit, aside, truncation))
+                made = token_items(
+                    renderer, candidates, limit, aside, truncation, reasoning=reasoning
+                )
+                yield list(made)
 
     how = (truncation or Truncation()).model_dump_json()
     made_of = [
@@ -101,6 +106,7 @@ def open_pairs(
         str(limit),
         how,
         str(weighed_by),
+        *([] if reasoning else ["answers alone"]),
         *(s.content for s in sources),
     ]
     return cached_tokens(cache, made_of, batches, rejects, parts=3, numbers=_NUMBERS)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from evals.models.chat.read_only import scored
 from evals.models.rendering import ChatRenderer, RenderedBranches
 from evals.models.samplers.protocol import asked_with
 from schemas.errors import DataError
@@ -14,6 +15,7 @@ from stages.training.data.token_store import TokenItem
 from stages.training.data.truncation import fitted, is_too_long
 
 _IDENTICAL = ("identical_completions", "chosen and rejected are the same tokens")
+_NO_ANSWER = ("no_answer", "a completion has nothing but thoughts, which are not trained")
 
 DRAWN, DRAWN_OTHERWISE = "drawn", "drawn_otherwise"
 """Numbers beside an item: completions trained as they were drawn, and of these those whose text
@@ -47,11 +49,14 @@ def token_items(
     limit: int | None,
     rejects: Rejects,
     truncation: Truncation | None = None,
+    *,
+    reasoning: bool = True,
 ) -> Iterator[TokenItem]:
     """The candidates that can be used, in tokens; the others go to `rejects`.
 
     Reasons: empty_completion, empty_prompt, chat_template_refused, prompt_too_long (nothing of the
-    completion would be left), too_long, identical_completions.
+    completion would be left), too_long, identical_completions, and no_answer: where `reasoning` is
+    not to be trained, a completion that has nothing else.
     """
     readable = [one for one in candidates if _has_texts(one, rejects)]
     items = renderer.render_many(
@@ -62,6 +67,10 @@ def token_items(
         drawn, counted = _as_drawn(one, as_text, renderer)
         rendered, cut = _within(renderer, one, drawn, limit, truncation or Truncation())
         problem = _problem(rendered, limit)
+        if problem is None and not reasoning:
+            assert isinstance(rendered, RenderedBranches)
+            rendered = _answers_alone(renderer, rendered)
+            problem = None if all(map(scored, rendered.completions)) else _NO_ANSWER
         if problem is None:
             assert isinstance(rendered, RenderedBranches)
             rejects.cuts.update([cut] if cut else [])
@@ -110,6 +119,12 @@ def _as_drawn(
     otherwise = sum(a != b for a, b in zip(drawn, texts, strict=True))
     counts = {DRAWN: float(len(drawn)), DRAWN_OTHERWISE: float(otherwise)}
     return replace(rendered, prompt_ids=prompt, completions=drawn), counts
+
+
+def _answers_alone(renderer: ChatRenderer, rendered: RenderedBranches) -> RenderedBranches:
+    prompt = rendered.prompt_ids
+    trained = [renderer.without_thoughts(prompt, ids) for ids in rendered.completions]
+    return replace(rendered, completions=trained)
 
 
 def _has_texts(one: Candidate, rejects: Rejects) -> bool:

@@ -4,8 +4,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from evals.judges import LlmJudge, open_judge, save_judge
-from evals.judges.layout import SECTION_A, SECTION_B, SECTION_PREFERENCE, SECTION_PROMPT
+from evals.judges import LlmJudge, PreferenceModelJudge, RuleJudge, open_judge, save_judge
+from evals.judges.layout import (
+    SECTION_A,
+    SECTION_B,
+    SECTION_PREFERENCE,
+    SECTION_PROMPT,
+    text_of,
+)
 from schemas.labels import LabelProbabilities, Message
 from schemas.stage import Runtime
 from tests.fixtures.comparisons import comparison
@@ -74,3 +80,19 @@ def test_it_is_opened_again_and_says_the_same(model: Path, tmp_path: Path) -> No
     assert verdict.p_a + verdict.p_b + verdict.p_tie == pytest.approx(1)
     assert made.judge([one]) == [verdict]
     assert made.judge([one, one.swap()])[1] != verdict
+
+
+def test_the_judge_sees_answers_alone_unless_asked_otherwise() -> None:
+    kept: Message = {"role": "assistant", "content": "soup", "reasoning": "it is cold"}
+    inline: Message = {"role": "assistant", "content": "<think>cold</think>tea"}
+    one = replace(comparison("eat?", "", ""), completion_a=[kept], completion_b=[inline])
+    for judge in (config(), PreferenceModelJudge(), RuleJudge()):
+        chat = getattr(judge, "chat", lambda _: [kept | {"content": text_of([kept, inline])}])
+        text = "\n".join(m["content"] for m in chat(one))
+        assert "soup" in text
+        assert "tea" in text
+        assert "cold" not in text
+    for shown in (config(show_reasoning=True), PreferenceModelJudge(show_reasoning=True)):
+        text = "\n".join(m["content"] for m in shown.chat(one))
+        assert "(reasoning) it is cold\nsoup" in text
+        assert "(reasoning) cold\ntea" in text

@@ -300,3 +300,22 @@ def test_every_conversation_has_its_line_whatever_is_wrong_with_it() -> None:
     for line in lines:
         records = list(rendered_line(line, renderer))
         assert [set(record) for record in records] == [{"error"}], line
+
+
+@pytest.mark.parametrize("special", ["usual", "none"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_thoughts_can_be_left_out_of_what_is_trained(kind: str, special: Any) -> None:
+    renderer = ChatRenderer(byte_level(KINDS[kind], special=special), today=date(2026, 1, 1))
+    thought, plain = CASES["thinking"][-1], CASES["single turn"][-1]
+    (record,) = rendered(renderer, {"messages": [ASKED, thought]})
+    if "error" in record:
+        return
+    ids = renderer.without_thoughts(record["prompt_ids"], record["completion_ids"])
+    assert [i if i >= 0 else ~i for i in ids] == record["completion_ids"]
+    trained = renderer.in_place.text([], [i for i in ids if i >= 0])
+    assert "easy" not in trained
+    assert "There." in trained
+    assert ids[-1] == record["end_id"]
+    (record,) = rendered(renderer, {"messages": [ASKED, plain]})
+    whole = record["completion_ids"]
+    assert renderer.without_thoughts(record["prompt_ids"], whole) == whole

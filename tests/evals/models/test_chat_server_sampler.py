@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,3 +77,24 @@ def test_a_key_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     source = ServedModel(server="http://127.0.0.1:9/v1", model="m", api_key_env="SOME_KEY")
     with pytest.raises(ConfigError, match="SOME_KEY: not set"):
         open_sampler(TransformersSampler(), source, Runtime())
+
+
+def test_thoughts_that_a_server_keeps_apart_are_kept_apart() -> None:
+    def thinking(body: Mapping[str, Any]) -> Raw:
+        said = completion(None if body["seed"] == 2 else "4")
+        said["choices"][0]["message"]["reasoning_content"] = "two and two"
+        said["choices"][0]["finish_reason"] = "length" if body["seed"] == 2 else "stop"
+        return Raw(body=json.dumps(said).encode())
+
+    with chaos_server(thinking) as server:
+        whole, cut = sampler(server.url).sample([request("q"), request("q", 2)], SETTINGS)
+    assert (whole.text, whole.reasoning, whole.unfinished) == ("4", "two and two", False)
+    assert (cut.text, cut.reasoning, cut.unfinished) == ("", "two and two", True)
+
+
+def test_tools_and_template_arguments_of_a_row_are_sent() -> None:
+    asked = replace(request("q"), tools='[{"type": "function"}]', chat_template_kwargs='{"a": 1}')
+    with chaos_server(echo) as server:
+        sampler(server.url).sample([asked], SETTINGS)
+    assert server.bodies[0]["tools"] == [{"type": "function"}]
+    assert server.bodies[0]["chat_template_kwargs"] == {"a": 1}

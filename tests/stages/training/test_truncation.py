@@ -95,3 +95,17 @@ def test_completions_that_are_the_same_once_cut_are_rejected() -> None:
     items, rejects = made(len(rendered[0]) + 5, sides=sides, how="keep_start")
     assert not items
     assert rejects.counts() == {"rejects": 1, "rejects/identical_completions": 1}
+
+
+def test_answers_alone_are_trained_where_reasoning_is_left_out() -> None:
+    thought = [turn("assistant", "<think>\nhm\n</think>\n\nyes")]
+    row = {"prompt": PROMPT, "split": "train", "file": "f", "row": 0}
+    cut = [turn("assistant", "<think>\nhm")]
+    rejects = Rejects("preference_pairs")
+    candidates = [Candidate("p", row, (thought, CHOSEN)), Candidate("q", row, (thought, cut))]
+    whole, _ = token_items(RENDERER, candidates, None, rejects)
+    (item,) = token_items(RENDERER, candidates, None, rejects, reasoning=False)
+    assert [i if i >= 0 else ~i for i in item.parts[1]] == whole.parts[1]
+    assert RENDERER.tokenizer.decode([i for i in item.parts[1] if i >= 0]) == "yes<|im_end|>"
+    assert item.parts[2] == whole.parts[2]
+    assert rejects.counts() == {"rejects": 1, "rejects/no_answer": 1}
