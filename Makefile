@@ -117,7 +117,7 @@ install: $(VENV)/base.stamp    ## create .venv with the pinned dependencies
 
 vllm: $(VENV)/vllm.stamp       ## add vLLM: the CUDA build where there is a GPU, else the CPU build
 
-ray: $(VENV)/ray.stamp         ## add Ray, to sample and label on a cluster
+ray: $(VENV)/ray.stamp         ## add Ray, to sample and judge on a cluster
 
 trl: $(VENV)/bench.stamp       ## add TRL, which tests and benchmarks compare ours with
 

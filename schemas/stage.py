@@ -72,7 +72,7 @@ ReporterName = Literal["tensorboard", "trackio", "wandb"]
 
 
 class RayRuntime(Config):
-    """The Ray cluster that sample and label run on, and what one worker of it takes."""
+    """The Ray cluster that samples and judges, and what one worker of it takes."""
 
     address: str | None = Field(
         None, description="host:port of a running cluster; null: $RAY_ADDRESS, else this machine"
@@ -91,7 +91,9 @@ class Runtime(Config):
     """How to execute, not what to compute: nothing here is part of a fingerprint."""
 
     engine: Literal["local", "ray"] = Field(
-        "local", description="who samples and labels: this process, or a pool on a Ray cluster"
+        "local",
+        description="who samples and judges, in sample, label, judge and evaluate: this process, "
+        "or a pool on a Ray cluster",
     )
     ray: RayRuntime = Field(default_factory=RayRuntime, description="the cluster of engine ray")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -311,8 +313,9 @@ class Stage(Generic[C]):
     can do together under torchrun; the code is then run by all of them. `continuation` gives what
     of a config must stay as it is so that a run can go on where one with another config ended, and
     None where it cannot; the stage then finds in its directory what that one has left, of which
-    `continues_from` is the folder that there must be. `content` tells what of an output is about
-    the machine and the hour, which nothing downstream depends on.
+    `continues_from` is the folder that there must be. `reuses` is a folder of pieces of work, each
+    named by all that it depends on: a run with other settings takes over what is in it. `content`
+    tells what of an output is about the machine and the hour, which nothing downstream depends on.
     """
 
     name: str
@@ -327,4 +330,5 @@ class Stage(Generic[C]):
     trains: Callable[[C], bool] = _never
     continuation: Callable[[C], Mapping[str, Any] | None] = _nothing
     continues_from: str = RESUME_FOLDER
+    reuses: str | None = None
     content: Content = _all_of_it

@@ -31,7 +31,7 @@ training() {
         --rdzv-backend c10d --rdzv-id "$job" --rdzv-endpoint "$head:29500" \
         -m pipeline "$@" --recipe "$recipe" --run-dir "$run_dir"
 }
-# Engines on all nodes sample and label; Ray hands out the shards.
+# Engines on all nodes sample and judge; Ray hands out the shards.
 sampling() {
     single "$@" --set runtime.engine=ray --set "runtime.ray.address=$head:6379" --set runtime.ray.gpus_per_worker=1
 }

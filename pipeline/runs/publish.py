@@ -43,10 +43,16 @@ class Finished(BaseModel):
     discard: list[Annotated[str, Field(pattern=r"^[^/]+$")]]
 
 
-def open_partial(partial: Path, wanted: str, continuation: str | None = None) -> bool:
+def open_partial(
+    partial: Path,
+    wanted: str,
+    continuation: str | None = None,
+    taken_over: tuple[str, Sequence[Path]] | None = None,
+) -> bool:
     """Keep a partial folder of the same fingerprint or continuation, replace any other.
 
-    Returns whether it was kept.
+    `taken_over` is the name of a folder that the new one begins with, where any of the folders
+    given after it has one: the first that has. Returns whether the partial folder was kept.
     """
     if _said(partial / PARTIAL_RECORD) == wanted:
         clear_leftovers(partial)
@@ -56,9 +62,8 @@ def open_partial(partial: Path, wanted: str, continuation: str | None = None) ->
         (partial / FINISHED_RECORD).unlink(missing_ok=True)
         write_text(partial / PARTIAL_RECORD, wanted)
         return True
-    for stale in (partial, _copying(partial)):
-        remove_ours(stale)
-    _new(partial, wanted, continuation)
+    remove_ours(_copying(partial))
+    _new(partial, wanted, continuation, taken_over)
     return False
 
 
@@ -86,15 +91,24 @@ def _copying(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.copying")
 
 
-def _new(folder: Path, wanted: str, continuation: str | None) -> None:
-    """A new folder, which says from its first moment that it is ours."""
+def _new(
+    folder: Path,
+    wanted: str,
+    continuation: str | None,
+    taken_over: tuple[str, Sequence[Path]] | None = None,
+) -> None:
+    """A new folder in place of any of ours, which says from its first moment that it is ours."""
     making = folder.with_name(f".{folder.name}.prefline-writing")
     remove(making)
     making.mkdir(parents=True)
     (making / PARTIAL_RECORD).write_text(wanted)
     if continuation:
         (making / CONTINUATION_RECORD).write_text(continuation)
+    name, places = taken_over or ("", ())
+    for source in [place / name for place in places if (place / name).is_dir()][:1]:
+        shutil.copytree(source, making / name)
     sync_tree(making)
+    remove_ours(folder)
     os.rename(making, folder)
 
 

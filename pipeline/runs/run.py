@@ -269,9 +269,10 @@ class Run:
     def _open(self, stage: Stage[Any], partial: Path, payload: Mapping[str, Any]) -> bool:
         """Open the partial folder; whether there is something in it to go on from."""
         wanted, continuation = fingerprint(payload), continuation_of(stage, payload)
-        if open_partial(partial, wanted, continuation):
-            return True
         directory = self.directory / stage.name
+        taken_over = (stage.reuses, (partial, directory)) if stage.reuses else None
+        if open_partial(partial, wanted, continuation, taken_over):
+            return True
         manifest = _readable_manifest(directory)
         if manifest is None or damage_of(directory, manifest):
             return False

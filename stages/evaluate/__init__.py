@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.models.contenders import existing_file
-from schemas.stage import Stage, called_later
+from schemas.stage import RESUME_FOLDER, Stage, called_later
 from schemas.work import Known, Work, at_most
 from stages.evaluate.config import EvaluateConfig
 
@@ -43,7 +43,8 @@ STAGE = Stage(
     config=EvaluateConfig,
     inputs=("ingest", "sft", "judge", "train"),
     run=called_later("stages.evaluate.run", "evaluate"),
-    version=5,
+    version=6,
     files=_files,
     work=_work,
+    reuses=RESUME_FOLDER,
 )

@@ -3,7 +3,9 @@
 Importing this module imports inspect_ai (3 s).
 """
 
+import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +18,13 @@ from evals.benchmarks.run import BenchmarkRun, run_benchmark
 from evals.benchmarks.tasks import TASKS
 from evals.judges import JUDGE_FILE
 from evals.models.checkpoints import ModelSource, load_tokenizer
+from evals.models.contenders import contender_fingerprint
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers import Sampler
 from schemas.errors import PipelineError
+from schemas.files import is_sound, writing_file, writing_folder
+from schemas.hashes import known_sha256
 from schemas.labels import Messages
-from schemas.parquet import write_table
 from schemas.results.base import read_result, write_result
 from schemas.results.benchmarks import BenchmarkResults, PairedResult, TaskMeasures, TaskResult
 from schemas.stage import StageContext
@@ -28,20 +32,29 @@ from schemas.tables import COMPLETIONS
 from stages.evaluate.benchmark_entries import paired_entries, task_entries
 from stages.evaluate.config import BASELINE, EvaluateConfig
 from stages.evaluate.contestants import Contestant, reference
+from stages.shards.kept import KeptWork
 
 Asked = Literal["completions", "log_probabilities", "judge"]
 JUDGE = "judge"
 """Who answers the tasks that measure the judge, who does them once; others are models' names."""
+RUN, LOG = "run.json", "log.eval"
 
 
 class Benchmarks:
-    """The tasks of all models; finished ones survive a kill in `benchmarks.shards/`."""
+    """The tasks of all models. Of the same model, task and settings nothing is run again."""
 
-    def __init__(self, config: EvaluateConfig, context: StageContext) -> None:
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        context: StageContext,
+        models: Sequence[Contestant],
+        kept: KeptWork,
+    ) -> None:
+        """`kept` holds what is finished."""
         self._config = config
         self._context = context
-        self._shards = context.output / "benchmarks.shards"
-        self._baseline = self._shards / "baseline_completions.parquet"
+        self._models = {model.name: model for model in models}
+        self._kept = kept
         self._failed: dict[tuple[str, str], BenchmarkRun] = {}
 
     def missing(self, answers: str, asked: Asked = "completions") -> list[str]:
@@ -49,14 +62,8 @@ class Benchmarks:
         return [
             task
             for task in self._config.tasks
-            if _asked(task) == asked and not self._shard(answers, task).exists()
+            if _asked(task) == asked and not self._is_done(answers, task)
         ]
-
-    def keep_baseline(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Keep the baseline's completions for the tasks that compare with them."""
-        if self._config.tasks:
-            self._shards.mkdir(exist_ok=True)
-            write_table(self._baseline, COMPLETIONS, rows)
 
     def run(self, model: Contestant, sampler: Sampler) -> None:
         """Run the missing tasks of one model; a failure is a warning, and the next task's turn."""
@@ -114,7 +121,9 @@ class Benchmarks:
         except PipelineError as error:
             run = BenchmarkRun(error=str(error))
         if run.error is None:
-            write_result(self._shard(answers, task), run)
+            with writing_folder(self._piece(answers, task), sealed=True) as folder:
+                write_result(folder / RUN, run)
+                shutil.copyfile(log, folder / LOG)
         else:
             self._failed[answers, task] = run
             self._context.progress.warn(f"{answers}: task {task}: {run.error}")
@@ -134,7 +143,7 @@ class Benchmarks:
         if what == "split":
             return self._config.split
         if what == "baseline_completions":
-            return self._baseline
+            return self._context.output / f"{COMPLETIONS.name}_{BASELINE}.parquet"
         if what == "judge":
             return self._context.input("judge", JUDGE_FILE)
         return self._context.input("ingest", f"{what}.parquet")
@@ -153,10 +162,9 @@ class Benchmarks:
 
         return local_model(name, scorer, self._config.settings, count)
 
-    def merge(self, models: Sequence[Contestant]) -> BenchmarkResults:
-        """Write benchmarks.json and a file beside each log, remove the shards; what was written."""
-        fingerprints = {model.name: model.fingerprint for model in models}
-        names = [model.name for model in models if model.can_run]
+    def write(self) -> BenchmarkResults:
+        """Write benchmarks.json, all logs, and a file beside each log; what was written."""
+        names = [model.name for model in self._models.values() if model.can_run]
         runs = {
             (answers, task): self._result(answers, task)
             for task in self._config.tasks
@@ -164,29 +172,54 @@ class Benchmarks:
         }
         tasks: list[TaskResult] = []
         for (answers, task), run in runs.items():
-            found = self._entries(answers, fingerprints.get(answers), task, run)
+            found = self._entries(answers, task, run)
             measures = self._log(answers, task).with_suffix(".json")
             write_result(measures, TaskMeasures(measured=found))
             tasks += found
         result = BenchmarkResults(tasks=tasks, paired=list(_paired(runs)))
         write_result(self._context.output / "benchmarks.json", result)
-        self._context.discard(self._shards)
         return result
 
     def _result(self, answers: str, task: str) -> BenchmarkRun:
-        failed = self._failed.get((answers, task))
-        return failed or read_result(self._shard(answers, task), BenchmarkRun)
+        if failed := self._failed.get((answers, task)):
+            return failed
+        piece, log = self._piece(answers, task), self._log(answers, task)
+        if not log.exists():
+            log.parent.mkdir(exist_ok=True)
+            with writing_file(log) as temporary:
+                shutil.copyfile(piece / LOG, temporary)
+        return read_result(piece / RUN, BenchmarkRun)
 
-    def _entries(
-        self, answers: str, fingerprint: str | None, task: str, run: BenchmarkRun
-    ) -> list[TaskResult]:
-        log = self._log(answers, task)
+    def _entries(self, answers: str, task: str, run: BenchmarkRun) -> list[TaskResult]:
+        log, model = self._log(answers, task), self._models.get(answers)
         where = str(log.relative_to(self._context.output)) if log.exists() else None
+        fingerprint = model.fingerprint if model else None
         about = TaskResult(task=task, model=answers, fingerprint=fingerprint, log=where)
         return list(task_entries(about, run))
 
-    def _shard(self, answers: str, task: str) -> Path:
-        return self._shards / f"{answers}-{_slug(task)}.json"
+    def _is_done(self, answers: str, task: str) -> bool:
+        try:
+            return is_sound(self._piece(answers, task))
+        except PipelineError:  # something it needs is not there: it will say so itself
+            return False
+
+    def _piece(self, answers: str, task: str) -> Path:
+        """Where a task's result is kept. Raises PipelineError where what it reads is not there."""
+        model, own = self._models.get(answers), Path(task.partition("@")[0])
+        whose = [model.writes_as if model else answers]
+        if _asked(task) == "log_probabilities":
+            whose.append(contender_fingerprint(reference(self._config, self._context)))
+        arguments = {name: _content(value) for name, value in sorted(self._args(task).items())}
+        return self._kept.piece(
+            "benchmark",
+            task,
+            known_sha256(own) if own.is_file() else "",
+            json.dumps(arguments, sort_keys=True),
+            *whose,
+            self._config.sampler.model_dump_json(),
+            self._config.settings.model_dump_json(),
+            f"{self._config.epochs} epochs of {self._config.limit}",
+        )
 
     def _log(self, answers: str, task: str) -> Path:
         return self._context.output / "logs" / f"{answers}-{_slug(task)}.eval"
@@ -212,6 +245,12 @@ def _paired(runs: Mapping[tuple[str, str], BenchmarkRun]) -> Iterator[PairedResu
 
 def _asked(task: str) -> Asked:
     return TASKS[task].asks if task in TASKS else "completions"
+
+
+def _content(value: Any) -> Any:
+    """What a task is told; of a file its content."""
+    is_file = isinstance(value, str) and value and Path(value).is_file()
+    return known_sha256(Path(value)) if is_file else value
 
 
 def _slug(task: str) -> str:

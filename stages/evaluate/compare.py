@@ -1,12 +1,11 @@
 """One model against the baseline: comparisons, verdicts in both orders, win rates."""
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from evals.judges import Judge
-from evals.judges.orders import judge_both_orders
 from evals.win_rate.differences import adjusted, policy_difference
 from evals.win_rate.report import JudgedComparisons, win_rate_report
 from evals.win_rate.win_rate import IDENTICAL, win_rates_by_category
@@ -15,10 +14,11 @@ from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
 from schemas.parquet import write_table
 from schemas.results.win_rates import Headline, JudgeWinRate, Measure, ModelPair
-from schemas.sharded import ShardedTable
-from schemas.stage import Progress, StageContext
+from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, VERDICTS
 from stages.evaluate.config import BASELINE, POLICY
+from stages.shards.judging import judge_all
+from stages.shards.kept import KeptWork
 
 Row = dict[str, Any]
 
@@ -29,38 +29,65 @@ class Match:
     The policy's tables are `comparisons` and `verdicts`; others' have their name at the end.
     """
 
-    def __init__(self, name: str, context: StageContext) -> None:
+    def __init__(
+        self,
+        name: str,
+        own: Sequence[Row],
+        baseline: Sequence[Row],
+        kept: KeptWork,
+        context: StageContext,
+    ) -> None:
         self.name = name
-        self.comparisons: list[Row] = []
-        self._cut: set[str] = set()
+        self.comparisons = comparison_rows(own, baseline)
+        self._cut = cut_in_thought([*own, *baseline])
+        self._kept = kept
         self._context = context
         self._suffix = "" if name == POLICY else f"_{name}"
-        self._verdicts = ShardedTable(context.output, VERDICTS, f"verdicts{self._suffix}")
+        self._said: dict[str, dict[tuple[str, str], Row]] = {}
+        self._verdicts: dict[str, list[Row]] = {}
 
-    def pair(self, own: Sequence[Row], baseline: Sequence[Row]) -> None:
-        """Make the comparisons."""
-        self.comparisons = comparison_rows(own, baseline)
-        cut = cut_in_thought([*own, *baseline])
-        self._cut = {
-            row["comparison_id"]
-            for row in self.comparisons
-            if {row["completion_a_id"], row["completion_b_id"]} & cut
+    def judge(self, judge: Judge, opens: Callable[[], Judge]) -> list[Row]:
+        """Have a judge give its verdicts, which `opens` opens elsewhere; returns all of them.
+
+        Comparisons of the same texts are asked once and share the verdict; identical completions
+        are a tie by definition, recorded as such without asking. Where a side was cut before its
+        answer there is no verdict, for that reason.
+        """
+        said = self._said.setdefault(judge.name, {})
+        known = {texts for texts, _ in said}
+        comparisons = [(_comparison(row), self._is_cut(row)) for row in self.comparisons]
+        asked = {
+            texts: c
+            for c, cut in reversed(comparisons)
+            if not cut and not _identical(c) and (texts := _texts(c)) not in known
         }
+        title = f"verdicts by {judge.name}{self._suffix.replace('_', ' on ')}"
+        shown = sorted(asked.values(), key=lambda c: c.comparison_id)
+        texts_of = {c.comparison_id: texts for texts, c in asked.items()}
+        for row in judge_all(judge, opens, shown, self._kept, self._context, title):
+            said[texts_of[row["comparison_id"]], row["order"]] = row
+        self._verdicts[judge.name] = [
+            _unasked(judge, comparison, order.value, cut=cut)
+            if cut or _identical(comparison)
+            else said[_texts(comparison), order.value] | {"comparison_id": comparison.comparison_id}
+            for comparison, cut in comparisons
+            for order in BOTH_ORDERS
+        ]
+        return self._verdicts[judge.name]
 
-    def judge(self, judge: Judge) -> list[Row]:
-        """Have a judge give what is missing of its verdicts; returns all that it gave."""
-        whose = "" if self.name == POLICY else f" on {self.name}"
-        title = f"verdicts by {judge.name}{whose}"
-        progress = self._context.progress
-        judge_rows(judge, self.comparisons, self._verdicts, progress, title, self._cut)
-        return [row for row in self._verdicts.rows() if row["judge"] == judge.name]
+    def _is_cut(self, row: Row) -> bool:
+        return not self._cut.isdisjoint((row["completion_a_id"], row["completion_b_id"]))
 
-    def merge(self) -> tuple[int, int]:
-        """Write both tables; returns the number of verdicts and how many are unscored."""
-        unscored = sum(row["verdict"] is None for row in self._verdicts.rows())
-        table = replace(COMPARISONS, name=f"comparisons{self._suffix}")
-        write_table(self._context.output / table.file_name, table, self.comparisons)
-        return self._verdicts.merge(("judge", "comparison_id", "order")), unscored
+    @property
+    def verdicts(self) -> list[Row]:
+        """Those of all judges, sorted by the table's key."""
+        rows = [row for rows in self._verdicts.values() for row in rows]
+        return sorted(rows, key=lambda row: (row["judge"], row["comparison_id"], row["order"]))
+
+    def write(self, folder: Path) -> None:
+        """Write both tables."""
+        for table, rows in ((COMPARISONS, self.comparisons), (VERDICTS, self.verdicts)):
+            write_table(folder / f"{table.name}{self._suffix}.parquet", table, rows)
 
 
 def cut_in_thought(completions: Sequence[Row]) -> set[str]:
@@ -102,43 +129,6 @@ def _comparison_row(policy: Row, baseline: Row) -> Row:
         "annotations": [],
         "label_source": None,
     }
-
-
-def judge_rows(
-    judge: Judge,
-    rows: Sequence[Row],
-    verdicts: ShardedTable,
-    progress: Progress,
-    title: str,
-    cut: Container[str] = (),
-) -> None:
-    """Add a judge's verdicts on all comparisons in both orders; what is there is not asked again.
-
-    Comparisons of the same texts are asked once and share the verdict; identical completions are
-    a tie by definition, recorded as such without asking. Those in `cut`, by id, have a side without
-    an answer: they are unscored, with that reason.
-    """
-    comparisons = [_comparison(row) for row in rows]
-    whole = [c for c in comparisons if c.comparison_id not in cut]
-    first_of = {_texts(c): c for c in reversed(whole)}
-    asked = [c for c in whole if first_of[_texts(c)] is c and not _identical(c)]
-    judge_both_orders(judge, asked, verdicts, progress, title)
-    done = verdicts.done("comparison_id", "judge")
-    rest = [c for c in comparisons if (c.comparison_id, judge.name) not in done]
-    said = {
-        (r["comparison_id"], r["order"]): r for r in verdicts.rows() if r["judge"] == judge.name
-    }
-
-    def verdict(comparison: Comparison, order: str) -> Row:
-        is_cut = comparison.comparison_id in cut
-        if is_cut or _identical(comparison):
-            return _unasked(judge, comparison, order, cut=is_cut)
-        shared = said[first_of[_texts(comparison)].comparison_id, order]
-        return shared | {"comparison_id": comparison.comparison_id}
-
-    added = [verdict(comparison, order.value) for comparison in rest for order in BOTH_ORDERS]
-    if added:
-        verdicts.append(added)
 
 
 def judge_win_rate(judge: Judge, judged: JudgedComparisons, measure: Measure) -> JudgeWinRate:

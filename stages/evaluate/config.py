@@ -50,6 +50,12 @@ class EvaluateConfig(SamplingSettings):
     max_prompts: int | None = Field(
         None, ge=1, description="prompts for the win rate; null takes all"
     )
+    shard_size: int = Field(
+        512,
+        ge=1,
+        description="prompts between two checkpoints, 64 at most where a server is asked; a killed "
+        "run repeats at most these, and a worker of a cluster takes so many",
+    )
     truth: JudgeKind | None = Field(
         None, description="a second judge that is right by definition, such as a rule"
     )

@@ -1,10 +1,12 @@
 """The models of an evaluation: the baseline, the policy, and whoever else is compared with it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.models.chat.named_templates import template_file
 from evals.models.checkpoints import ModelSource
 from evals.models.contenders import (
     ContenderSource,
@@ -13,6 +15,7 @@ from evals.models.contenders import (
     contender_name,
 )
 from schemas.errors import ConfigError, MissingInputError
+from schemas.hashes import known_sha256
 from schemas.manifest import read_manifest
 from schemas.results.base import read_result
 from schemas.results.training import CheckpointRecord
@@ -27,6 +30,15 @@ class Contestant:
     name: str
     source: ContenderSource
     fingerprint: str
+
+    @property
+    def writes_as(self) -> str:
+        """All that its answers depend on but the prompts and the settings, as one text."""
+        source = self.source
+        about = source.model_dump(mode="json", exclude={"path", "outputs"})
+        template = template_file(source.chat_template) if isinstance(source, ModelSource) else None
+        about["template_file"] = known_sha256(template) if template else None
+        return json.dumps([self.name, self.fingerprint, about], sort_keys=True)
 
     @property
     def can_run(self) -> bool:

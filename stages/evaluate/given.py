@@ -11,6 +11,7 @@ from evals.models.samplers import Unsampled
 from schemas.stage import Progress
 from stages.evaluate.prompts import EvaluationPrompts
 from stages.evaluate.sampling import Completions
+from stages.shards.sampling import reject_row
 
 Row = dict[str, Any]
 
@@ -31,28 +32,28 @@ def take_outputs(
         DataError: the file cannot be read.
     """
     found = match(prompts.given, read_outputs(source.files()[0], source.generator))
-    rows, without = [], []
-    for prompt, index in completions.missing:
-        answers = found.answers.get(prompt["prompt_id"], [])
-        if index < len(answers):
-            rows.append(given_completion(prompt, answers[index], index, fingerprint))
-        else:
-            without.append((prompt, index))
-            detail = f"{source.outputs} has no output for it"
-            completions.reject(prompt, index, Unsampled(NO_OUTPUT, detail))
-    completions.take(rows)
-    _say(completions.name, source, without, found.unused, progress)
+    without = Unsampled(NO_OUTPUT, f"{source.outputs} has no output for it")
+    rows, rejects = [], []
+    for prompt in completions.prompts:
+        answers = found.answers.get(prompt["prompt_id"], [])[: completions.n]
+        rows += [given_completion(prompt, a, i, fingerprint) for i, a in enumerate(answers)]
+        rejects += [
+            reject_row(completions.table, prompt, index, None, without)
+            for index in range(len(answers), completions.n)
+        ]
+    completions.take(rows, rejects)
+    _say(completions.name, source, rejects, found.unused, progress)
 
 
 def _say(
     name: str,
     source: OutputsFile,
-    without: Sequence[tuple[Row, int]],
+    without: Sequence[Row],
     unused: Sequence[int],
     progress: Progress,
 ) -> None:
     if without:
-        places = [f"{prompt['file']} row {prompt['row']}" for prompt, _ in without]
+        places = [f"{prompt['file']} row {prompt['row']}" for prompt in without]
         more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
         progress.warn(
             f"{name}: {source.outputs} has no output for {len(without)} prompts, which are not "

@@ -1,7 +1,8 @@
 """The stage from prompts to win rates. One model is in memory at a time."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from evals.audit.labels import read_labels
 from evals.files.verdicts import DECLARED, judged_comparisons
 from evals.judge_card.floors import refuse_below_floors
 from evals.judges import Judge, open_judge
+from evals.judges.orders import is_failed_call
 from evals.judges.progress import spending_counts
 from evals.models.checkpoints import ModelSource
 from evals.models.contenders import OutputsFile, ServedModel
@@ -19,7 +21,7 @@ from schemas.errors import ConfigError, DataError
 from schemas.parquet import write_table
 from schemas.results.base import write_result
 from schemas.results.win_rates import Declared, JudgeWinRate, WinRates
-from schemas.stage import StageContext
+from schemas.stage import RESUME_FOLDER, StageContext
 from schemas.tables import PROMPTS, REJECTS
 from stages.evaluate.benchmarks import Benchmarks
 from stages.evaluate.compare import Match, cut_in_thought, judge_win_rate, model_pairs
@@ -34,6 +36,7 @@ from stages.evaluate.given import take_outputs
 from stages.evaluate.prompts import evaluation_prompts
 from stages.evaluate.sampling import Completions
 from stages.evaluate.settling import judge_until_settled
+from stages.shards.kept import KeptWork
 
 Row = dict[str, Any]
 
@@ -53,37 +56,39 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     if not asked.from_ingest:  # the way back from a verdict leads over this table
         write_table(context.output / PROMPTS.file_name, PROMPTS, prompts)
     models = contestants(config, context)
-    benchmarks = Benchmarks(config, context)
-    sampled = {model.name: Completions(model.name, prompts, config, context) for model in models}
+    kept = KeptWork(context.output / RESUME_FOLDER)
+    benchmarks = Benchmarks(config, context, models, kept)
+    sampled = {model.name: Completions(model, prompts, config, context, kept) for model in models}
     # The baseline comes first: some tasks compare with what it wrote.
     for model in models:
+        own = sampled[model.name]
         if isinstance(model.source, OutputsFile):
-            own = sampled[model.name]
             take_outputs(own, model.source, model.fingerprint, asked, context.progress)
-            if model.name == BASELINE:
-                benchmarks.keep_baseline(own.rows())
+            own.write()
             if config.tasks:
                 context.progress.note(f"{model.name}: a file of outputs cannot run benchmarks")
-            continue
-        _write(model, sampled[model.name], model.source, benchmarks, config, context)
+        else:
+            _write(model, own, model.source, benchmarks, config, context)
     for model in models:
         benchmarks.score(model)
     benchmarks.judge()
-    completions = {name: one.rows() for name, one in sampled.items()}
-    matches = [Match(model.name, context) for model in models if model.name != BASELINE]
-    for match in matches:
-        match.pair(completions[match.name], completions[BASELINE])
+    baseline = sampled[BASELINE].rows
+    matches = [
+        Match(name, one.rows, baseline, kept, context)
+        for name, one in sampled.items()
+        if name != BASELINE
+    ]
+    completions = {name: one.rows for name, one in sampled.items()}
     spent: Counter[str] = Counter()
     rates = _judge(matches, models, completions, spent, config, context)
+    measured = benchmarks.write()
+    for match in matches:
+        match.write(context.output)
     rejects = [reject for one in sampled.values() for reject in one.rejects]
-    # Nothing below takes time: until here a killed run has kept all its shards.
-    measured = benchmarks.merge(models)
-    merged = [match.merge() for match in matches]
-    verdicts, unscored = merged[0]
-    for one in sampled.values():
-        one.merge()
     write_result(context.output / "win_rates.json", rates)
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
+    kept.forget_others()
+    verdicts = next(match.verdicts for match in matches if match.name == POLICY)
     return {
         "prompts": len(prompts),
         "completions_policy": len(completions[POLICY]),
@@ -93,8 +98,8 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
         ),
         "rejects": len(rejects),
         "comparisons": len(matches[0].comparisons),
-        "verdicts": verdicts,
-        "unscored": unscored,
+        "verdicts": len(verdicts),
+        "unscored": sum(row["verdict"] is None for row in verdicts),
         **spent,
         "benchmarks": len(measured.tasks),
         "benchmarks_failed": sum(entry.error is not None for entry in measured.tasks),
@@ -110,13 +115,17 @@ def _write(
     context: StageContext,
 ) -> None:
     """Let one model write what is still missing of its completions and benchmarks."""
-    if not completions.missing and not benchmarks.missing(model.name):
-        return
+    if context.runtime.engine == "ray":
+        completions.sample()
+    if not completions.missing:
+        completions.write()
+        if not benchmarks.missing(model.name):
+            return
     sampler = open_sampler(config.sampler, source, context.runtime)
     try:
-        completions.sample(sampler)
-        if model.name == BASELINE:
-            benchmarks.keep_baseline(completions.rows())
+        if completions.missing:
+            completions.sample(sampler)
+            completions.write()
         benchmarks.run(model, sampler)
     finally:
         sampler.close()
@@ -147,17 +156,19 @@ def _judge(
             "models with a longer context, or files of outputs that answer these prompts"
         )
     labels = read_labels(Path(config.labels)) if config.labels else []
-    judges = _judges(config, context)
+    ways = _ways(config, context)
+    judges = _judges(ways)
     prompts = len({row["prompt_id"] for row in policy.comparisons})
     _declare(judges, models, prompts, config, context)
     if config.stop_when_settled and judges:
-        first = next(iter(judges.values()))
-        judge_until_settled(policy, first, config.headline, context.progress)
+        role, first = next(iter(judges.items()))
+        judge_until_settled(policy, first, ways[role], config.headline, context.progress)
     rates: dict[str, JudgeWinRate] = {}
     for role, judge in judges.items():
-        verdicts = {match.name: match.judge(judge) for match in matches}
+        verdicts = {m.name: m.judge(judge, ways[role]) for m in matches}
         for rows in verdicts.values():
             spent.update(spending_counts(judge, rows))
+            _say_missing(judge, rows, context)
         judged = judged_comparisons(
             verdicts[POLICY],
             policy.comparisons,
@@ -177,13 +188,30 @@ def _judge(
     return WinRates(rates)
 
 
-def _judges(config: EvaluateConfig, context: StageContext) -> dict[str, Judge]:
+def _ways(config: EvaluateConfig, context: StageContext) -> dict[str, Callable[[], Judge]]:
+    """How to open the judges, by role: `judge` and `truth`, as far as there are any."""
+    ways: dict[str, Callable[[], Judge]] = {}
+    if context.has("judge"):
+        ways["judge"] = partial(open_judge, context.inputs["judge"].resolve(), context.runtime)
+    if config.truth:
+        ways["truth"] = partial(config.truth.open, None, context.runtime)
+    return ways
+
+
+def _judges(ways: Mapping[str, Callable[[], Judge]]) -> dict[str, Judge]:
     """The judges by role. Raises ConfigError where one name stands for two."""
-    found = {role: _open(role, config, context) for role in ("judge", "truth")}
-    judges = {role: judge for role, judge in found.items() if judge is not None}
+    judges = {role: opens() for role, opens in ways.items()}
     if len(judges) > 1:
         _refuse_namesakes(judges["judge"], judges["truth"])
     return judges
+
+
+def _say_missing(judge: Judge, rows: Sequence[Row], context: StageContext) -> None:
+    """Put on record that calls have failed, so that the same command asks them again."""
+    reasons = Counter(row["unscored_reason"] for row in rows if is_failed_call(row))
+    if reasons:
+        counted = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
+        context.is_missing(f"{judge.name}: {reasons.total()} verdicts: {counted}")
 
 
 def _declare(
@@ -209,12 +237,6 @@ def _warn(rates: Mapping[str, JudgeWinRate], context: StageContext) -> None:
     found = [finding for rate in rates.values() for finding in rate.detectors]
     for message in dict.fromkeys(f"{f.name}: {f.detail}" for f in found):
         context.progress.warn(message)
-
-
-def _open(name: str, config: EvaluateConfig, context: StageContext) -> Judge | None:
-    if name == "truth":
-        return config.truth.open(None, context.runtime) if config.truth else None
-    return open_judge(context.inputs["judge"], context.runtime) if context.has("judge") else None
 
 
 def _refuse_namesakes(judge: Judge, truth: Judge) -> None:

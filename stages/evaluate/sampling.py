@@ -1,123 +1,128 @@
-"""Completions of one model on held-out prompts, resumable, and the prompts themselves."""
+"""The completions of one contestant on held-out prompts: made shard by shard, kept, reused."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from evals.models.samplers import SampledCompletion, Sampler, SampleRequest, Unsampled
-from evals.models.samplers.rows import completion_row, request_for
+from evals.models.checkpoints import ModelSource
+from evals.models.contenders import ServedModel
+from evals.models.samplers import Sampler
 from schemas.ids import canonical_messages, seed_from
-from schemas.sharded import ShardedTable
+from schemas.parquet import write_table
 from schemas.stage import StageContext
-from schemas.tables import COMPLETIONS, REJECTS
+from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
+from schemas.validation import rows_to_arrow
 from stages.evaluate.config import EvaluateConfig
+from stages.evaluate.contestants import Contestant
+from stages.shards.executor import work_off
+from stages.shards.job import Counts
+from stages.shards.kept import KeptWork
+from stages.shards.results import Results
+from stages.shards.sampling import TABLES, SampleJob, SampleWorker
+from stages.shards.work_file import WorkFile
 
 Row = dict[str, Any]
 
-SHARD_REQUESTS = 1024
-PAID_SHARD_REQUESTS = 64
+SERVED_PROMPTS = 64
+"""Prompts between two checkpoints where each completion is paid for."""
 
 
 class Completions:
-    """The completions table of one model while it is being made."""
+    """The completions of one contestant, as far as they are made."""
 
     def __init__(
-        self, role: str, prompts: Sequence[Row], config: EvaluateConfig, context: StageContext
+        self,
+        model: Contestant,
+        prompts: Sequence[Row],
+        config: EvaluateConfig,
+        context: StageContext,
+        kept: KeptWork,
     ) -> None:
-        self.name = self._role = role
+        """`kept` holds the work: of the same model, prompts and settings nothing is made again."""
+        self.name = model.name
+        self.prompts = prompts
+        self.n = config.n
+        self.table = f"{COMPLETIONS.name}_{model.name}"
+        self._model = model
         self._config = config
         self._context = context
-        self._table = ShardedTable(context.output, COMPLETIONS, f"completions_{role}")
-        self._wanted = [(prompt, index) for prompt in prompts for index in range(config.n)]
-        self._done = self._table.done("prompt_id", "sample_index")
-        self.missing = [wanted for wanted in self._wanted if not self._is_done(wanted)]
-        self._rejected = ShardedTable(context.output, REJECTS, f"rejects_{role}")
-        self._rejects = {_key(row): row for row in self._rejected.rows()}
+        served = isinstance(model.source, ServedModel)
+        size = min(config.shard_size, SERVED_PROMPTS if served else config.shard_size)
+        self._cut = [prompts[start : start + size] for start in range(0, len(prompts), size)]
+        piece = kept.piece(
+            COMPLETIONS.name,
+            model.writes_as,
+            config.sampler.model_dump_json(),
+            config.settings.model_dump_json(),
+            f"{config.n} of {size}",
+            *(f"{_lineage(row)} {canonical_messages(row['prompt'])}" for row in prompts),
+        )
+        self._work = WorkFile(piece.resolve() / "work.parquet")
+        self._results = Results(piece, TABLES)
+
+    @property
+    def missing(self) -> list[int]:
+        """The shards that are not made yet."""
+        done = self._results.done()
+        return [shard for shard in range(len(self._cut)) if shard not in done]
+
+    def sample(self, sampler: Sampler | None = None) -> None:
+        """Make what is missing: by `sampler`, or on a cluster."""
+        source = self._model.source
+        missing = self.missing
+        if not missing or not isinstance(source, ModelSource | ServedModel):
+            return
+        if not self._work.is_sound:
+            self._work.write(PROMPTS, (rows_to_arrow(PROMPTS, part) for part in self._cut))
+        job = SampleJob(
+            self._config.sampler,
+            source,
+            self._config.settings,
+            # Models draw independently: their seeds differ.
+            seed_from(self._config.seed, "evaluate", self.name),
+            self.n,
+            self._context.runtime,
+            self._work.path,
+            self.table,
+        )
+        total = len(self.prompts) * self.n
+        with self._context.progress.task(f"{self.name} completions", total, "completions") as task:
+
+            def advance(counts: Counts) -> None:
+                task.advance(counts["completions"] + counts["rejects"])
+
+            for shard in self._results.done():
+                advance(self._results.counts(shard))
+            opened = SampleWorker(job, sampler) if sampler else None
+            work_off(job, missing, self._context.runtime, advance, opened)
+
+    def take(self, rows: Sequence[Row], rejects: Sequence[Row]) -> None:
+        """Keep completions that were written elsewhere, and what there is none of."""
+        made = {COMPLETIONS.name: rows, REJECTS.name: rejects}
+        self._cut = [list(self.prompts)]
+        self._results.write(0, made, {"completions": len(rows), "rejects": len(rejects)})
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All completions, by prompt and sample number; only when nothing is missing."""
+        found = self._all(COMPLETIONS.name)
+        return sorted(found, key=lambda row: (row["prompt_id"], row["sample_index"]))
 
     @property
     def rejects(self) -> list[Row]:
         """What there is no completion of, and why."""
-        return list(self._rejects.values())
+        return self._all(REJECTS.name)
 
-    def _is_done(self, wanted: tuple[Row, int]) -> bool:
-        return (wanted[0]["prompt_id"], wanted[1]) in self._done
+    def _all(self, name: str) -> list[Row]:
+        [table] = [table for table in TABLES if table.name == name]
+        shards = range(len(self._cut))
+        return [row for shard in shards for row in self._results.rows(shard, table)]
 
-    def sample(self, sampler: Sampler) -> None:
-        """Sample what is missing, one finished shard after another.
-
-        Policy and baseline draw independently: their seeds differ.
-        """
-        settings = self._config.settings
-        seed = seed_from(settings.seed, "evaluate", self._role)
-        progress = self._context.progress
-        title = f"{self._role} completions"
-        with progress.task(title, len(self._wanted), "completions") as task:
-            # Shards hold the same requests whether or not the work was interrupted: what is asked
-            # together rounds together.
-            for shard in _shards(self._wanted, _shard_requests(sampler)):
-                if not any(map(self._is_done, shard)):
-                    requests = [request_for(prompt, index, seed) for prompt, index in shard]
-                    self._keep(sampler, shard, requests)
-                task.advance(len(shard))
-        self.missing = []
-
-    def _keep(
-        self, sampler: Sampler, shard: Sequence[tuple[Row, int]], requests: Sequence[SampleRequest]
-    ) -> None:
-        settings = self._config.settings
-        rows, rejects = [], []
-        answers = sampler.sample(requests, settings)
-        for (prompt, index), request, answer in zip(shard, requests, answers, strict=True):
-            if isinstance(answer, SampledCompletion):
-                rows.append(completion_row(prompt, index, request, answer, sampler, settings))
-            else:
-                rejects.append(_reject(self._role, prompt, index, answer))
-        if rejects:  # first: a shard counts as done by its completions
-            self._rejected.append(rejects)
-        if rows:
-            self._table.append(rows)
-        self._rejects |= {_key(row): row for row in rejects}
-
-    def reject(self, prompt: Row, index: int, why: Unsampled) -> None:
-        """Note that there is no completion, and why."""
-        row = _reject(self._role, prompt, index, why)
-        self._rejects[_key(row)] = row
-
-    def take(self, rows: Sequence[Row]) -> None:
-        """Keep completions that were written elsewhere; nothing is missing then."""
-        if rows:
-            self._table.append(rows)
-        self.missing = []
-
-    def rows(self) -> list[Row]:
-        """What has been sampled, sorted by prompt and sample number."""
-        return sorted(self._table.rows(), key=lambda r: (r["prompt_id"], r["sample_index"]))
-
-    def merge(self) -> int:
-        """Write the table in the order of `rows` and remove its shards; returns its length."""
-        self._context.discard(self._rejected.folder)
-        return self._table.merge(("prompt_id", "sample_index"))
+    def write(self) -> None:
+        """Write the table of all completions."""
+        write_table(self._context.output / f"{self.table}.parquet", COMPLETIONS, self.rows)
 
 
-def _key(reject: Row) -> tuple[str, int, str, str]:
-    return reject["file"], reject["row"], reject["raw"], reject["detail"]
-
-
-def _shard_requests(sampler: Sampler) -> int:
-    """Requests between two checkpoints: few where each is paid for."""
-    return PAID_SHARD_REQUESTS if sampler.name == "chat-server" else SHARD_REQUESTS
-
-
-def _shards(wanted: Sequence[tuple[Row, int]], size: int) -> Iterator[Sequence[tuple[Row, int]]]:
-    for start in range(0, len(wanted), size):
-        yield wanted[start : start + size]
-
-
-def _reject(role: str, prompt: Mapping[str, Any], index: int, answer: Unsampled) -> Row:
-    return {
-        "table": f"completions_{role}",
-        "reason": answer.reason,
-        "detail": f"sample {index}: {answer.detail}",
-        "file": prompt["file"],
-        "row": prompt["row"],
-        "raw": canonical_messages(prompt["prompt"]),
-    }
+def _lineage(row: Row) -> str:
+    """What a row of prompts says beside its turns."""
+    return repr(sorted((name, value) for name, value in row.items() if name != "prompt"))

@@ -1,6 +1,6 @@
 """Judging no further than it takes to tell which of two models is better."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,13 @@ FIRST_LOOK = 32
 _FURTHER = 1.1
 
 
-def judge_until_settled(match: Match, judge: Judge, measure: Measure, progress: Progress) -> None:
+def judge_until_settled(
+    match: Match,
+    judge: Judge,
+    opens: Callable[[], Judge],
+    measure: Measure,
+    progress: Progress,
+) -> None:
     """Judge prompts in shuffled order, and keep the comparisons judged when the match is settled.
 
     Settled means that the measure's always-valid interval lies on one side of one half, whatever
@@ -29,6 +35,7 @@ def judge_until_settled(match: Match, judge: Judge, measure: Measure, progress: 
     Args:
         match: its comparisons are all that could be judged; fewer afterwards.
         judge: who decides when to stop.
+        opens: opens the same judge elsewhere.
         measure: the declared headline, no length-controlled one.
         progress: told how many prompts it took.
     """
@@ -38,7 +45,7 @@ def judge_until_settled(match: Match, judge: Judge, measure: Measure, progress: 
         n = min(total, max(FIRST_LOOK, round(n * _FURTHER), n + 1))
         match.comparisons = [row for rows in shuffled[:n] for row in rows]
         chosen = {row["comparison_id"] for row in match.comparisons}
-        rows = [row for row in match.judge(judge) if row["comparison_id"] in chosen]
+        rows = [row for row in match.judge(judge, opens) if row["comparison_id"] in chosen]
         scores = worst_scores(rows, discrete=measure == "discrete")
         if settled(np.array(scores[0]), np.array(scores[1])):
             break

@@ -1,13 +1,13 @@
 """The steps of the judge stage: train, save, measure."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from evals.judge_card.card import build_card
 from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
-from evals.judges import PreferenceModelJudge, save_judge
+from evals.judges import PreferenceModelJudge, open_judge, save_judge
 from evals.judges.layout import comparisons_neutralised
-from evals.judges.orders import judge_to_table
 from evals.judges.progress import spending_counts
 from schemas.errors import DataError
 from schemas.labels import LabeledComparison
@@ -15,10 +15,12 @@ from schemas.parquet import read_rows, write_table
 from schemas.results.base import write_result
 from schemas.results.judge_card import Floors, JudgeCard
 from schemas.stage import Progress, StageContext
-from schemas.tables import COMPARISONS, DECIDING, REJECTS
+from schemas.tables import COMPARISONS, DECIDING, REJECTS, VERDICTS
 from stages.judge.config import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
 from stages.judge.training import PreferenceModelTraining
+from stages.shards.judging import judge_all
+from stages.shards.kept import KeptWork
 from stages.training.distributed.world import current_world
 
 
@@ -89,13 +91,12 @@ def _measure(
     The card's figures are those on dev, which its floors look at; under `test` are the final ones.
     """
     judge = save_judge(context.output, config.judge, context.runtime)
-    verdicts = judge_to_table(
-        judge,
-        [u.comparison for u in (*dev, *test)],
-        context.output,
-        context.progress,
-        "measure the judge",
-    )
+    kept = KeptWork(context.output / "verdicts.work")
+    shown = [u.comparison for u in (*dev, *test)]
+    opens = partial(open_judge, context.output.resolve(), context.runtime)
+    verdicts = judge_all(judge, opens, shown, kept, context, "measure the judge")
+    write_table(context.output / VERDICTS.file_name, VERDICTS, verdicts)
+    context.discard(kept.folder)
 
     def figures(units: Sequence[LabeledComparison]) -> JudgeCard:
         ids = {unit.comparison.comparison_id for unit in units}

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError
 from schemas.stage import StageContext
-from schemas.tables import COMPLETIONS, DECIDING, PROMPTS, REJECTS
+from schemas.tables import DECIDING, PROMPTS, REJECTS
 from stages.sample.config import SampleConfig
 from stages.sample.given import take_outputs
-from stages.sample.job import SampleJob
 from stages.shards.executor import work_off
 from stages.shards.job import Counts
 from stages.shards.results import Results
+from stages.shards.sampling import TABLES, SampleJob
 from stages.shards.work_file import WorkFile, in_shards, sorted_rows
 
 
@@ -29,14 +29,23 @@ def run(config: SampleConfig, context: StageContext) -> Mapping[str, int]:
     """
     if config.outputs:
         return take_outputs(config, context)
-    results = Results(context.output, (COMPLETIONS, REJECTS))
+    results = Results(context.output, TABLES)
     work = WorkFile(context.output / "work.parquet")
     for note in config.notes:
         context.progress.note(note)
     policy = _policy(config, context)
     if not work.is_sound:
         _choose(config, context, work)
-    _sample(SampleJob(config, policy, context.runtime, work.path.resolve()), context, results)
+    job = SampleJob(
+        config.sampler,
+        policy,
+        config.settings,
+        config.seed,
+        config.n,
+        context.runtime,
+        work.path.resolve(),
+    )
+    _sample(job, context, results)
     counts = results.join(work)
     context.discard(results.folder, work.path, work.seal)
     if not counts["completions"]:
@@ -73,7 +82,7 @@ def _choose(config: SampleConfig, context: StageContext, work: WorkFile) -> None
 
 
 def _sample(job: SampleJob, context: StageContext, results: Results) -> None:
-    work, n = WorkFile(job.work_file), job.config.n
+    work, n = WorkFile(job.work_file), job.n
     done = results.done()
     missing = [shard for shard in range(len(work)) if shard not in done]
     with context.progress.task("sampling", work.rows() * n, "completions") as task:

@@ -1,4 +1,4 @@
-"""Work in shards, on this machine or on a Ray cluster. What sample and label share; not a stage.
+"""Work in shards, on this machine or on a Ray cluster; what stages share, and no stage itself.
 
 The rows to work on are copied into a file whose row groups are the shards. A worker reads one,
 writes what came of it as a folder of small tables, and the folders are joined in order: the result

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.files import is_sound, remove, writing_folder
-from schemas.parquet import TableWriter, write_table
+from schemas.parquet import TableWriter, rows_of, write_table
 from schemas.tables import Table
 from stages.shards.work_file import WorkFile
 
@@ -22,7 +22,7 @@ _RECORD = "shard.json"
 
 
 class Results:
-    """The tables that a stage makes shard by shard in its directory."""
+    """The tables that are made shard by shard in a directory."""
 
     def __init__(self, directory: Path, tables: Sequence[Table]) -> None:
         self.directory = directory
@@ -45,7 +45,7 @@ class Results:
         warnings: Sequence[str] = (),
     ) -> None:
         """Keep what came of one shard: rows by name of table, counts, and what may spoil it."""
-        final = self.folder / f"{shard:08d}"
+        final = self._folder(shard)
         try:
             # Two workers may be at one shard where a cluster thought the first was dead.
             with writing_folder(final, sealed=True, shared=True) as temporary:
@@ -55,6 +55,14 @@ class Results:
                 (temporary / _RECORD).write_text(json.dumps(record))
         except OSError as error:  # people want to know which file
             raise _named(error, final) from None
+
+    def forget(self, shard: int) -> None:
+        """Have a finished shard done again."""
+        remove(self._folder(shard))
+
+    def rows(self, shard: int, table: Table) -> list[dict[str, Any]]:
+        """What came of a finished shard, of one table."""
+        return rows_of(pq.read_table(self._folder(shard) / table.file_name))
 
     def counts(self, shard: int) -> dict[str, int]:
         """The counts of a finished shard."""
@@ -67,7 +75,7 @@ class Results:
         return list(dict.fromkeys(warning for warnings in found for warning in warnings))
 
     def _record(self, shard: int) -> dict[str, Any]:
-        text = (self.folder / f"{shard:08d}" / _RECORD).read_text()
+        text = (self._folder(shard) / _RECORD).read_text()
         found: dict[str, Any] = json.loads(text)
         return found
 
@@ -92,7 +100,10 @@ class Results:
 
     def _parts(self, table: Table, shards: int) -> Iterator[pa.Table]:
         for number in range(shards):
-            yield pq.read_table(self.folder / f"{number:08d}" / table.file_name)
+            yield pq.read_table(self._folder(number) / table.file_name)
+
+    def _folder(self, shard: int) -> Path:
+        return self.folder / f"{shard:08d}"
 
 
 def _named(error: OSError, path: Path) -> OSError:

@@ -149,15 +149,16 @@ def stage_round(name: str, folder: Path) -> Round:
     from schemas.parquet import write_table
     from schemas.stage import Runtime, StageContext
     from schemas.tables import PROMPTS
-    from stages.sample import STAGE, job
+    from stages.sample import STAGE
     from stages.sample.config import SampleConfig
+    from stages.shards import sampling
 
     runtime = Runtime(device="cpu", threads=1)
     source = ModelSource(path=str(folder))
     kind = TransformersSampler if name == "transformers" else VllmSampler
     sampler = kind().open(source, runtime)
     sampler.close = lambda: None  # type: ignore[method-assign]
-    vars(job)["open_sampler"] = lambda *_: sampler
+    vars(sampling)["open_sampler"] = lambda *_: sampler
     config = SampleConfig(model=source, n=N, max_tokens=MAX_TOKENS)
 
     def one(count: int) -> dict[str, float]:

@@ -137,3 +137,45 @@ def test_a_bug_is_a_failure_and_a_kill_is_none(run: Run) -> None:
     with pytest.raises(KeyboardInterrupt):
         run.execute(replace(MAKE, run=interrupted), SilentProgress())
     assert run.statuses()["make"].state is State.PARTIAL
+
+
+class Pieces:
+    """A stage of pieces, each named by what it is made of; it may break off."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.breaks_at: str | None = None
+
+    def run(self, config: Any, context: StageContext) -> Mapping[str, int]:
+        pieces = context.output / "pieces"
+        pieces.mkdir(exist_ok=True)
+        for name in map(str, range(config.size)):
+            if name == self.breaks_at:
+                raise InterruptedError
+            if not (pieces / name).exists():
+                self.made.append(name)
+                (pieces / name).write_text(name)
+        (context.output / "numbers.txt").write_text("\n".join(sorted(self.made)))
+        return {}
+
+
+def test_pieces_of_work_outlive_other_settings_and_kills(run: Run, tmp_path: Path) -> None:
+    work = Pieces()
+    stage: Stage[Any] = replace(MAKE, run=work.run, reuses="pieces")
+
+    def made(size: int) -> list[str]:
+        work.made.clear()
+        path = tmp_path / "toy.toml"
+        path.write_text(HEAD + f"[make]\nsize = {size}\n")
+        Run(run.directory, load_recipe(path)).execute(stage, SilentProgress())
+        return list(work.made)
+
+    assert made(2) == ["0", "1"]
+    assert made(4) == ["2", "3"], "of the finished stage"
+    work.breaks_at = "5"
+    with pytest.raises(InterruptedError):
+        made(7)
+    assert work.made == ["4"]
+    work.breaks_at = None
+    assert made(6) == ["5"], "of the interrupted one, which had other settings"
+    assert made(6) == []

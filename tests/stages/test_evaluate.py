@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from evals.win_rate.report import win_rate_report
 from evals.win_rate.win_rate import IDENTICAL
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.ids import prompt_id, seed_from
-from schemas.labels import Verdict
+from schemas.labels import Unscored, Verdict
 from schemas.manifest import Manifest, Provenance
 from schemas.parquet import read_rows, write_table
 from schemas.results.base import write_result
@@ -31,7 +31,7 @@ from schemas.results.judge_card import JudgeCard
 from schemas.results.training import CheckpointRecord, KeptCheckpoint
 from schemas.stage import Runtime, SilentProgress, StageContext
 from schemas.tables import COMPARISONS, COMPLETIONS, PROMPTS, REJECTS, VERDICTS
-from stages.evaluate import STAGE, run, sampling
+from stages.evaluate import STAGE, run
 from stages.evaluate.config import EvaluateConfig
 from stages.evaluate.contestants import contestants
 from tests.fixtures.samplers import Answer, ScriptedSampler
@@ -158,6 +158,7 @@ def test_the_better_policy_wins_by_the_truth(world: World) -> None:
         "completions_policy.parquet",
         "declared.json",
         "rejects.parquet",
+        "resume",
         "verdicts.parquet",
         "win_rates.json",
     ]
@@ -269,9 +270,7 @@ class CountingJudge:
 
 
 def use_judge(monkeypatch: pytest.MonkeyPatch, judge: CountingJudge) -> None:
-    monkeypatch.setattr(
-        run, "_open", lambda name, config, context: judge if name == "truth" else None
-    )
+    monkeypatch.setattr(run, "_ways", lambda config, context: {"truth": lambda: judge})
 
 
 def test_identical_completions_are_ties_that_nobody_is_asked(
@@ -314,9 +313,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_killed_stage_ends_with_the_same_bytes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "SHARD_REQUESTS", 10)
-    monkeypatch.setattr("evals.judges.orders.SHARD_COMPARISONS", 8)
-    config = TRUTH.model_copy(update={"n": 2})
+    monkeypatch.setattr("stages.shards.judging.SHARD_COMPARISONS", 8)
+    config = TRUTH.model_copy(update={"n": 2, "shard_size": 5})
     use_judge(monkeypatch, CountingJudge())
     STAGE.run(config, world.context("undisturbed"))
 
@@ -347,6 +345,43 @@ def test_a_killed_stage_ends_with_the_same_bytes(
     assert world.opened == []  # everything had been sampled
     assert 0 < len(resumed.asked) < 2 * 24 * 2
     assert files_of(world.root / "killed") == files_of(world.root / "undisturbed")
+
+
+@dataclass
+class FlakyJudge(CountingJudge):
+    """Its server does not answer when it is asked about one of the policy's completions."""
+
+    down: bool = True
+
+    def judge(self, comparisons: Sequence[Any]) -> list[Verdict]:
+        found = super().judge(comparisons)
+        lost = [food_world.person_in(c.prompt) == PEOPLE[0] and self.down for c in comparisons]
+        gone = Unscored("timeout", "no reply within 60 s")
+        return [gone if is_lost else one for is_lost, one in zip(lost, found, strict=True)]
+
+
+def test_verdicts_that_a_server_failed_to_give_are_missing_and_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.shards.judging.SHARD_COMPARISONS", 8)
+    world.says["baseline"] = always("sushi")
+    judge, missing = FlakyJudge(), list[str]()
+    use_judge(monkeypatch, judge)
+    context = replace(world.context(), is_missing=missing.append)
+    assert STAGE.run(TRUTH, context)["unscored"] == 2
+    assert missing == ["counting: 2 verdicts: timeout 2"]
+    judge.asked.clear()
+    assert STAGE.run(TRUTH, context)["unscored"] == 2
+    assert 0 < len(judge.asked) <= 2 * 24, "no more than its shard"
+    judge.down = False
+    judge.asked.clear()
+    missing.clear()
+    assert STAGE.run(TRUTH, context)["unscored"] == 0
+    assert missing == []
+    assert rates(context.output)["truth"]["n"] == 24
+    judge.asked.clear()
+    STAGE.run(TRUTH, context)
+    assert judge.asked == []
 
 
 def test_prompts_that_cannot_be_answered_are_rejected_and_counted(world: World) -> None:
@@ -479,7 +514,7 @@ def test_tasks_run_on_real_models_and_a_failing_one_is_a_warning(tmp_path: Path)
         ("preferred", 6),
         ("well_formed", 6),
     }
-    assert sorted(p.name for p in output.iterdir() if p.is_dir()) == ["logs"]
+    assert sorted(p.name for p in output.iterdir() if p.is_dir()) == ["logs", "resume"]
 
 
 def write_checkpoints(world: World, places: dict[int, str]) -> None:

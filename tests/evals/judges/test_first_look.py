@@ -7,13 +7,10 @@ import pytest
 
 from evals.judges import LlmJudge
 from evals.judges.first_look import drawn_first
-from evals.judges.orders import judge_both_orders, judge_to_table
 from schemas.errors import BackendError
 from schemas.labels import LabelProbabilities, Unscored
-from schemas.sharded import ShardedTable
-from schemas.stage import Runtime, SilentProgress
-from schemas.tables import VERDICTS
-from tests.fixtures.comparisons import FakeJudge, comparison, leaning
+from schemas.stage import Runtime
+from tests.fixtures.comparisons import FakeJudge, comparison, judge_to_rows, leaning
 from tests.fixtures.tiny_models import tiny_llama
 
 MANY = [comparison(f"question {n}?", "x" * (n + 1), "y") for n in range(300)]
@@ -32,7 +29,7 @@ def test_a_silent_judge_stops_after_its_first_verdicts_with_what_it_writes(tmp_p
     failed = Unscored("low_label_mass", "A, B and Tie have probability 0.2", raw="The first one")
     judge = FakeJudge(lambda a, b: failed)
     with pytest.raises(BackendError) as raised:
-        judge_both_orders(judge, MANY, ShardedTable(tmp_path, VERDICTS), SilentProgress(), "judge")
+        judge_to_rows(judge, MANY, tmp_path)
     said = str(raised.value)
     assert "64 of the first 64 verdicts are unscored, most of them low_label_mass" in said
     assert "probability 0.2" in said
@@ -40,12 +37,14 @@ def test_a_silent_judge_stops_after_its_first_verdicts_with_what_it_writes(tmp_p
     assert "prefill" in said
     assert "reasoned" in said
     assert len(judge.asked) == 64
-    assert not ShardedTable(tmp_path, VERDICTS).done("comparison_id", "judge"), "asked again"
+    with pytest.raises(BackendError):
+        judge_to_rows(judge, MANY, tmp_path)
+    assert len(judge.asked) == 128, "asked again"
 
 
 def test_a_judge_that_scores_goes_on_and_all_is_judged_once(tmp_path: Path) -> None:
     judge = FakeJudge(lambda a, b: leaning(0.5) if len(a) % 5 else Unscored("refused", "no"))
-    rows = judge_to_table(judge, MANY, tmp_path, SilentProgress(), "judge")
+    rows = judge_to_rows(judge, MANY, tmp_path)
     assert len(rows) == 2 * len(MANY)
     assert len(judge.asked) == 2 * len(MANY)
     assert any(row["unscored_reason"] == "refused" for row in rows)
@@ -56,7 +55,7 @@ def test_what_a_model_would_write_is_shown(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"model": {"path": str(model)}, "min_label_mass": 1.0}
     judge = LlmJudge.model_validate(settings).open(None, Runtime(threads=1))
     with pytest.raises(BackendError, match=r"low_label_mass .*; it writes .* instead; take answer"):
-        judge_to_table(judge, MANY[:16], tmp_path, SilentProgress(), "judge")
+        judge_to_rows(judge, MANY[:16], tmp_path)
 
 
 def test_a_prefill_stands_before_the_label(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.judges import Judge, LengthJudge, RuleJudge, open_judge, save_judge
-from evals.judges import orders as orders_module
-from evals.judges.orders import judge_in_order, judge_to_table, verdict_of
+from evals.judges.orders import judge_in_order, verdict_of
 from evals.judges.resolution import Resolution, resolve
 from schemas.labels import Comparison, LabelProbabilities, Order, Unscored, Verdict
-from schemas.stage import Runtime, SilentProgress
+from schemas.stage import Runtime
 from schemas.tables import VERDICTS
 from schemas.validation import rows_to_arrow
-from tests.fixtures.comparisons import FakeJudge, comparison, leaning
+from stages.shards import judging
+from tests.fixtures.comparisons import FakeJudge, comparison, judge_to_rows, leaning
 
 QUESTION = "what does ravin like?"
 
@@ -104,10 +104,10 @@ class Killed(Exception):
 def test_judging_continues_where_it_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders_module, "SHARD_COMPARISONS", 3)
+    monkeypatch.setattr(judging, "SHARD_COMPARISONS", 3)
     shown = [comparison(f"q{i}", "x" * i, "y" * 5) for i in range(10)]
     whole = FakeJudge(position_biased)
-    rows = judge_to_table(whole, shown, tmp_path / "whole", SilentProgress(), "judge")
+    rows = judge_to_rows(whole, shown, tmp_path / "whole")
     assert len(rows) == 20
 
     def dying(text_a: str, text_b: str) -> Verdict:
@@ -117,10 +117,7 @@ def test_judging_continues_where_it_was_killed(
 
     broken = FakeJudge(dying)
     with pytest.raises(Killed):
-        judge_to_table(broken, shown, tmp_path / "killed", SilentProgress(), "judge")
+        judge_to_rows(broken, shown, tmp_path / "killed")
     rest = FakeJudge(position_biased)
-    assert judge_to_table(rest, shown, tmp_path / "killed", SilentProgress(), "judge") == rows
+    assert judge_to_rows(rest, shown, tmp_path / "killed") == rows
     assert len(rest.asked) == 8
-    one, other = (tmp_path / name / "verdicts.parquet" for name in ("whole", "killed"))
-    assert one.read_bytes() == other.read_bytes()
-    assert [p.name for p in (tmp_path / "killed").iterdir()] == ["verdicts.parquet"]

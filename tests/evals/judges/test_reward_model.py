@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 
 from evals.judges import RewardModelJudge, open_judge, save_judge
-from evals.judges.orders import judge_to_table
 from evals.judges.scoring.fitting import CUT_MARK
 from evals.judges.scoring.rewards import verdict_of_rewards
 from evals.judges.scoring.transformers_rewards import RewardScorer
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import LabelProbabilities, Unscored
-from schemas.stage import Runtime, SilentProgress
-from tests.fixtures.comparisons import comparison
+from schemas.stage import Runtime
+from tests.fixtures.comparisons import comparison, judge_to_rows
 from tests.fixtures.tiny_models import tiny_llama, tiny_reward_model
 
 SHOWN = [comparison(f"question {i}?", "word " * (i % 7), "other " * (i % 5)) for i in range(12)]
@@ -157,7 +156,7 @@ def test_it_is_saved_opened_and_judges_into_a_table(model: Path, tmp_path: Path)
     )
     again = open_judge(tmp_path, Runtime(threads=1))
     assert (again.name, again.fingerprint) == ("reward_model", made.fingerprint)
-    rows = judge_to_table(again, SHOWN, tmp_path, SilentProgress(), "judge")
+    rows = judge_to_rows(again, SHOWN, tmp_path)
     by_order = {(r["comparison_id"], r["order"]): r["p_a"] for r in rows}
     for one in SHOWN:
         ab, ba = by_order[one.comparison_id, "ab"], by_order[one.comparison_id, "ba"]

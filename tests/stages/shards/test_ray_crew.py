@@ -11,16 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from evals.judges import LengthJudge, save_judge
+from evals.food_world import FOODS
+from evals.judges import LengthJudge, RuleJudge, save_judge
+from evals.models.samplers import TransformersSampler
 from schemas.errors import BackendError, ConfigError, DataError
 from schemas.parquet import write_table
 from schemas.stage import RayRuntime, Runtime, StageContext
-from schemas.tables import COMPLETIONS
+from schemas.tables import COMPLETIONS, PROMPTS
+from stages.evaluate import STAGE as EVALUATE
+from stages.evaluate.config import EvaluateConfig
 from stages.label import STAGE as LABEL
 from stages.label.config import LabelConfig
 from stages.shards.executor import work_off
 from stages.shards.job import Counts
 from tests.fixtures.comparisons import completion_row
+from tests.fixtures.preferences import prompt
+from tests.fixtures.tiny_models import tiny_llama
 
 pytestmark = [
     pytest.mark.ray,
@@ -127,6 +133,28 @@ def test_label_on_two_nodes_makes_the_same_tables(two_nodes: str, tmp_path: Path
     made = [{p.name: p.read_bytes() for p in context.output.iterdir()} for context in (here, there)]
     assert len(made[0]) == 4
     assert made[0] == made[1]
+
+
+def test_evaluate_on_two_nodes_makes_the_same_tables(two_nodes: str, tmp_path: Path) -> None:
+    for number, stage in enumerate(("sft", "train")):
+        tiny_llama(tmp_path / stage / "model", ["what does ravin like?", *FOODS], seed=number)
+    prompts = [prompt(f"person {i}", i) | {"split": "test"} for i in range(12)]
+    write_table(tmp_path / "ingest" / PROMPTS.file_name, PROMPTS, prompts)
+    (tmp_path / "judge").mkdir()
+    save_judge(tmp_path / "judge", LengthJudge(), Runtime())
+    inputs = {name: tmp_path / name for name in ("ingest", "sft", "train", "judge")}
+    config = EvaluateConfig(
+        sampler=TransformersSampler(), max_tokens=4, shard_size=3, truth=RuleJudge()
+    )
+    here = StageContext(inputs, tmp_path / "here", Runtime(device="cpu", threads=1))
+    there = StageContext(inputs, tmp_path / "there", on(two_nodes))
+    assert EVALUATE.run(config, here) == EVALUATE.run(config, there)
+    one, other = (
+        {p.name: p.read_bytes() for p in context.output.iterdir() if p.is_file()}
+        for context in (here, there)
+    )
+    assert {"completions_policy.parquet", "verdicts.parquet", "win_rates.json"} <= set(one)
+    assert one == other
 
 
 def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from evals.judges import LlmJudge
-from evals.judges.orders import judge_to_table
 from evals.models.http import retrying
 from schemas.labels import Comparison, LabelProbabilities, Unscored, Verdict
-from schemas.stage import JudgeServerRuntime, Runtime, SilentProgress
+from schemas.stage import JudgeServerRuntime, Runtime
 from tests.fixtures.chaos_server import (
     CHAOS,
     ChaosServer,
@@ -22,7 +21,7 @@ from tests.fixtures.chaos_server import (
     prefers_longer,
     said,
 )
-from tests.fixtures.comparisons import comparison
+from tests.fixtures.comparisons import comparison, judge_to_rows
 
 SERVER = {"base_url": "http://127.0.0.1:1/v1", "model": "m"}
 
@@ -138,7 +137,7 @@ def test_both_orders_go_into_the_table_with_tokens_and_replies(
 ) -> None:
     judge = open_judge(server, tmp_path / "cache", runtime={"max_response_bytes": 100_000})
     shown = [*chaotic().values(), *(comparison(f"q {i}?", "a longer one", "x") for i in range(20))]
-    rows = judge_to_table(judge, iter(shown), tmp_path, SilentProgress(), "judge")
+    rows = judge_to_rows(judge, iter(shown), tmp_path)
     assert len(rows) == 2 * len(shown)
     scored = [row for row in rows if row["verdict"]]
     assert {row["verdict"] for row in scored} == {"A"}, "whatever the order shown"

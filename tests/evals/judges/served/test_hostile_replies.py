@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from evals.judges import LlmJudge
-from evals.judges.orders import judge_to_table
 from evals.models.http import retrying
 from schemas.labels import Comparison, LabelProbabilities, Unscored, Verdict
-from schemas.stage import JudgeServerRuntime, Runtime, SilentProgress
+from schemas.stage import JudgeServerRuntime, Runtime
 from tests.fixtures.chaos_server import (
     ChaosServer,
     Raw,
@@ -23,7 +22,7 @@ from tests.fixtures.chaos_server import (
     prefers_longer,
     said,
 )
-from tests.fixtures.comparisons import comparison
+from tests.fixtures.comparisons import comparison, judge_to_rows
 
 Answer = Callable[[Mapping[str, Any]], Raw]
 
@@ -105,7 +104,7 @@ def test_one_bad_reply_costs_one_verdict(server: ChaosServer, tmp_path: Path, na
     server.answer = lambda body: raw if "bad one" in str(body) else prefers_longer(body)
     shown = [comparison("bad one?", "a longer one", "x"), comparison("q?", "a longer one", "x")]
     judge = judge_of(server, tmp_path / "cache")
-    rows = judge_to_table(judge, shown, tmp_path / "out", SilentProgress(), "judge")
+    rows = judge_to_rows(judge, shown, tmp_path / "out")
     by_comparison = {row["comparison_id"]: row for row in rows if row["order"] == "ab"}
     bad, good = (by_comparison[one.comparison_id] for one in shown)
     assert bad["unscored_reason"] == reason

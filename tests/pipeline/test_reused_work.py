@@ -1,0 +1,135 @@
+"""A changed setting redoes what depends on it, and nothing else: no model is asked twice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from evals.benchmarks.run import run_benchmark
+from evals.models.samplers import open_sampler
+from pipeline.recipe import load_recipe
+from pipeline.runs.run import Outcome, Run
+from pipeline.stage_registry import STAGES
+from schemas.parquet import read_rows
+from schemas.stage import SilentProgress
+from schemas.tables import COMPLETIONS, VERDICTS
+from stages.training import loop
+from tests.fixtures.tiny_models import tiny_llama
+
+RECIPE = """
+name = "reused"
+description = "d"
+hardware = "any"
+[runtime]
+threads = 1
+device = "cpu"
+[ingest]
+test_fraction = 0.25
+dev_fraction = 0.25
+[[ingest.datasets]]
+kind = "food"
+people = 20
+demonstrations_per_person = 2
+comparisons = 40
+[judge]
+judge = {{ kind = "preference_model", model = {{ path = "{model}" }}, min_label_mass = {mass} }}
+max_card_comparisons = {card}
+training = {{ learning_rate = 1e-3, batch_size = 4, max_steps = 2, max_length = 1024 }}
+[train]
+model = {{ path = "{model}" }}
+publish = {{ kind = "last" }}
+generations = {{ prompts = 0 }}
+loss = {{ kind = "sigmoid", beta = {beta} }}
+training = {{ learning_rate = 1e-2, batch_size = 4, max_steps = 2 }}
+[evaluate]
+truth = {{ kind = "rule" }}
+sampler = {{ kind = "transformers" }}
+max_tokens = 4
+limit = 3
+tasks = ["food_preference"]
+"""
+
+
+class Work:
+    """Runs the recipe with a few values, and says what was really done for it."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.model = folder, model
+        self.done: list[str] = []
+
+    def run(self, *stages: str, beta: float = 0.1, mass: float = 0.0, card: int = 8) -> list[str]:
+        path = self.folder / "recipe.toml"
+        path.write_text(RECIPE.format(model=self.model, beta=beta, mass=mass, card=card))
+        run = Run(self.folder / "run", load_recipe(path))
+        run.claim()
+        self.done.clear()
+        outcomes = {
+            stage.name: run.execute(stage, SilentProgress())[0]
+            for stage in STAGES
+            if stage.name in {*stages, "ingest", "sft", "judge", "sample", "label"}
+        }
+        assert outcomes[stages[-1]] is Outcome.DONE
+        return list(dict.fromkeys(self.done))
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    torch.set_num_threads(1)
+    model = tiny_llama(tmp_path / "start", hidden_size=32, layers=1, context=2048)
+    watched = Work(tmp_path, model)
+    step, opened, task = loop._Trainer._train_step, open_sampler, run_benchmark
+
+    def stepped(self: Any, number: int) -> Any:
+        watched.done.append("training")
+        return step(self, number)
+
+    def engine(config: Any, source: Any, runtime: Any) -> Any:
+        watched.done.append(f"engine of {Path(source.path).parent.name}")
+        return opened(config, source, runtime)
+
+    def measured(name: str, *arguments: Any, metadata: dict[str, str], **more: Any) -> Any:
+        watched.done.append(f"{name} of {metadata['role']}")
+        return task(name, *arguments, metadata=metadata, **more)
+
+    monkeypatch.setattr(loop._Trainer, "_train_step", stepped)
+    monkeypatch.setattr("stages.evaluate.run.open_sampler", engine)
+    monkeypatch.setattr("stages.evaluate.benchmarks.run_benchmark", measured)
+    return watched
+
+
+def table(folder: Path, name: str, role: str) -> Sequence[dict[str, Any]]:
+    kind = {"completions": COMPLETIONS, "verdicts": VERDICTS}[name]
+    return read_rows(folder / "run" / "evaluate" / f"{name}{role}.parquet", kind)
+
+
+def test_another_beta_leaves_the_baseline_and_the_judge_alone(work: Work) -> None:
+    first = work.run("train", "evaluate")
+    assert first[0] == "training"
+    assert {"food_preference of baseline", "food_preference of policy"} <= set(first)
+    assert f"engine of {work.folder.name}" in first
+    kept = table(work.folder, "completions", "_baseline")
+    policy = table(work.folder, "completions", "_policy")
+    again = work.run("train", "evaluate", beta=0.5)
+    assert again == ["training", "engine of train", "food_preference of policy"]
+    assert table(work.folder, "completions", "_baseline") == kept
+    assert {r["policy"] for r in table(work.folder, "completions", "_policy")}.isdisjoint(
+        r["policy"] for r in policy
+    )
+    logs = work.folder / "run" / "evaluate" / "logs"
+    assert sorted(path.name for path in logs.glob("*.eval")) == [
+        "baseline-food_preference.eval",
+        "policy-food_preference.eval",
+    ]
+
+
+@pytest.mark.parametrize("change", [{"mass": 0.01}, {"card": 4}])
+def test_how_a_judge_is_measured_does_not_train_it_again(
+    work: Work, change: dict[str, Any]
+) -> None:
+    assert work.run("judge") == ["training"]
+    weights = work.folder / "run" / "judge" / "model" / "model.safetensors"
+    before = weights.read_bytes()
+    assert work.run("judge", **change) == []
+    assert weights.read_bytes() == before
