@@ -15,6 +15,7 @@ from schemas.labels import (
     Unscored,
     Verdict,
 )
+from schemas.pulse import beat, scaled
 
 SHARD_COMPARISONS = 256
 """Comparisons that a judge in this process is given at once."""
@@ -59,7 +60,8 @@ def judged_in_both_orders(judge: Judge, comparisons: Iterable[Comparison]) -> It
     while batch := list(islice(source, SHARD_COMPARISONS)):
         # Both orders at once: what they have in common may then be read once.
         shown = [_shown(c, order) for order in BOTH_ORDERS for c in batch]
-        found = judge.judge(shown)
+        with scaled(1 / len(BOTH_ORDERS)):
+            found = judge.judge(shown)
         first, second = found[: len(batch)], found[len(batch) :]
         for comparison, *verdicts in zip(batch, first, second, strict=True):
             yield _both_rows(judge, comparison, verdicts)
@@ -74,6 +76,7 @@ def _streamed(judge: StreamingJudge, comparisons: Iterable[Comparison]) -> Itera
             yield from (_shown(comparison, order) for order in BOTH_ORDERS)
 
     for number, verdict in judge.stream(shown()):
+        beat(1 / len(BOTH_ORDERS))
         place, which = divmod(number, len(BOTH_ORDERS))
         comparison, found = waiting[place]
         found[BOTH_ORDERS[which]] = verdict

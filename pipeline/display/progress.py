@@ -4,7 +4,6 @@ All of it goes to stderr; stdout is for data.
 """
 
 import sys
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,14 +12,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from pipeline.display.pace import Pace, duration, every, pace_words
 from pipeline.display.terminal_text import visible
 from pipeline.display.training_table import (
     MEASURED,
@@ -34,12 +32,13 @@ from pipeline.display.training_table import (
     show_number,
     table_of,
 )
+from schemas.pulse import heard_by
 from schemas.stage import Progress, Task
 
 _ROWS_SHOWN = 6
 _PLAIN_SECONDS = 5.0
-# Units counted this soon were done by an earlier, interrupted run: they say nothing about speed.
-_AT_ONCE_SECONDS = 0.05
+_FIRST_SECONDS = 1.0
+_TICK_SECONDS = 0.5
 
 
 def make_progress() -> Progress:
@@ -55,14 +54,14 @@ class _LiveTask:
         self._bars = RichProgress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[done]}"),
             TextColumn(unit),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=console,
         )
-        self._id = self._bars.add_task(title, total=total)
+        self.pace = Pace(total)
+        self._id = self._bars.add_task(title, total=total, done="", pace="")
         self._console = console
         self._counts: dict[str, float | int | str] = {}
         self._steps: deque[Values] = deque(maxlen=_ROWS_SHOWN)
@@ -70,7 +69,7 @@ class _LiveTask:
         self._measured: deque[Values] = deque(maxlen=_ROWS_SHOWN - 1)
 
     def advance(self, units: int = 1) -> None:
-        self._bars.advance(self._id, units)
+        self.pace.advance(units)
 
     def metrics(self, values: Values) -> None:
         if not is_training(values):
@@ -85,6 +84,10 @@ class _LiveTask:
                 self._first_measured = measured
 
     def __rich__(self) -> Group:
+        pace = self.pace
+        self._bars.update(
+            self._id, completed=pace.amount, done=_of_total(pace), pace=pace_words(pace)
+        )
         # The start is what every later measurement is compared with: it stays.
         measured = [*filter(None, [self._first_measured]), *self._measured]
         parts: list[RenderableType] = [self._bars]
@@ -113,7 +116,10 @@ class LiveProgress:
     def task(self, title: str, total: int | None, unit: str) -> Iterator[Task]:
         """Show a bar while the block runs; its last state stays on the screen."""
         task = _LiveTask(title, total, unit, self._console)
-        with Live(task, console=self._console, refresh_per_second=4):
+        with (
+            heard_by(task.pace.under_way),
+            Live(task, console=self._console, refresh_per_second=4),
+        ):
             yield task
 
     def note(self, message: str) -> None:
@@ -127,17 +133,13 @@ class LiveProgress:
 
 class _PlainTask:
     def __init__(self, title: str, total: int | None, unit: str) -> None:
-        self._title, self._total, self._unit = title, total, unit
-        self._done = self._before = 0
+        self.pace = Pace(total)
+        self._title, self._unit = title, unit
         self._values: Values = {}
-        self._started = self._shown = time.monotonic()
+        self._shown = 0.0
 
     def advance(self, units: int = 1) -> None:
-        if time.monotonic() - self._started < _AT_ONCE_SECONDS:
-            self._before += units
-        self._done += units
-        if time.monotonic() - self._shown >= _PLAIN_SECONDS:
-            self.show()
+        self.pace.advance(units)
 
     def metrics(self, values: Values) -> None:
         if measured := of_measuring(values) if is_training(values) else {}:
@@ -145,25 +147,28 @@ class _PlainTask:
         if values := of_training(values) if is_training(values) else values:
             self._values = dict(values)
 
+    def show_in_time(self) -> None:
+        """Show a line where the last is some seconds old, the first one as soon as there is one."""
+        seconds = self.pace.seconds
+        is_first = not self._shown and self.pace.amount > 0 and seconds >= _FIRST_SECONDS
+        if is_first or seconds - self._shown >= _PLAIN_SECONDS:
+            self.show()
+
     def show(self) -> None:
-        self._shown = time.monotonic()
-        total = f"/{self._total}" if self._total is not None else ""
+        pace = self.pace
+        self._shown = pace.seconds
         numbers = (
             in_words(self._values, TRAINING[1:])
             if is_training(self._values)
             else _pairs(self._values)
         )
-        times = ", ".join(filter(None, [f"{self._shown - self._started:.0f} s", self._left()]))
-        line = f"{self._title}: {self._done}{total} {self._unit}, {times}"
+        times = ", ".join(filter(None, [duration(self._shown), pace_words(pace)]))
+        line = f"{self._title}: {_of_total(pace)} {self._unit}, {times}"
         _write(f"{line}: {numbers}" if numbers else line)
 
-    def _left(self) -> str:
-        """How much longer it takes at the speed so far; nothing at the ends."""
-        made = self._done - self._before
-        if not self._total or not made or self._done >= self._total:
-            return ""
-        seconds = (self._shown - self._started) / made * (self._total - self._done)
-        return f"{seconds:.0f} s left"
+
+def _of_total(pace: Pace) -> str:
+    return f"{int(pace.amount):,}{f'/{pace.total:,}' if pace.total is not None else ''}"
 
 
 def _pairs(values: Mapping[str, float | int | str]) -> str:
@@ -182,7 +187,8 @@ class PlainProgress:
     def task(self, title: str, total: int | None, unit: str) -> Iterator[Task]:
         """Write lines while the block runs, and one at its end."""
         task = _PlainTask(title, total, unit)
-        yield task
+        with heard_by(task.pace.under_way), every(_TICK_SECONDS, task.show_in_time):
+            yield task
         task.show()
 
     def note(self, message: str) -> None:

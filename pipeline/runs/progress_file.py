@@ -1,13 +1,14 @@
 """How far a stage is, in a small file: for whoever asks from another terminal."""
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.display.pace import Pace, duration, every
 from schemas.files import write_json
+from schemas.pulse import heard_by
 from schemas.stage import Progress, Task
 
 _SECONDS_BETWEEN = 1.0
@@ -24,11 +25,12 @@ class WatchedProgress:
 
     @contextmanager
     def task(self, title: str, total: int | None, unit: str) -> Iterator[Task]:
-        """A line of progress, noted while the block runs and at its end."""
+        """A line of progress, noted every second while the block runs, and at its end."""
         with self._progress.task(title, total, unit) as shown:
             task = _WatchedTask(shown, self._path, {"title": title, "total": total, "unit": unit})
             try:
-                yield task
+                with heard_by(task.pace.under_way), every(_SECONDS_BETWEEN, task.write):
+                    yield task
             finally:
                 task.write()
 
@@ -39,38 +41,31 @@ class WatchedProgress:
 
 class _WatchedTask:
     def __init__(self, shown: Task, path: Path, about: Mapping[str, Any]) -> None:
+        self.pace = Pace(about["total"])
         self._shown = shown
         self._path = path
         self._about = about
         self._values: dict[str, float | int | str] = {}
-        self._done = 0
-        # Units that an earlier run had finished are counted before any time has passed.
-        self._found: int | None = None
-        self._started = self._written = time.monotonic()
 
     def advance(self, units: int = 1) -> None:
         self._shown.advance(units)
-        if self._found is None and time.monotonic() - self._started > _SECONDS_BETWEEN / 10:
-            self._found = self._done
-        self._done += units
-        self._write_now_and_then()
+        self.pace.advance(units)
 
     def metrics(self, values: Mapping[str, float | int | str]) -> None:
         self._shown.metrics(values)
         self._values = dict(values)
-        self._write_now_and_then()
-
-    def _write_now_and_then(self) -> None:
-        if time.monotonic() - self._written >= _SECONDS_BETWEEN:
-            self.write()
 
     def write(self) -> None:
         """Note how far the work is; whoever reads finds the old file or the new one."""
-        self._written = time.monotonic()
-        seconds = self._written - self._started
-        fresh = self._done - (self._found or 0)
-        rate = fresh / seconds if seconds > 0 else 0.0
-        record = {**self._about, "done": self._done, "per_second": rate, "values": self._values}
+        record = {
+            **self._about,
+            "done": int(self.pace.amount),
+            "kept": self.pace.done,
+            "seconds": round(self.pace.seconds, 1),
+            "per_second": self.pace.rate() or 0.0,
+            "left": self.pace.left(),
+            "values": self._values,
+        }
         with suppress(OSError):  # whoever asks is told less; the work goes on
             write_json(self._path, record, indent=None)
 
@@ -86,24 +81,18 @@ def how_far(path: Path) -> str:
 def _in_words(found: Mapping[str, Any]) -> str:
     done, total, rate = found["done"], found["total"], found["per_second"]
     said = [f"{found['title']}: {done:,}{f'/{total:,}' if total else ''} {found['unit']}"]
+    if found.get("seconds"):
+        said.append(duration(found["seconds"]))
     if rate:
         said.append(f"{rate:,.1f}/s")
-    if rate and total and total > done:
-        said.append(f"{duration((total - done) / rate)} left")
+    if found.get("left"):
+        said.append(f"{duration(found['left'])} left")
     values = [f"{k} {_number(v)}" for k, v in list(found["values"].items())[:4]]
     return ", ".join(said + values)
 
 
 def _number(value: float | int | str) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 class Recorder:

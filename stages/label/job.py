@@ -15,6 +15,7 @@ from evals.judges.orders import judged_in_both_orders, verdict_of
 from evals.judges.progress import spending_counts
 from schemas.labels import Order
 from schemas.parquet import rows_of
+from schemas.pulse import scaled
 from schemas.stage import Runtime
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
 from stages.label.candidates import PromptCandidates, by_prompt
@@ -59,7 +60,7 @@ class LabelWorker:
         """Judge every two completions of the shard's prompts, and keep what came of them."""
         completions: list[Row] = rows_of(self._work.read(shard))
         prompts = list(by_prompt(completions, self._config.truncated))
-        verdicts = self._verdicts(prompts)
+        verdicts = self._verdicts(prompts, len(completions))
         rows: dict[str, list[Row]] = {table.name: [] for table in TABLES}
         for prompt, found in zip(prompts, verdicts, strict=True):
             for table, made in self._of_prompt(prompt, found):
@@ -75,18 +76,23 @@ class LabelWorker:
         """Let go of the judge's engine."""
         release(self._judge)
 
-    def _verdicts(self, prompts: Sequence[PromptCandidates]) -> list[list[Row]]:
-        """Rows of VERDICTS by prompt, each prompt's sorted by key. The judge is asked once."""
+    def _verdicts(self, prompts: Sequence[PromptCandidates], completions: int) -> list[list[Row]]:
+        """Rows of VERDICTS by prompt, of so many completions, each prompt's sorted by key.
+
+        The judge is asked once.
+        """
         comparisons = [c.comparison for prompt in prompts for c in prompt.candidates]
         judged: dict[str, list[Row]] = {prompt.row["prompt_id"]: [] for prompt in prompts}
         first = drawn_first(comparisons) if not self._looked_at else []
         drawn = {comparison.comparison_id for comparison in first}
         rest = [c for c in comparisons if c.comparison_id not in drawn]
-        found = list(judged_in_both_orders(self._judge, first))
-        refuse_silent(self._judge, [row for rows in found for row in rows], first)
-        self._looked_at = self._looked_at or bool(first)
-        for rows in chain(found, judged_in_both_orders(self._judge, rest)):
-            judged[rows[0]["prompt_id"]].extend(rows)
+        # Progress is shown in completions, and the judge tells of comparisons.
+        with scaled(completions / max(1, len(comparisons))):
+            found = list(judged_in_both_orders(self._judge, first))
+            refuse_silent(self._judge, [row for rows in found for row in rows], first)
+            self._looked_at = self._looked_at or bool(first)
+            for rows in chain(found, judged_in_both_orders(self._judge, rest)):
+                judged[rows[0]["prompt_id"]].extend(rows)
         return [_sorted(rows, *VERDICTS.key) for rows in judged.values()]
 
     def _of_prompt(

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.display import progress as progress_module
+from pipeline.display.pace import Pace
 from pipeline.display.progress import LiveProgress, PlainProgress
 from pipeline.display.training_table import MEASURED, TRAINING, Column, fitting, in_words, table_of
 
@@ -83,36 +84,38 @@ def test_a_metric_that_no_row_has_takes_no_column() -> None:
 
 
 def test_plain_lines_say_measurements_at_once_and_how_long_it_takes(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipeline.display.progress.time.monotonic", lambda: now[0])
-    with PlainProgress().task("train", 100, "step") as task:
-        task.metrics(START)
-        assert capsys.readouterr().err == "train: held out: step 0, loss 0.6931\n"
-        for step in range(1, 41):
-            now[0] += 0.2
-            task.metrics(STEP | {"step": step} | (MEASURE if step == 40 else {}))
-            task.advance()
+    task = progress_module._PlainTask("train", 100, "step")
+    task.pace = Pace(100, lambda: now[0])
+    task.metrics(START)
+    assert capsys.readouterr().err == "train: held out: step 0, loss 0.6931\n"
+    for step in range(1, 41):
+        now[0] += 0.25
+        task.metrics(STEP | {"step": step} | (MEASURE if step == 40 else {}))
+        task.advance()
+        task.show_in_time()
     lines = capsys.readouterr().err.splitlines()
-    # The first line after 5 seconds: 25 of 100 steps in 5 seconds.
-    assert lines[0].startswith("train: 25/100 step, 5 s, 15 s left: loss 0.5125, accuracy 0.875, ")
+    # The first line after a second, the next 5 seconds later: 24 of 100 steps in 6 seconds.
+    assert lines[0].startswith("train: 4/100 step, 1 s, 4.0/s, 24 s left: loss 0.5125, accuracy")
     assert lines[0].endswith("tok/s 1,234, pairs 32, memory 1.9 GB, logp chosen -61.2")
-    assert lines[1] == "train: held out: step 40, loss 0.6000, ends 0.750"
-    assert lines[2].startswith("train: 40/100 step, 8 s, 12 s left: ")
+    assert lines[1].startswith("train: 24/100 step, 6 s, 4.0/s, 19 s left: ")
+    assert lines[2] == "train: held out: step 40, loss 0.6000, ends 0.750"
 
 
 def test_steps_of_an_earlier_run_do_not_count_as_speed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr("pipeline.display.progress.time.monotonic", lambda: now[0])
-    with PlainProgress().task("train", 100, "step") as task:
-        task.advance(80)
-        for _ in range(10):
-            now[0] += 1
-            task.advance()
-    assert "train: 85/100 step, 5 s, 15 s left" in capsys.readouterr().err
+    task = progress_module._PlainTask("train", 100, "step")
+    task.pace = Pace(100, lambda: now[0])
+    task.advance(80)
+    for _ in range(5):
+        now[0] += 1
+        task.advance()
+    task.show()
+    assert "train: 85/100 step, 5 s, 1.0/s, 15 s left" in capsys.readouterr().err
 
 
 def test_counts_of_other_stages_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

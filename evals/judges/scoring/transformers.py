@@ -11,6 +11,7 @@ from evals.judges.scoring.label_judge import LabelJudge, most_prompt_tokens
 from evals.models.checkpoints import ModelSource, load_causal_lm, torch_device
 from evals.models.logps import next_token_logits
 from schemas.labels import Preference
+from schemas.pulse import beat
 from schemas.stage import Runtime
 
 
@@ -33,6 +34,7 @@ class LabelScorer(LabelJudge):
             for batch in _batches(prompts, self._batch_size):
                 logits = next_token_logits(self._model, batch, self._pad_id)
                 found += label_masses(logits, ids).tolist()
+                beat(len(batch))
         return found
 
     def _continued(self, prompt: Sequence[int], tokens: int) -> list[int]:

@@ -8,6 +8,7 @@ from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.scoring.rewards import RewardReader
 from evals.models.checkpoints import torch_device
 from evals.models.classifiers import load_reward_model, rewards
+from schemas.pulse import beat
 from schemas.stage import Runtime
 
 
@@ -25,5 +26,9 @@ class RewardScorer(RewardReader):
 
     def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
         pad_id, size = self.renderer.tokenizer.pad_token_id, self._batch_size
-        batches = (rows[start : start + size] for start in range(0, len(rows), size))
-        return [reward for batch in batches for reward in rewards(self._model, batch, pad_id)]
+        found: list[float] = []
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            found += rewards(self._model, batch, pad_id)
+            beat(len(batch))
+        return found

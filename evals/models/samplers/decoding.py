@@ -20,6 +20,7 @@ from evals.models.rendering import RenderedCompletion
 from evals.models.samplers.draws import draw, uniforms
 from evals.models.samplers.protocol import PromptTokens, SamplingSettings
 from schemas.errors import BackendError
+from schemas.pulse import beat, scaled
 
 Way = Literal["batched", "single", "plain"]
 Decoded = list[tuple[list[int], list[float]]]
@@ -88,7 +89,7 @@ def _is_right(model: PreTrainedModel, way: Way) -> bool:
     rows = [PromptTokens(i, prompts[min(i, 1)], seed=i) for i in range(3)]
     settings = SamplingSettings(max_tokens=5)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), scaled(0):
             free = _decode(model, rows, settings, (), way)
             ends = [ids[1] for ids, _ in free[1:]]
             ended = _decode(model, rows, settings, ends, way)
@@ -120,10 +121,12 @@ def _one_row(
     logps: list[float] = []
     ids, state = list(prompt.ids), _State(model, keep=way == "single")
     for step in range(settings.max_tokens):
+        beat(1 / settings.max_tokens)
         chosen, logp = draw(state.logits_after(ids), noise[:, step], settings)
         ids.append(int(chosen))
         logps.append(float(logp))
         if ids[-1] in end_ids:
+            beat(1 - (step + 1) / settings.max_tokens)
             break
     return ids[len(prompt.ids) :], logps
 
@@ -179,6 +182,7 @@ class _Batched:
         running = torch.ones(rows, dtype=torch.bool, device=device)  # of those, not ended
         logits, cache, mask = self._prefill(device)
         for step in range(limit):
+            beat(rows / limit)
             chosen, chosen_logps = draw(logits, noise[alive, step], self.settings)
             tokens[alive, step], logps[alive, step] = chosen, chosen_logps
             ended = running & torch.isin(chosen, ends)
@@ -186,6 +190,7 @@ class _Batched:
             running &= ~ended
             left = int(running.sum())
             if left == 0 or step + 1 == limit:
+                beat(rows * (1 - (step + 1) / limit))
                 break
             if 2 * left <= len(alive):
                 keep = running.nonzero().squeeze(1)

@@ -8,8 +8,9 @@ import importlib.util
 import logging
 import os
 import sys
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from evals.models.vllm.options import (
     refusal,
 )
 from schemas.errors import ConfigError
+from schemas.pulse import beat
 
 if TYPE_CHECKING:
     from evals.models.checkpoints import ModelSource
@@ -39,6 +41,34 @@ def refuse_missing_vllm(what: str, setting: str) -> None:
             f"{what}: vLLM is not installed; install it with `make vllm`, or set {setting} to "
             "transformers"
         )
+
+
+class _Beats:
+    """In the place of the bar that vLLM draws: what it counts is passed on."""
+
+    def __init__(self, iterable: Iterable[Any] = (), **options: Any) -> None:
+        self.n = 0
+        self.postfix = ""
+        self._iterable = iterable
+        self._started = time.monotonic()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._iterable)
+
+    @property
+    def format_dict(self) -> dict[str, float]:
+        """What vLLM reads to say how fast it is."""
+        return {"elapsed": max(1e-9, time.monotonic() - self._started)}
+
+    def update(self, n: int = 1) -> None:
+        self.n += n
+        beat(n)
+
+    def refresh(self) -> None:
+        """Nothing is drawn."""
+
+    def close(self) -> None:
+        """Nothing is drawn."""
 
 
 class VllmEngine:
@@ -74,7 +104,7 @@ class VllmEngine:
             outputs: list[Any] = self.llm.generate(
                 [{"prompt_token_ids": list(ids)} for ids in prompts],
                 list(parameters),
-                use_tqdm=False,
+                use_tqdm=_Beats,
                 lora_request=self._lora_request(),
             )
         return outputs
@@ -87,7 +117,7 @@ class VllmEngine:
             outputs = self.llm.classify(
                 [{"prompt_token_ids": list(ids)} for ids in rows],
                 pooling_params=PoolingParams(task="classify", use_activation=False),
-                use_tqdm=False,
+                use_tqdm=_Beats,
             )
         return [float(output.outputs.probs[0]) for output in outputs]
 

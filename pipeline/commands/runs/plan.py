@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.runs.progress_file import duration
+from pipeline.display.pace import duration
 from pipeline.runs.rounds import stages_of
 from pipeline.runs.run import Run
 from pipeline.runs.stage_status import RESTS, Known, StageStatus, State

@@ -18,8 +18,8 @@ from pipeline.commands.options import (
     resolve,
 )
 from pipeline.display.one_number import one_number
+from pipeline.display.pace import duration
 from pipeline.display.terminal_text import visible
-from pipeline.runs.progress_file import duration
 from pipeline.runs.rounds import rounds_of, stages_of
 from pipeline.runs.run import Run
 from pipeline.runs.stage_status import RESTS, Known, StageStatus, State

@@ -24,6 +24,7 @@ from evals.models.checkpoints import (
 from schemas.errors import ConfigError, StaleInputError
 from schemas.ids import content_id
 from schemas.parquet import read_table, write_table
+from schemas.pulse import beat
 from schemas.stage import Progress
 from schemas.tables import Table
 from stages.training.config import TrainingConfig
@@ -112,6 +113,7 @@ class PairScorer:
 
     def _score(self, batch: Sequence[PairExample]) -> dict[str, Tensor]:
         chosen, rejected = pair_logps(self._model, self._engine, batch)
+        beat(len(batch) * current_world().size)
         return {"chosen": chosen, "rejected": rejected}
 
     @cached_property

@@ -32,6 +32,7 @@ from evals.models.samplers.transformers import TransformersEngine
 from evals.models.vllm import engine
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
+from schemas.pulse import heard_by
 from schemas.stage import Runtime
 from tests.fixtures.patience import PATIENCE
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
@@ -204,6 +205,14 @@ def test_a_completion_depends_on_its_prompt_and_seed_alone(sampler: Sampler, mod
     for one, two, three in zip(together, alone, backwards, strict=True):
         assert one.token_ids == two.token_ids == three.token_ids
         assert one.sum_logps == pytest.approx(two.sum_logps, abs=1e-3)
+
+
+def test_beats_add_up_to_the_requests_whatever_the_batches_and_ends(sampler: Sampler) -> None:
+    heard: list[float] = []
+    with heard_by(heard.append):
+        sampler.sample([*REQUESTS, TOO_LONG], SamplingSettings(max_tokens=8))
+    assert sum(heard) == pytest.approx(len(REQUESTS))
+    assert len(heard) > 2
 
 
 def test_another_seed_gives_another_completion(sampler: Sampler) -> None:
