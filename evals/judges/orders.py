@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from evals.judges.interface import Judge, StreamingJudge
+from evals.pulse import beat, scaled
 from schemas.labels import (
     BOTH_ORDERS,
     Comparison,
@@ -15,7 +16,6 @@ from schemas.labels import (
     Unscored,
     Verdict,
 )
-from schemas.pulse import beat, scaled
 
 SHARD_COMPARISONS = 256
 """Comparisons that a judge in this process is given at once."""

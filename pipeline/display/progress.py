@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from evals.pulse import heard_by
 from pipeline.display.pace import Pace, duration, every, pace_words
 from pipeline.display.terminal_text import visible
 from pipeline.display.training_table import (
@@ -32,7 +33,6 @@ from pipeline.display.training_table import (
     show_number,
     table_of,
 )
-from schemas.pulse import heard_by
 from schemas.stage import Progress, Task
 
 _ROWS_SHOWN = 6

@@ -6,9 +6,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from evals.pulse import heard_by
 from pipeline.display.pace import Pace, duration, every
 from schemas.files import write_json
-from schemas.pulse import heard_by
 from schemas.stage import Progress, Task
 
 _SECONDS_BETWEEN = 1.0

@@ -13,9 +13,9 @@ from evals.judges.interface import release
 from evals.judges.layout import comparisons_neutralised
 from evals.judges.orders import judged_in_both_orders, verdict_of
 from evals.judges.progress import spending_counts
+from evals.pulse import scaled
 from schemas.labels import Order
 from schemas.parquet import rows_of
-from schemas.pulse import scaled
 from schemas.stage import Runtime
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
 from stages.label.candidates import PromptCandidates, by_prompt

@@ -7,15 +7,21 @@ import pytest
 from typer.testing import CliRunner
 
 from evals.benchmarks.tasks import TASKS
+from evals.judges.openai import reachable
 from pipeline.cli import app
-from pipeline.preflight import OWN_TASKS, problems
+from pipeline.preflight import OWN_TASKS, machine, problems, server_problems, warnings
 from pipeline.recipe import load_recipe
+from schemas.errors import ConfigError
+from schemas.files import write_json
 from tests.fixtures.tiny_models import tiny_llama
 
 
 def recipe(tmp_path: Path, text: str) -> Path:
+    """A recipe of the food world; what stands before its first section is for [ingest]."""
+    options, bracket, sections = text.partition("[")
+    data = '[[ingest.datasets]]\nkind = "food"\n'
     path = tmp_path / "r.toml"
-    path.write_text(f'name = "r"\n[[ingest.datasets]]\nkind = "food"\n{text}')
+    path.write_text(f'name = "r"\n[ingest]\n{options}{data}{bracket}{sections}')
     return path
 
 
@@ -34,6 +40,31 @@ def test_our_tasks_are_all_known() -> None:
             'server = {base_url = "http://127.0.0.1:9/v1", model = "m", api_key_env = "NO_KEY"}\n',
             "evaluate.truth.server.api_key_env: NO_KEY is not set",
         ),
+        ('[runtime]\ndevice = "cuda"\n', "runtime.device"),
+        (
+            '[evaluate]\npolicy = {path = "a/b"}\ncheckpoint_step = 3\n',
+            "evaluate.checkpoint_step: is a step of [train]",
+        ),
+        (
+            '[train]\nmodel = {path = "a/b"}\ntraining = {max_steps = 10}\n'
+            "[evaluate]\ncheckpoint_step = 12\n",
+            "evaluate.checkpoint_step: 12 is beyond train.training.max_steps, 10",
+        ),
+        (
+            '[train]\nmodel = {path = "a/b"}\ntraining = {max_steps = 10, eval_every = 4}\n'
+            "[evaluate]\ncheckpoint_step = 6\n",
+            "every 4 steps; 6 is none of them",
+        ),
+        (
+            'test_fraction = 0\n[evaluate]\npolicy = {path = "a/b"}\n',
+            "ingest.test_fraction: 0 holds out no test prompts, which [evaluate] needs",
+        ),
+        (
+            '[judge.judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\n'
+            '[sample.sampler]\nkind = "server"\nbase_url = "http://127.0.0.1:9/v1"\n'
+            "[label]\n[train]\nmodel = {path = 'a/b'}\n[rounds]\nn = 2\n",
+            "rounds.n: a later round samples what it has trained",
+        ),
         (
             '[judge.judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\nn = 1\n[label]\n',
             "sample.n: one completion",
@@ -45,7 +76,10 @@ def test_our_tasks_are_all_known() -> None:
         ),
     ],
 )
-def test_each_is_found(tmp_path: Path, text: str, said: str) -> None:
+def test_each_is_found(
+    tmp_path: Path, text: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
     found = problems(load_recipe(recipe(tmp_path, text)))
     assert len(found) == 1
     assert said in found[0]
@@ -60,6 +94,86 @@ def test_a_misspelt_target_module_is_named(tmp_path: Path) -> None:
     [found] = problems(load_recipe(recipe(tmp_path, text)))
     assert "has no v_porj; it has" in found
     assert "v_proj" in found
+
+
+def judged_by(tmp_path: Path, model: Path, more: str = "") -> Path:
+    return recipe(tmp_path, f'[evaluate]\n[evaluate.policy]\npath = "{model}"\n{more}\n[report]\n')
+
+
+def test_a_folder_that_is_no_whole_model_is_named(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "tiny")
+    path = judged_by(tmp_path, model)
+    assert problems(load_recipe(path)) == []
+    (model / "model.safetensors").rename(tmp_path / "away")
+    [found] = problems(load_recipe(path))
+    assert found == f"evaluate.policy: {model}: has a config.json and no weights (*.safetensors)"
+    (tmp_path / "away").rename(model / "model.safetensors")
+    write_json(model / "model.safetensors.index.json", {"weight_map": {"a": "part-2.safetensors"}})
+    [found] = problems(load_recipe(path))
+    assert "names part-2.safetensors, which is not there" in found
+
+
+def test_a_model_without_a_chat_template_is_told_which_to_name(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "tiny")
+    for file in model.glob("chat_template*"):
+        file.unlink()
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    write_json(model / "tokenizer_config.json", config)
+    [found] = problems(load_recipe(judged_by(tmp_path, model)))
+    assert "name one with evaluate.policy.chat_template" in found
+    named = 'chat_template = "chatml"'
+    assert problems(load_recipe(judged_by(tmp_path, model, named))) == []
+
+
+def test_only_some_weights_of_a_mixture(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n')
+    text = f'[[ingest.datasets]]\nkind = "jsonl"\npath = "{tmp_path}/a.jsonl"\n'
+    found = problems(load_recipe(recipe(tmp_path, f'{text}name = "x"\nweight = 1.0\n{text}')))
+    assert any("weight: missing" in one for one in found)
+
+
+def test_slow_bfloat16_and_few_prompts_are_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = tmp_path / "cpuinfo"
+    monkeypatch.setattr(machine, "_CPU_INFO", cpu)
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    text = 'people = 40\n[train]\nmodel = {path = "a/b"}\ntraining = {dtype = "bfloat16"}\n'
+    path = tmp_path / "r.toml"
+    path.write_text(f'name = "r"\n[[ingest.datasets]]\nkind = "food"\n{text}[evaluate]\n')
+    cpu.write_text("flags\t\t: fpu avx2 avx512f\n")
+    slow, few = warnings(load_recipe(path))
+    assert "train.training.dtype: bfloat16 is many times slower than float32 on this CPU" in slow
+    assert "at most 4 or so of 40 rows will be test prompts" in few
+    cpu.write_text("flags\t\t: fpu avx2 avx512_bf16\n")
+    assert len(warnings(load_recipe(path))) == 1
+
+
+def test_a_server_of_a_later_stage_is_asked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reachable, "_SECONDS_BETWEEN", 0.01)
+    path = recipe(
+        tmp_path,
+        '[evaluate]\npolicy = {path = "a/b"}\n[evaluate.truth]\nkind = "llm"\n'
+        'server = {base_url = "http://127.0.0.1:9/v1", model = "m"}\n'
+        '[evaluate.compare_with.other]\nserver = "http://127.0.0.1:9/v1"\nmodel = "n"\n',
+    )
+    loaded = load_recipe(path)
+    assert problems(loaded) == []
+    truth, other = server_problems(loaded, ["evaluate"])
+    assert truth.startswith("evaluate.truth.server: http://127.0.0.1:9/v1: nobody is there")
+    assert other.startswith("evaluate.compare_with.other: ")
+    assert server_problems(loaded, ["train"]) == []
+    for command in ("validate", "run"):
+        where = ["-d", str(tmp_path / "run")] if command == "run" else []
+        done = CliRunner().invoke(app, [command, "--recipe", str(path), *where])
+        assert isinstance(done.exception, ConfigError)
+        assert "nobody is there" in str(done.exception)
+    assert not (tmp_path / "run" / "ingest").exists()
+    offline = ["validate", "--recipe", str(path), "--offline"]
+    assert CliRunner().invoke(app, offline).exit_code == 0
 
 
 def test_validate_answers_in_json_for_a_bad_recipe_too(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ async def refuse_nobody(transport: Transport) -> None:
             if knock + 1 == _KNOCKS:
                 raise UnreachableError(
                     f"{transport.base_url}: nobody is there ({failure.detail}); start the server, "
-                    "or correct judge.server.base_url, then run the same command again: what was "
+                    "or correct its address (base_url), then run the same command again: what was "
                     "answered is kept"
                 ) from None
         except BackendError:  # it refuses to list its models; that is an answer, too
@@ -88,7 +88,7 @@ async def _refuse_other_models(transport: Transport, server: JudgeServer) -> Non
     shown = ", ".join(sorted(names)[:_NAMES_SHOWN])
     raise ConfigError(
         f"{server.base_url}: has no model {server.model!r}, but {shown}"
-        f"{', ...' if len(names) > _NAMES_SHOWN else ''}; correct judge.server.model"
+        f"{', ...' if len(names) > _NAMES_SHOWN else ''}; correct its model"
     )
 
 

@@ -10,8 +10,8 @@ from evals.judges.scoring.config import LabelScoring
 from evals.judges.scoring.label_judge import LabelJudge, most_prompt_tokens
 from evals.models.checkpoints import ModelSource, load_causal_lm, torch_device
 from evals.models.logps import next_token_logits
+from evals.pulse import beat
 from schemas.labels import Preference
-from schemas.pulse import beat
 from schemas.stage import Runtime
 
 

@@ -8,7 +8,7 @@ from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.scoring.rewards import RewardReader
 from evals.models.checkpoints import torch_device
 from evals.models.classifiers import load_reward_model, rewards
-from schemas.pulse import beat
+from evals.pulse import beat
 from schemas.stage import Runtime
 
 

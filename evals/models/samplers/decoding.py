@@ -19,8 +19,8 @@ from evals.models.logps import completion_logps, switching_length
 from evals.models.rendering import RenderedCompletion
 from evals.models.samplers.draws import draw, uniforms
 from evals.models.samplers.protocol import PromptTokens, SamplingSettings
+from evals.pulse import beat, scaled
 from schemas.errors import BackendError
-from schemas.pulse import beat, scaled
 
 Way = Literal["batched", "single", "plain"]
 Decoded = list[tuple[list[int], list[float]]]

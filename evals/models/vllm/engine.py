@@ -21,8 +21,8 @@ from evals.models.vllm.options import (
     engine_options,
     refusal,
 )
+from evals.pulse import beat
 from schemas.errors import ConfigError
-from schemas.pulse import beat
 
 if TYPE_CHECKING:
     from evals.models.checkpoints import ModelSource

@@ -25,7 +25,7 @@ from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import refuse_several_ranks
 from pipeline.runs.rounds import rounds_of, run_rounds
 from pipeline.runs.run import Run
-from pipeline.stage_registry import BY_NAME
+from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError
 from schemas.manifest import read_manifest
 
@@ -63,11 +63,22 @@ def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -
     Raises:
         PipelineError: what the user can mend, before a stage is begun where that can be.
     """
-    preflight.refuse(recipe)
+    preflight.refuse(recipe, preflight.problems(recipe))
+    for warning in preflight.warnings(recipe):
+        _say(f"warning: {warning}")
     opened = open_run(recipe, run_dir)
     opened.refuse_missing_files()
+    preflight.refuse(recipe, preflight.server_problems(recipe, _to_do(opened, until)))
     with run_lock(opened.directory, whole=True):
         return run_rounds(opened, until, make_progress(), _say)
+
+
+def _to_do(first: Run, until: str | None) -> set[str]:
+    """The stages that any round has something to do for: finished ones ask no server."""
+    planned = plan(rounds_of(first))
+    last = [stage.name for stage in STAGES].index(until) if until else len(STAGES)
+    wanted = {stage.name for stage in STAGES[: last + 1]}
+    return {one.stage for one in planned if one.runs and (one.stage in wanted or one.round > 1)}
 
 
 def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """The validate command: a recipe checked whole, without running anything."""
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -10,12 +11,20 @@ from schemas.errors import PipelineError
 
 
 def validate(
-    recipe: RecipeOption, overrides: SetOption = None, as_json: JsonOption = False
+    recipe: RecipeOption,
+    overrides: SetOption = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no server whether it is there.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a recipe whole, without running anything; print all of its mistakes at once."""
     try:
         loaded = resolve(recipe, overrides)
-        preflight.refuse(loaded)
+        found = preflight.problems(loaded)
+        if not offline:
+            found += preflight.server_problems(loaded, loaded.stages)
+        preflight.refuse(loaded, found)
     except PipelineError as error:
         if not as_json:
             raise
@@ -25,8 +34,12 @@ def validate(
         raise typer.Exit(2) from None
     if as_json:
         configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
-        typer.echo(json.dumps({"valid": True, "name": loaded.name, "stages": configs}))
+        warnings = preflight.warnings(loaded)
+        said = {"valid": True, "name": loaded.name, "stages": configs, "warnings": warnings}
+        typer.echo(json.dumps(said))
     else:
         typer.echo(f"{loaded.path}: valid; stages: {', '.join(loaded.stages)}")
         if loaded.hardware:
             typer.echo(f"hardware: {loaded.hardware}")
+        for warning in preflight.warnings(loaded):
+            typer.echo(f"warning: {warning}")

@@ -21,10 +21,10 @@ from evals.models.checkpoints import (
     load_tokenizer,
     model_fingerprint,
 )
+from evals.pulse import beat
 from schemas.errors import ConfigError, StaleInputError
 from schemas.ids import content_id
 from schemas.parquet import read_table, write_table
-from schemas.pulse import beat
 from schemas.stage import Progress
 from schemas.tables import Table
 from stages.training.config import TrainingConfig

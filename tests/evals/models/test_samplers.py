@@ -30,9 +30,9 @@ from evals.models.samplers import (
 from evals.models.samplers.draws import draw, uniforms
 from evals.models.samplers.transformers import TransformersEngine
 from evals.models.vllm import engine
+from evals.pulse import heard_by
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Messages
-from schemas.pulse import heard_by
 from schemas.stage import Runtime
 from tests.fixtures.patience import PATIENCE
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from evals.pulse import beat
 from pipeline.display import progress
 from pipeline.display.progress import LiveProgress, PlainProgress
 from pipeline.runs.progress_file import WatchedProgress, how_far
-from schemas.pulse import beat
 from schemas.stage import SilentProgress
 from tests.fixtures.patience import PATIENCE
 

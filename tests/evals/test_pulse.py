@@ -1,6 +1,6 @@
 """Beats reach those who listen, in their units."""
 
-from schemas.pulse import beat, heard_by, scaled
+from evals.pulse import beat, heard_by, scaled
 
 
 def test_every_listener_hears_in_its_own_units() -> None:
