@@ -12,6 +12,7 @@ from evals.models.checkpoints import (
     load_causal_lm,
     load_tokenizer,
     model_fingerprint,
+    positions_of,
     torch_device,
 )
 from evals.models.rendering import ChatRenderer, RenderedCompletion
@@ -40,8 +41,7 @@ class CompletionScorer:
         self.fingerprint = model_fingerprint(source)
         self.renderer = ChatRenderer(load_tokenizer(source))
         self._model = load_causal_lm(source, torch_device(runtime))
-        positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        self._limit = positions or 2**31
+        self._limit = positions_of(self._model.config) or 2**31
         self._pad_id = int(self.renderer.tokenizer.pad_token_id or 0)
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> list[Sample]:

@@ -33,6 +33,16 @@ if TYPE_CHECKING:
 _CONTENT = {".safetensors", ".json", ".jinja", ".model", ".txt", ".bin", ".py", ".tiktoken"}
 _ABOUT_BASE = {ADAPTER_CONFIG, BASE_RECORD}
 
+
+def positions_of(config: Any) -> int | None:
+    """Most tokens that a model was made for; of a composite model its language model's.
+
+    None where its configuration does not say.
+    """
+    found: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found
+
+
 Dtype = Literal["float32", "bfloat16"]
 WeightFormat = Literal["float32", "bfloat16", "nf4"]
 """Of a model in memory. nf4: linear layers in 4 bits (Dettmers et al. 2023, QLoRA), the rest, and

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from evals.judges.scoring.config import LabelScoring
 from evals.judges.scoring.label_judge import LabelJudge, most_prompt_tokens
-from evals.models.checkpoints import ModelSource, load_causal_lm, torch_device
+from evals.models.checkpoints import ModelSource, load_causal_lm, positions_of, torch_device
 from evals.models.logps import next_token_logits
 from evals.pulse import beat
 from schemas.labels import Preference
@@ -23,7 +23,7 @@ class LabelScorer(LabelJudge):
     ) -> None:
         """Loads tokenizer and weights. Raises what loading them raises."""
         self._model: PreTrainedModel = load_causal_lm(source, torch_device(runtime), config.dtype)
-        super().__init__(name, config, source, _positions(self._model))
+        super().__init__(name, config, source, positions_of(self._model.config))
         self._batch_size = runtime.judge_batch_size
         self._pad_id = int(self.tokenizer.pad_token_id or 0)
 
@@ -57,11 +57,7 @@ def label_masses(logits: Tensor, label_ids: Sequence[int]) -> Tensor:
 
 def prompt_limit(model: PreTrainedModel, config: LabelScoring) -> int:
     """Most tokens that a comparison may have in a model."""
-    return most_prompt_tokens(_positions(model), config)
-
-
-def _positions(model: PreTrainedModel) -> int | None:
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return most_prompt_tokens(positions_of(model.config), config)
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[Sequence[Sequence[int]]]:

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.scoring.rewards import RewardReader
-from evals.models.checkpoints import torch_device
+from evals.models.checkpoints import positions_of, torch_device
 from evals.models.classifiers import load_reward_model, rewards
 from evals.pulse import beat
 from schemas.stage import Runtime
@@ -20,8 +20,7 @@ class RewardScorer(RewardReader):
         self._model: PreTrainedModel = load_reward_model(
             config.model, torch_device(runtime), config.dtype
         )
-        positions = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        super().__init__(config, positions)
+        super().__init__(config, positions_of(self._model.config))
         self._batch_size = runtime.judge_batch_size
 
     def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:

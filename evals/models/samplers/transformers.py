@@ -32,18 +32,18 @@ class TransformersSampler(EngineConfig):
             load_causal_lm,
             load_tokenizer,
             model_fingerprint,
+            positions_of,
             torch_device,
         )
 
         renderer = sound_renderer(load_tokenizer(model))
         device = torch_device(runtime)
         loaded = load_causal_lm(model, device, self.torch_dtype(device))
-        limit = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
         return TransformersEngine(
             loaded,
             renderer,
             fingerprint=model_fingerprint(model),
-            context=self.context(limit),
+            context=self.context(positions_of(loaded.config)),
             batch_size=runtime.sampler_batch_size,
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evals.models.adapters import read_adapter_config
-from evals.models.checkpoints import library_errors
+from evals.models.checkpoints import library_errors, positions_of
 from schemas.errors import BackendError, ConfigError
 from schemas.files import first_line
 
@@ -52,7 +52,7 @@ def position_limit(model: "ModelSource") -> int | None:
             revision=whole.commit or whole.revision,
             trust_remote_code=model.trust_remote_code,
         )
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
+    return positions_of(config)
 
 
 def engine_options(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evals.models.checkpoints import positions_of
 from schemas.labels import Messages
 from schemas.parquet import write_table
 from schemas.tables import REJECTS
@@ -62,5 +63,5 @@ def has_text(messages: Messages) -> bool:
 
 def length_limit(max_length: int | None, model_config: Any) -> int | None:
     """Tokens an item may have: the recipe's limit and the model's own, whichever is lower."""
-    own = getattr(model_config, "max_position_embeddings", None)
+    own = positions_of(model_config)
     return min((n for n in (max_length, own) if n), default=None)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
 from evals import food_world
+from evals.models.checkpoints import positions_of
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers.protocol import SampledCompletion, SampleRequest
 from evals.models.samplers.transformers import TransformersEngine
@@ -18,7 +19,6 @@ from schemas.parquet import read_rows, read_table, write_table
 from schemas.stage import Progress
 from schemas.tables import DECIDING, PROMPTS
 from stages.training.config import TrainingConfig
-from stages.training.data.rejects import length_limit
 from stages.training.engines.precision import autocast
 from stages.training.monitoring.config import GenerationSettings
 from stages.training.monitoring.metrics import Row
@@ -92,7 +92,7 @@ class Generations(Observer):
             model,
             self._renderer,
             fingerprint="",
-            context=length_limit(None, model.config.get_text_config()),
+            context=positions_of(model.config),
             batch_size=max(1, len(self._prompts)),
         )
         requests = [
