@@ -7,9 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from schemas.errors import DataError, MissingInputError
 from schemas.files import first_line, writing_file
@@ -84,7 +86,9 @@ def _of_splits(data: pa.Table, splits: Splits) -> pa.Table:
 
 
 ROW_GROUP = 8192
-"""Rows of a row group in every table's file."""
+"""Rows of a row group in every table's file, where they are not too large."""
+GROUP_BYTES = 256 << 20
+"""Row groups are closed before they have more: readers hold one of them at a time."""
 # Texts and hashes repeat nothing and are sought by no range: a dictionary or the least and greatest
 # of them would be wasted work, and whole texts in the file's metadata.
 _UNREPEATED = ("content", "reasoning", "arguments", "extra", "raw", "detail")
@@ -104,7 +108,7 @@ class TableWriter:
         self.num_rows = 0
         self._path, self._table = path, table
         self._held: list[pa.Table] = []
-        self._held_rows = 0
+        self._held_rows = self._held_bytes = 0
         self._place = ExitStack()
         temporary = self._place.enter_context(writing_file(path))
         repeated = [leaf for leaf in _leaves(table.schema) if _repeats(leaf)]
@@ -129,8 +133,9 @@ class TableWriter:
             return
         self._held.append(data)
         self._held_rows += data.num_rows
-        while self._held_rows >= ROW_GROUP:
-            self._write_group()
+        self._held_bytes += data.nbytes
+        while rows := self._whole_group():
+            self._write_group(rows)
 
     def __enter__(self) -> "TableWriter":
         return self
@@ -149,18 +154,63 @@ class TableWriter:
 
     def _finish(self) -> None:
         while self._held_rows:
-            self._write_group()
+            self._write_group(self._whole_group() or self._held_rows)
         counts = json.dumps(dict(self.counts), sort_keys=True)
         self._writer.add_key_value_metadata({"prefline.counts": counts})
 
-    def _write_group(self) -> None:
+    def _whole_group(self) -> int:
+        """How many of the rows make a row group that no later row can join; 0 where none do."""
+        if self._held_bytes > GROUP_BYTES:  # at least what `row_bytes` finds
+            first = pa.concat_tables(self._held).slice(0, ROW_GROUP)
+            sizes = np.cumsum(row_bytes(first))
+            if sizes[-1] > GROUP_BYTES:
+                return max(1, int(np.searchsorted(sizes, GROUP_BYTES, side="right")))
+        return ROW_GROUP if self._held_rows >= ROW_GROUP else 0
+
+    def _write_group(self, rows: int) -> None:
         held = pa.concat_tables(self._held)
-        rest = held.slice(ROW_GROUP)
+        rest = held.slice(rows)
         self._held, self._held_rows = ([rest] if rest.num_rows else []), rest.num_rows
-        group = validate_rows(self._table, held.slice(0, ROW_GROUP), str(self._path))
+        self._held_bytes = rest.nbytes
+        group = validate_rows(self._table, held.slice(0, rows), str(self._path))
         # One piece: the pages of the file must not show where the pieces began.
         self._writer.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
         self.num_rows += group.num_rows
+
+
+def row_bytes(data: pa.Table | pa.RecordBatch) -> NDArray[np.int64]:
+    """[rows] about how many bytes each row has, dictionaries written out."""
+    total = np.zeros(data.num_rows, np.int64)
+    for column in data.columns:
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        sizes = [_value_bytes(chunk) for chunk in chunks]
+        total += np.concatenate(sizes) if sizes else 0
+    return total
+
+
+def _value_bytes(array: pa.Array) -> NDArray[np.int64]:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        sizes = _value_bytes(array.dictionary)
+        places = array.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        return np.asarray(np.append(sizes, 0)[places], np.int64)
+    if any(is_text(kind) for is_text in _TEXTS):
+        found = pc.binary_length(array).cast(pa.int64()).fill_null(0)
+        return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        ends = np.concatenate(([0], np.cumsum(_value_bytes(array.values))))
+        offsets = array.offsets.to_numpy(zero_copy_only=False)
+        return np.asarray(ends[offsets[1:]] - ends[offsets[:-1]], np.int64)
+    if pa.types.is_struct(kind):
+        fields = [_value_bytes(field) for field in array.flatten()]
+        return np.sum(fields, axis=0, dtype=np.int64) if fields else np.zeros(len(array), np.int64)
+    return np.full(len(array), array.nbytes // max(1, len(array)), np.int64)
+
+
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string),
+    *(pa.types.is_binary, pa.types.is_large_binary),
+)
 
 
 def _leaves(schema: pa.Schema) -> Iterator[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stages.ingest.datasets.detect_format import Outcomes
     from stages.ingest.readers.raw_rows import RawRow
 
-RAW_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz", ".zst")
+RAW_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz", ".zst", ".csv", ".tsv", ".arrow", ".feather")
 _HUB = "hub:"
 _HUB_FORM = "hub:OWNER/NAME@REVISION/SPLIT, or with a configuration before the split"
 
@@ -76,9 +76,9 @@ def read_raw(what: str, row: int, kind: str | None) -> ShownRaw:
         BackendError: the hub's data set cannot be had.
     """
     from stages.ingest.datasets.detect_format import guess, read_as
-    from stages.ingest.readers.columns import GUESSES
+    from stages.ingest.readers.columns import GUESSES, OWN_KINDS
 
-    if kind is not None and kind not in (known := (*GUESSES, "parquet")):
+    if kind is not None and kind not in (known := (*GUESSES, *OWN_KINDS[1:])):
         raise ConfigError(f"--kind {kind}: unknown kind: one of {', '.join(known)}")
     origin = _origin(what, row)
     if kind is not None:
@@ -92,12 +92,12 @@ def _shown(origin: "RawRow", kind: str | None, outcomes: "Outcomes") -> ShownRaw
 
 
 def _origin(what: str, row: int) -> "RawRow":
-    from stages.ingest.readers.raw_rows import RawRow, read_jsonl, row_value
+    from stages.ingest.readers.raw_rows import RawRow, read_raw_rows, row_value
 
     if what.startswith(_HUB):
         return _nth(_hub_rows(what), row, what)
     if not _is_parquet(what):
-        return _nth(read_jsonl(Path(what), what), row, what)
+        return _nth(read_raw_rows(Path(what), what), row, what)
     from pipeline.display.rows import pick_slice
 
     found, position, _ = pick_slice(Path(what), row, None)
@@ -112,16 +112,18 @@ def _is_parquet(what: str) -> bool:
 
 def _hub_rows(what: str) -> Iterator["RawRow"]:
     """Rows as they come from the hub: no more is fetched than what is shown."""
-    from stages.ingest.readers.raw_rows import read_hub
+    from stages.ingest.readers.raw_rows import rows_of_tables
+    from stages.ingest.readers.tables import read_hub
 
     hub_id, _, rest = what.removeprefix(_HUB).partition("@")
     revision, *subset, split = rest.split("/") if "/" in rest else ("", "")
     if not (hub_id and revision and split) or len(subset) > 1:
         raise ConfigError(f"{what}: write {_HUB_FORM}")
     named = subset[0] if subset else None
-    return read_hub(
+    tables = read_hub(
         hub_id, revision=revision, subset=named, folder=None, split=split, streaming=True
     )
+    return rows_of_tables(what, tables)
 
 
 def _nth(rows: Iterator["RawRow"], row: int, what: str) -> "RawRow":

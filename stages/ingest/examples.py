@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from schemas.conversations import ConversationError, looks_like_json, normalise_
 from schemas.ids import canonical_messages
 from schemas.labels import Message, Preference
 
+_NUMBER = re.compile(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
 _REASONS = {
     "not_a_conversation": "wrong_type",
     "bad_content": "wrong_type",
@@ -124,8 +126,10 @@ def optional_text(row: Mapping[str, Any], name: str) -> str | None:
 
 
 def number_field(row: Mapping[str, Any], name: str) -> float:
-    """A value that must be a finite number. Raises RowError."""
+    """A value that must be a finite number, or the text of one, as CSV has it. Raises RowError."""
     value = field(row, name)
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowError("wrong_type", f"{name} is {_type(value)}, must be a number")
     try:

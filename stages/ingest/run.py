@@ -26,6 +26,9 @@ from stages.ingest.tables.row_cache import Unit, UnitStore
 from stages.ingest.tables.table_writers import Tables
 from stages.ingest.tables.write_tables import publish, publish_rejects
 
+Unread = Sequence[tuple[str, int]]
+"""Columns that nothing has looked at, each with the number of rows that have a value there."""
+
 
 def ingest(config: IngestConfig, context: StageContext) -> Mapping[str, int]:
     """Read all data sets and write the four tables; returns the counts for the manifest.
@@ -49,19 +52,20 @@ def _in_one_go(reader: "_Reader", context: StageContext) -> dict[str, int]:
     """The tables of one source, written while it is read."""
     [source], [dataset] = reader.sources, reader.config.datasets
     lineage = {"source": pl.lit(source.name), "file": pl.lit(source.file)}
-    rejected, rows_in = _Rejected(), 0
+    rejected, rows_in, columns = _Rejected(), 0, _Columns(source)
     with (
         context.progress.task("reading", None, "rows") as task,
         Tables(context.output) as tables,
     ):
-        for piece in _pieces(source, getattr(dataset, "max_rows", None)):
+        for piece in _pieces(source, getattr(dataset, "max_rows", None), columns):
             rows, rejects = reader.admission.admit(0, piece)
             tables.append(rows.with_columns(**lineage), rejects)
             rejected.add(rejects)
             rows_in += len(rows) + rejects.num_rows
             task.advance(len(rows) + rejects.num_rows)
         if rows_in == rejected.reasons.total():
-            raise rejected.error(dataset.name, dataset.kind)
+            raise rejected.error(dataset, columns.unread())
+        _note_unread(source.name, [columns.unread()], context)
         return tables.finish(rows_in)
 
 
@@ -73,6 +77,7 @@ def _by_units(reader: "_Reader", context: StageContext) -> dict[str, int]:
         except DataError:
             publish_rejects(reader.units, context.output)
             raise
+    reader.note_unread(context)
     moved = reader.admission.moved
     reader.admission.forget()
     folder = reader.store.scratch("cleaning")
@@ -80,12 +85,52 @@ def _by_units(reader: "_Reader", context: StageContext) -> dict[str, int]:
     return publish(reader.units, reader.used, moved, context.output, plan.late, plan.joins)
 
 
-def _pieces(source: Source, limit: int | None) -> Iterator[Piece]:
-    """The first `limit` rows of a source."""
-    for piece in source.pieces():
-        yield piece if limit is None else piece.head(limit)
-        if limit is not None and piece.next_row >= limit:
-            return
+def _pieces(source: Source, limit: int | None, columns: "_Columns") -> Iterator[Piece]:
+    """The first `limit` rows of a source; counts what columns they have."""
+    next_row = 0
+    for read in source.pieces():
+        piece = read if limit is None else read.head(limit)
+        yield piece
+        columns.add(piece)
+        next_row = piece.next_row
+        if limit is not None and next_row >= limit:
+            break
+    yield from source.closing(next_row)
+
+
+class _Columns:
+    """In how many rows of a source each of its columns has a value."""
+
+    MOST = 200
+    """Names that are kept: rows of JSON may have any number."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._counts = Counter[str]()
+
+    def add(self, piece: Piece) -> None:
+        """Count a piece that has been read."""
+        for name, count in piece.columns().items():
+            if name in self._counts or len(self._counts) < self.MOST:
+                self._counts[name] += count
+
+    def unread(self) -> list[tuple[str, int]]:
+        """The columns that nothing has looked at, and in how many rows they have a value."""
+        looked_at = self._source.looked_at()
+        return [(name, n) for name, n in self._counts.items() if n and name not in looked_at]
+
+
+def _note_unread(
+    name: str, units: Iterable[Sequence[tuple[str, int]]], context: StageContext
+) -> None:
+    """Name what the rows of a data set have beside what is read."""
+    unread = Counter[str]()
+    for unit in units:
+        unread.update(dict(unit))
+    if unread:
+        said = ", ".join(f"{column} ({count} rows)" for column, count in unread.most_common(8))
+        more = f", and {len(unread) - 8} more" if len(unread) > 8 else ""
+        context.progress.note(f"{name}: columns that are not read: {said}{more}")
 
 
 class _Reader:
@@ -138,7 +183,8 @@ class _Reader:
                     limit = None if limit is None else limit - units[-1].facts.next_row
             if all(unit.facts.rows_in == unit.facts.rejects for unit in units):
                 rejects = (batch for unit in units for batch in unit.batches("rejects"))
-                raise _Rejected(rejects).error(dataset.name, dataset.kind)
+                unread = [column for unit in units for column in unit.facts.unread]
+                raise _Rejected(rejects).error(dataset, unread)
 
     def _unit(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
         unit = self.store.finished(f"{number:05d}")
@@ -153,15 +199,24 @@ class _Reader:
 
     def _read(self, number: int, source: Source, limit: int | None, task: Task) -> Unit:
         with self.store.writer(f"{number:05d}", source) as writer:
+            columns = _Columns(source)
             try:
-                for piece in _pieces(source, limit):
+                for piece in _pieces(source, limit, columns):
                     rows, rejects = self.admission.admit(number, piece)
                     writer.append(arrow_rows(rows), rejects, piece.next_row)
                     task.advance(len(rows) + rejects.num_rows)
             except DataError:
                 self.units.append(writer.stop())
                 raise
-            return writer.finish(self.admission.take_moved())
+            return writer.finish(self.admission.take_moved(), columns.unread())
+
+    def note_unread(self, context: StageContext) -> None:
+        """Name the columns of each data set that nothing has looked at."""
+        units: dict[str, list[Unread]] = {}
+        for unit in self.units:
+            units.setdefault(unit.facts.source, []).append(unit.facts.unread)
+        for name, unread in units.items():
+            _note_unread(name, unread, context)
 
 
 def _with_settled_splits(
@@ -196,15 +251,16 @@ class _Rejected:
         if self._first is None and rejects.num_rows:
             [self._first] = rejects.slice(0, 1).to_pylist()
 
-    def error(self, name: str | None, kind: str) -> DataError:
+    def error(self, dataset: Any, unread: Unread) -> DataError:
         """Says that none of the rows of a data set can be used, and what to do about it."""
         listed = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common(3))
         said = "first: {file} row {row}: {detail}"
         first = said.format_map(self._first) if self._first else "the source is empty"
-        next_step = what_next(self._first["raw"] if self._first else "", kind, self.reasons)
+        raw = self._first["raw"] if self._first else ""
+        next_step = what_next(raw, dataset, self.reasons, [name for name, _ in unread])
         return DataError(
-            f"ingest: {name or kind}: none of {self.reasons.total()} rows can be used "
-            f"({listed or 'nothing was read'}); {first}; {next_step}"
+            f"ingest: {dataset.name or dataset.kind}: none of {self.reasons.total()} rows can be "
+            f"used ({listed or 'nothing was read'}); {first}; {next_step}"
         )
 
 

@@ -279,7 +279,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         read_raw(str(path), 5, None)
     with pytest.raises(ConfigError, match="counted from its beginning"):
         read_raw(str(path), -1, None)
-    with pytest.raises(ConfigError, match=r"--kind vlm: unknown kind: one of .*, hh, jsonl"):
+    with pytest.raises(ConfigError, match=r"--kind vlm: unknown kind: one of .*, hh, kto, jsonl"):
         read_raw(str(path), 0, "vlm")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DataError, match="empty"):
@@ -288,9 +288,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         show(str(tmp_path))
     with pytest.raises(MissingInputError, match=r"nofile\.jsonl: no such table or file"):
         show(str(tmp_path / "nofile.jsonl"), tmp_path)
-    (tmp_path / "x.csv").write_text("a,b")
+    (tmp_path / "x.txt").write_text("a,b")
     with pytest.raises(DataError, match=r"not a Parquet file.*show reads tables, Parquet and JSON"):
-        show(str(tmp_path / "x.csv"))
+        show(str(tmp_path / "x.txt"))
 
 
 def test_the_command_line_shows_raw_files(tmp_path: Path) -> None:

@@ -178,15 +178,13 @@ def _matching(path: Path, column: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _raw(row: Mapping[str, Any]) -> str | None:
-    """The raw line of a JSONL file, or the row of a Parquet file, where it is at hand."""
+    """The raw line of a JSON Lines file, or the row of a table, where it is at hand."""
     path = Path(row["file"])
     if not path.is_file():
         return None
-    if path.suffix == ".parquet":
-        return str(pq.read_table(path).slice(row["row"], 1).to_pylist()[0])
-    from stages.ingest.readers.raw_rows import read_jsonl
+    from stages.ingest.readers.raw_rows import read_raw_rows
 
-    found = next(islice(read_jsonl(path, row["file"]), row["row"], None), None)
+    found = next(islice(read_raw_rows(path, row["file"]), row["row"], None), None)
     return None if found is None else found.raw
 
 

@@ -12,7 +12,8 @@ from evals.instruction_world import MAX_PROMPTS
 from schemas.errors import ConfigError, DataError
 from schemas.stage import Config
 from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
-from stages.ingest.readers.local_files import JSON_LINES, SUFFIXES, local_files
+from stages.ingest.readers.formats import Format, format_of
+from stages.ingest.readers.local_files import ARROW, CSV, JSON_LINES, SUFFIXES, local_files
 
 TruthfulQA = Literal["reject", "keep"]
 Score = Literal[
@@ -41,9 +42,9 @@ class FileDataset(Config):
     name: str | None = Field(None, description="the source in all tables; null takes the kind")
     path: str | None = Field(
         None,
-        description="a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file, a folder of them, or a glob "
-        "pattern; "
-        "relative to the current directory",
+        description="a file of JSON lines, a JSON array, CSV (all may end in .gz or .zst), Parquet "
+        "or Arrow, a folder of them or of save_to_disk, or a glob pattern; relative to the current "
+        "directory",
     )
     hub_id: str | None = Field(
         None, description="a data set on the hub, loaded through datasets, instead of a path"
@@ -66,8 +67,14 @@ class FileDataset(Config):
         False, description="take train and test from the names of files or hub split, not by hash"
     )
 
-    # Columns that a Parquet file must have: one of these sets, whole.
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = ((),)
+    columns: dict[str, str] = Field(
+        {},
+        description="where columns have other names than ours: "
+        "{ prompt = 'instruction', chosen = 'better' }",
+    )
+
+    # Columns that a table must have: one of these sets, whole.
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = ((),)
     # What counts as a data file in a folder.
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
@@ -83,12 +90,12 @@ class FileDataset(Config):
         return "comparisons"
 
     def column_sets(self) -> tuple[tuple[str, ...], ...]:
-        """Sets of columns of which a Parquet file must have one whole."""
-        return self.columns
+        """Sets of columns of which a table must have one whole."""
+        return self.needed
 
-    def is_parquet(self, path: Path) -> bool:
-        """Whether that file is read as Parquet, else as JSON Lines."""
-        return path.name.endswith(".parquet")
+    def format_of(self, path: Path) -> Format:
+        """What that file is read as, by its name."""
+        return format_of(path)
 
     def files(self) -> list[Path]:
         """The local files, none for a hub. Raises MissingInputError where there is no such file."""
@@ -99,12 +106,8 @@ class FileDataset(Config):
     def check_name(self, file: str) -> None:
         """Raises ConfigError where nothing that can be read ends like that."""
         if not file.endswith(SUFFIXES):
-            is_csv = file.endswith((".csv", ".tsv"))
-            csv = (
-                "; polars.read_csv(FILE).write_parquet(OUT) makes Parquet of CSV" if is_csv else ""
-            )
             raise ConfigError(
-                f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}{csv}"
+                f"{file}: not a file that can be read; give one of {', '.join(SUFFIXES)}"
             )
 
 
@@ -157,7 +160,7 @@ class HHDataset(FileDataset):
 
     kind: Literal["hh"] = Field("hh", description="Anthropic HH-RLHF transcripts")
 
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
 
     def files(self) -> list[Path]:
         """The local files. Raises DataError where one holds the red-team attempts."""
@@ -176,7 +179,7 @@ class HelpSteer3Dataset(FileDataset):
 
     kind: Literal["helpsteer3"] = Field("helpsteer3", description="NVIDIA HelpSteer3 preferences")
 
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("context", "response1", "response2", "overall_preference"),
     )
 
@@ -191,7 +194,7 @@ class UltraFeedbackDataset(FileDataset):
         "reject", description="prompts taken from TruthfulQA, an evaluation set: reject or keep"
     )
 
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"), ARGILLA)
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"), ARGILLA)
 
 
 class OpenBMBDataset(FileDataset):
@@ -212,7 +215,7 @@ class OpenBMBDataset(FileDataset):
         "reject", description="prompts taken from TruthfulQA, an evaluation set: reject or keep"
     )
 
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (("instruction", "completions"),)
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = (("instruction", "completions"),)
 
 
 class ArenaDataset(FileDataset):
@@ -227,7 +230,7 @@ class ArenaDataset(FileDataset):
         "tie", description="tie: two bad answers are a Tie; reject: they teach nothing"
     )
 
-    columns: ClassVar[tuple[tuple[str, ...], ...]] = (
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("winner", "conversation_a", "conversation_b"),
         ("prompt", "response_a", "response_b", *ONE_HOT),
     )
@@ -256,39 +259,76 @@ class OwnFiles(FileDataset):
         """The table that the rows go to."""
         return self.content
 
+    def column_sets(self) -> tuple[tuple[str, ...], ...]:
+        """The columns that rows of this content have."""
+        return self._COLUMNS[self.content]
 
-class JsonlDataset(OwnFiles):
-    """JSON Lines, whatever the file is called; gzipped where the name ends in .gz."""
 
-    kind: Literal["jsonl"] = Field("jsonl", description="JSON Lines in TRL's or Tinker's formats")
+class KTODataset(FileDataset):
+    """TRL's unpaired preferences: an answer and whether it is good. Of a prompt, each good answer
+    is compared with a bad one, in the order of the file; what is left over is rejected and counted.
+    """
 
-    suffixes: ClassVar[tuple[str, ...]] = JSON_LINES
+    kind: Literal["kto"] = Field(
+        "kto", description="unpaired: prompt, completion, label true/false"
+    )
+
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = tuple(
+        (name, "completion", "label") for name in PROMPT_FIELDS
+    )
+
+
+class _OneFormat(OwnFiles):
+    """Files of one format, whatever they are called."""
+
+    format: ClassVar[Format]
 
     def check_name(self, file: str) -> None:
         """Any name will do."""
 
-    def is_parquet(self, path: Path) -> bool:
-        """None is."""
-        return False
+    def format_of(self, path: Path) -> Format:
+        """The one."""
+        return self.format
 
 
-class ParquetDataset(OwnFiles):
-    """Parquet, whatever the file is called."""
+class JsonlDataset(_OneFormat):
+    """JSON Lines or an array of rows; gzipped where the name ends in .gz."""
+
+    kind: Literal["jsonl"] = Field(
+        "jsonl", description="JSON Lines, or a JSON array, in TRL's or Tinker's formats"
+    )
+
+    suffixes: ClassVar[tuple[str, ...]] = JSON_LINES
+    format: ClassVar[Format] = "json"
+
+
+class ParquetDataset(_OneFormat):
+    """Parquet."""
 
     kind: Literal["parquet"] = Field("parquet", description="Parquet in TRL's formats")
 
     suffixes: ClassVar[tuple[str, ...]] = (".parquet",)
+    format: ClassVar[Format] = "parquet"
 
-    def check_name(self, file: str) -> None:
-        """Any name will do."""
 
-    def is_parquet(self, path: Path) -> bool:
-        """All are."""
-        return True
+class ArrowDataset(_OneFormat):
+    """Arrow: a folder that `datasets` saved by save_to_disk, or files of its or Feather's."""
 
-    def column_sets(self) -> tuple[tuple[str, ...], ...]:
-        """The columns that rows of this content have."""
-        return self._COLUMNS[self.content]
+    kind: Literal["arrow"] = Field(
+        "arrow", description="a folder of save_to_disk, or Arrow files, in TRL's formats"
+    )
+
+    suffixes: ClassVar[tuple[str, ...]] = ARROW
+    format: ClassVar[Format] = "arrow"
+
+
+class CsvDataset(_OneFormat):
+    """CSV whose first line names the columns; conversations are JSON in a cell."""
+
+    kind: Literal["csv"] = Field("csv", description="CSV or TSV in TRL's formats")
+
+    suffixes: ClassVar[tuple[str, ...]] = CSV
+    format: ClassVar[Format] = "csv"
 
 
 Dataset = Annotated[
@@ -300,6 +340,9 @@ Dataset = Annotated[
     | OpenBMBDataset
     | ArenaDataset
     | JsonlDataset
-    | ParquetDataset,
+    | ParquetDataset
+    | ArrowDataset
+    | KTODataset
+    | CsvDataset,
     Field(discriminator="kind"),
 ]

@@ -8,6 +8,7 @@ from stages.ingest.datasets.food import FoodReader
 from stages.ingest.datasets.helpsteer3 import HelpSteer3Reader
 from stages.ingest.datasets.hh import HHReader
 from stages.ingest.datasets.instructions import InstructionsReader
+from stages.ingest.datasets.kto import KTOReader
 from stages.ingest.datasets.openbmb import OpenBMBReader
 from stages.ingest.datasets.preferences import OwnFilesReader
 from stages.ingest.datasets.ultrafeedback import UltraFeedbackReader
@@ -22,6 +23,9 @@ _READERS: Mapping[str, Any] = {
     "arena": ArenaReader,
     "jsonl": OwnFilesReader,
     "parquet": OwnFilesReader,
+    "arrow": OwnFilesReader,
+    "kto": KTOReader,
+    "csv": OwnFilesReader,
 }
 
 

@@ -26,7 +26,8 @@ class Decontaminate(Config):
     """An evaluation set that training prompts must not overlap."""
 
     path: str = Field(
-        description="a table or .jsonl, .json, .parquet file (gzip and zstd too), a folder or glob"
+        description="a table or .jsonl, .json, .parquet, .csv, .arrow file (gzip and zstd too), a "
+        "folder or glob"
     )
     name: str | None = Field(None, description="what rejects call it; null takes the path")
     column: str | None = Field(

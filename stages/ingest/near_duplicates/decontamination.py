@@ -4,7 +4,6 @@ A prompt is contaminated where `ngram` words in a row stand in an evaluation tex
 one, word for word. What overlaps is quoted in the reject.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from stages.ingest.near_duplicates.keys import id_keys, places_among
 from stages.ingest.near_duplicates.prompts import Prompts
 from stages.ingest.near_duplicates.words import Words, hash_words, mix, split_words
 from stages.ingest.readers.local_files import local_files
-from stages.ingest.readers.raw_rows import read_jsonl, read_parquet
+from stages.ingest.readers.raw_rows import read_raw_rows
 
 # Where evaluation sets keep what they ask, in the order of preference.
 _COLUMNS = ("prompt", "instruction", "question", "turns", "input", "text", "messages", "context")
@@ -148,23 +147,8 @@ def _wholes(words: Words) -> Any:
 
 
 def _rows(file: str, path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a file of any kind that ingest reads, or of one JSON list."""
-    if path.name.endswith(".parquet"):
-        rows = read_parquet(path, file, ((),))
-    elif path.suffix == ".json" and path.read_bytes()[:1] == b"[":
-        yield from _json_list(file, path)
-        return
-    else:
-        rows = read_jsonl(path, file)
-    for row in rows:
+    """The rows of a file of any format that ingest reads."""
+    for row in read_raw_rows(path, file):
         if isinstance(row.value, RowError):
             raise DataError(f"{file} row {row.row}: {row.value.detail}; mend or leave out the file")
         yield row.value
-
-
-def _json_list(file: str, path: Path) -> list[Mapping[str, Any]]:
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: not JSON ({error}); fetch the file again") from error
-    return [row for row in listed if isinstance(row, Mapping)]

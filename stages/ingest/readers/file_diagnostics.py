@@ -17,7 +17,7 @@ _OPENINGS = (
     ("(\\xb5/\\xfd", "it is packed by zstd: let its name end in .zst"),
     ("\\xff\\xfe", "it is UTF-16: write it again as UTF-8"),
     ("\\xfe\\xff", "it is UTF-16: write it again as UTF-8"),
-    ("[", "it is a JSON array: write one row a line, as `jq -c '.[]'` does"),
+    ("[", "it is no JSON array of objects: write one object a line, as `jq -c` does"),
     ("<", "it is a web page: fetch the file again"),
 )
 _SPREAD = "its JSON goes over several lines: write one row a line, as `jq -c .` does"

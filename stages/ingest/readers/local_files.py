@@ -5,10 +5,13 @@ from pathlib import Path
 
 from schemas.errors import MissingInputError
 
-JSON_LINES = tuple(
-    ending + packing for ending in (".jsonl", ".json", ".ndjson") for packing in ("", ".gz", ".zst")
-)
-SUFFIXES = (*JSON_LINES, ".parquet")
+_PACKED = ("", ".gz", ".zst")
+JSON_LINES = tuple(end + packed for end in (".jsonl", ".json", ".ndjson") for packed in _PACKED)
+CSV = tuple(end + packed for end in (".csv", ".tsv") for packed in _PACKED)
+ARROW = (".arrow", ".feather")
+SUFFIXES = (*JSON_LINES, ".parquet", *ARROW, *CSV)
+# What `datasets` keeps beside a data set on disk: no rows of it, or not as they are now.
+_NO_DATA = ("dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json")
 
 
 def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
@@ -24,7 +27,7 @@ def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
         return [(path, place)]
     if place.is_dir():
         inside = [p.relative_to(place) for p in place.rglob("*") if p.is_file()]
-        found = sorted(p for p in inside if p.name.endswith(suffixes) and not _is_hidden(p))
+        found = sorted(p for p in inside if p.name.endswith(suffixes) and not _is_no_data(p))
         labelled = [(f"{path.rstrip('/')}/{p.as_posix()}", place / p) for p in found]
     else:
         matches = sorted(glob.glob(str(place), recursive=True))
@@ -38,6 +41,9 @@ def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
     return labelled
 
 
-def _is_hidden(path: Path) -> bool:
-    """Caches, checkpoints and versions that tools keep beside data begin with a dot."""
-    return any(part.startswith(".") for part in path.parts)
+def _is_no_data(path: Path) -> bool:
+    """Caches, checkpoints and versions that tools keep beside data begin with a dot; `datasets` has
+    names of its own for them.
+    """
+    is_cache = path.name.startswith("cache-") and path.name.endswith(ARROW)
+    return is_cache or path.name in _NO_DATA or any(part.startswith(".") for part in path.parts)

@@ -1,6 +1,8 @@
 """Raw rows in pieces: what each was read as, in the order of the file, and how it was written."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -11,11 +13,14 @@ import polars as pl
 import pyarrow as pa
 
 from stages.ingest.examples import Example, RowError
-from stages.ingest.frames.blocks import line_blocks
+from stages.ingest.frames.blocks import LineBlock, line_blocks
 from stages.ingest.frames.examples import EMPTY, examples_frame
 from stages.ingest.frames.json_lines import Lines, flat_texts, keys_of, scan
 from stages.ingest.frames.texts import Places, Texts
-from stages.ingest.readers.raw_rows import RawRow, json_value, parquet_batches, row_value
+from stages.ingest.readers.columns import renamed
+from stages.ingest.readers.formats import Format
+from stages.ingest.readers.raw_rows import RawRow, raw_line, row_of_table
+from stages.ingest.readers.tables import TablePiece, read_tables
 
 Outcome = Example | RowError
 Readings = tuple[pl.DataFrame, list[tuple[int, RowError]]]
@@ -28,11 +33,14 @@ class RowReader(Protocol):
     flat_fields: ClassVar[tuple[str, ...]]
     table_fields: ClassVar[tuple[str, ...]]
 
-    def is_parquet(self, path: Path) -> bool:
-        """Whether that file is read as Parquet."""
+    names: Mapping[str, str]
+    """Of our columns those that have other names in the files: ours -> theirs."""
 
-    def column_sets(self) -> tuple[tuple[str, ...], ...]:
-        """Sets of columns of which a Parquet file must have one whole."""
+    def format_of(self, path: Path) -> Format:
+        """What that file is read as."""
+
+    def check_columns(self, file: str, found: Sequence[str]) -> None:
+        """Refuse a table with columns that cannot be read. Raises DataError."""
 
     def outcomes(self, origin: RawRow) -> Sequence[Outcome]:
         """What one raw row is read as."""
@@ -44,25 +52,25 @@ class RowReader(Protocol):
         """Columns, as far as nothing is in doubt."""
 
 
+@dataclass(frozen=True)
 class Piece:
     """What a stretch of rows was read as, read when first asked for.
 
-    `raw` gives a row as it was written; `next_row` is the first row after the piece.
+    `raw` gives a row as it was written; `next_row` is the first row after the piece; `columns` says
+    in how many rows each column of the file has a value.
     """
 
-    def __init__(
-        self, readings: Callable[[], Readings], raw: Callable[[int], str], next_row: int
-    ) -> None:
-        self._readings = readings
-        self.raw = raw
-        self.next_row = next_row
+    read: Callable[[], Readings]
+    raw: Callable[[int], str]
+    next_row: int
+    columns: Callable[[], Mapping[str, int]] = dict
 
     @cached_property
     def readings(self) -> Readings:
-        """Examples (a frame as in `columnar.frames`), and row numbers with their errors; both in
+        """Examples (a frame as in `frames.examples`), and row numbers with their errors; both in
         the order of the rows.
         """
-        return self._readings()
+        return self.read()
 
     def head(self, end: int) -> "Piece":
         """The piece without rows from `end` on."""
@@ -74,66 +82,86 @@ class Piece:
             kept = [(row, error) for row, error in rejects if row < end]
             return examples.filter(pl.col("row") < end), kept
 
-        return Piece(readings, self.raw, end)
+        return Piece(readings, self.raw, end, self.columns)
 
 
 def read_file(dataset: RowReader, file: str, path: Path) -> Iterator[Piece]:
     """The rows of one local file. Raises DataError where the file cannot be read."""
-    if dataset.is_parquet(path):
-        return _read_parquet(dataset, file, path)
+    format_ = dataset.format_of(path)
+    if format_ != "json":
+        tables = read_tables(path, file, format_, dataset.check_columns)
+        return pieces_of_tables(dataset, file, tables)
     return _read_lines(dataset, file, path)
 
 
 def _read_lines(dataset: RowReader, file: str, path: Path) -> Iterator[Piece]:
     keys: list[str] | None = None
+    wanted = [dataset.names.get(name, name) for name in dataset.flat_fields]
     for block in line_blocks(path, file):
         lines = scan(block.data)
-        keys = keys or (keys_of(lines, dataset.flat_fields) if dataset.flat_fields else None)
-        yield _piece_of_lines(dataset, file, block.first_row, lines, keys)
+        keys = keys or (keys_of(lines, wanted) if wanted else None)
+        yield _piece_of_lines(dataset, file, block, lines, keys)
 
 
 def _piece_of_lines(
-    dataset: RowReader, file: str, first_row: int, lines: Lines, keys: list[str] | None
+    dataset: RowReader, file: str, block: LineBlock, lines: Lines, keys: list[str] | None
 ) -> Piece:
+    first_row = block.first_row
+
     def clean() -> pl.DataFrame:
         if keys is None:
             return EMPTY
         indices, values = flat_texts(lines, keys)
-        return dataset.read_flat(first_row + indices, values) if len(indices) else EMPTY
+        if not len(indices):
+            return EMPTY
+        return dataset.read_flat(first_row + indices, dict(renamed(dataset.names, values)))
 
     def origin(row: int) -> RawRow:
-        line = lines.line(row - first_row).rstrip(b"\r\n")
-        return RawRow(file, row, json_value(line), line)
+        return raw_line(file, row, lines.line(row - first_row), block.too_long)
 
-    return _piece(dataset, clean, origin, first_row, first_row + len(lines))
+    def columns(clean_rows: int, others: Iterable[RawRow]) -> Mapping[str, int]:
+        found = Counter(dict.fromkeys(keys or (), clean_rows))
+        for value in (o.value for o in others if isinstance(o.value, Mapping)):
+            found.update(name for name, said in value.items() if said is not None)
+        return found
+
+    return _piece(dataset, clean, origin, (first_row, first_row + len(lines)), columns)
 
 
-def _read_parquet(dataset: RowReader, file: str, path: Path) -> Iterator[Piece]:
-    for first_row, batch in parquet_batches(path, file, dataset.column_sets(), _PIECE_ROWS):
-        yield _piece_of_batch(dataset, file, first_row, batch)
+def pieces_of_tables(
+    dataset: RowReader, file: str, tables: Iterable[TablePiece]
+) -> Iterator[Piece]:
+    """Rows that come as columns: of a file, or of a hub's data set."""
+    for table in tables:
+        yield _piece_of_table(dataset, file, table)
 
 
-def _piece_of_batch(dataset: RowReader, file: str, first_row: int, batch: pa.RecordBatch) -> Piece:
-    fields = [name for name in batch.schema.names if name in dataset.table_fields]
+def _piece_of_table(dataset: RowReader, file: str, piece: TablePiece) -> Piece:
+    first_row, next_row = piece.first_row, piece.first_row + piece.table.num_rows
+    theirs = {name: piece.table[name] for name in piece.table.column_names}
+    ours = renamed(dataset.names, theirs)
+    fields = {name: column for name, column in ours.items() if name in dataset.table_fields}
 
     def clean() -> pl.DataFrame:
-        if not fields or not _is_utf8(needed := batch.select(fields)):
+        if not fields or not _is_utf8(needed := pa.table(fields)):
             return EMPTY
-        frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([needed])))
-        rows = pl.int_range(first_row, first_row + batch.num_rows, eager=True)
+        frame = pl.DataFrame(pl.from_arrow(needed))
+        rows = pl.int_range(first_row, next_row, eager=True)
         return dataset.read_table(frame.with_columns(row=rows))
 
     def origin(row: int) -> RawRow:
-        value, undecodable = row_value(batch.slice(row - first_row, 1))
-        return RawRow(file, row, value, undecodable)
+        return row_of_table(file, piece, row)
 
-    return _piece(dataset, clean, origin, first_row, first_row + batch.num_rows)
+    def columns(clean_rows: int, others: Iterable[RawRow]) -> Mapping[str, int]:
+        return {name: len(column) - column.null_count for name, column in theirs.items()}
+
+    return _piece(dataset, clean, origin, (first_row, next_row), columns)
 
 
-def _is_utf8(batch: pa.RecordBatch) -> bool:
+def _is_utf8(table: pa.Table) -> bool:
     """Whether every text is UTF-8, which Parquet states and nobody checks."""
     try:
-        batch.validate(full=True)
+        table.validate(full=True)
     except pa.ArrowException:
         return False
     return True
@@ -176,32 +204,42 @@ def _piece(
     dataset: RowReader,
     clean: Callable[[], pl.DataFrame],
     origin: Callable[[int], RawRow],
-    first_row: int,
-    next_row: int,
+    bounds: tuple[int, int],
+    columns: Callable[[int, Iterable[RawRow]], Mapping[str, int]],
 ) -> Piece:
-    """Put the clean rows and those that `parse` has to decide on in the order of the file."""
-    rejected: dict[int, RawRow] = {}  # will be asked for again
+    """Put the clean rows and those that `parse` has to decide on in the order of the file.
 
-    def outcomes(row: int) -> Sequence[Outcome]:
-        read = origin(row)
+    `columns` counts values by how many rows were clean, and those that were not.
+    """
+    first_row, next_row = bounds
+    rejected: dict[int, RawRow] = {}  # will be asked for again
+    counted: dict[str, int] = {}
+
+    def outcomes(read: RawRow) -> Sequence[Outcome]:
         found = dataset.outcomes(read)
         if any(isinstance(one, RowError) for one in found):
-            rejected[row] = read
+            rejected[read.row] = read
         return found
 
     def readings() -> Readings:
         fast = clean()
         known = np.zeros(next_row - first_row, bool)
         known[fast["row"].to_numpy() - first_row] = True
-        doubtful = first_row + np.flatnonzero(~known)
+        if len(fast):  # so that it is known what is looked at
+            dataset.outcomes(origin(int(fast["row"][0])))
+        doubtful = [origin(row) for row in (first_row + np.flatnonzero(~known)).tolist()]
         slow, rejects = split_outcomes(
-            [(row, found) for row in doubtful.tolist() for found in outcomes(row)]
+            [(read.row, found) for read in doubtful for found in outcomes(read)]
         )
+        counted.update(columns(int(known.sum()), doubtful))
         if len(slow):
             fast = pl.concat([fast, slow]).sort("row", maintain_order=True)
         return fast, rejects
 
-    return Piece(readings, lambda row: (rejected.get(row) or origin(row)).raw, next_row)
+    def raw(row: int) -> str:
+        return (rejected.get(row) or origin(row)).raw
+
+    return Piece(readings, raw, next_row, lambda: counted)
 
 
 def split_outcomes(outcomes: Sequence[tuple[int, Outcome]]) -> Readings:

@@ -4,20 +4,19 @@ What is wrong with a whole file (not gzip, cut off, not Parquet, empty) is an er
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from schemas.errors import BackendError, DataError
 from schemas.files import first_line
 from stages.ingest.examples import RowError
-from stages.ingest.frames.blocks import line_blocks
-from stages.ingest.readers.columns import has_columns, kinds_with
+from stages.ingest.frames.blocks import MAX_ROW_BYTES, line_blocks
+from stages.ingest.readers.columns import Check
+from stages.ingest.readers.formats import format_of
+from stages.ingest.readers.tables import TablePiece, read_tables
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ def _refuse_constant(name: str) -> NoReturn:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise RowError("duplicate_key", f"the key {twice!r} stands twice in one object")
     return value
 
@@ -84,106 +83,57 @@ def _refuse_lone_surrogates(value: Any) -> None:
         raise RowError("lone_surrogate", "a \\u escape is half a character") from error
 
 
+def raw_line(file: str, row: int, line: bytes, too_long: Mapping[int, int]) -> RawRow:
+    """The row on one line; `too_long` are rows of which there is only the beginning."""
+    line = line.rstrip(b"\r\n")
+    if row in too_long:
+        size, most = too_long[row] >> 20, MAX_ROW_BYTES >> 20
+        said = f"the line has {size} MB, and no row may have {most}; this is its beginning"
+        return RawRow(file, row, RowError("line_too_long", said), line)
+    return RawRow(file, row, json_value(line), line)
+
+
 def read_jsonl(path: Path, file: str) -> Iterator[RawRow]:
-    """The lines of a JSON Lines file, packed or not; `file` is its name in the tables.
+    """The lines of a JSON Lines file, or the elements of an array, packed or not.
+
+    `file` is its name in the tables.
 
     Raises:
         DataError: the file is empty, unreadable, or its packing is damaged or cut off.
     """
     for block in line_blocks(path, file):
         for row, line in enumerate(block.data.split(b"\n")[:-1], block.first_row):
-            line = line.rstrip(b"\r\n")
-            yield RawRow(file, row, json_value(line), line)
+            yield raw_line(file, row, line, block.too_long)
 
 
-def read_parquet(path: Path, file: str, columns: tuple[tuple[str, ...], ...]) -> Iterator[RawRow]:
-    """The rows of a Parquet file.
-
-    `columns` are sets of columns of which the file must have one whole.
-
-    Raises:
-        DataError: the file is empty, cut off, not Parquet, or has other columns.
-    """
-    for first_row, batch in parquet_batches(path, file, columns, batch_rows=512):
-        for i in range(batch.num_rows):
-            value, undecodable = row_value(batch.slice(i, 1))
-            yield RawRow(file, first_row + i, value, undecodable)
+def read_raw_rows(
+    path: Path, file: str, check: Check = lambda file, names: None
+) -> Iterator[RawRow]:
+    """The rows of a file of any format, told by its name and first bytes. Raises DataError."""
+    format_ = format_of(path)
+    if format_ == "json":
+        return read_jsonl(path, file)
+    return rows_of_tables(file, read_tables(path, file, format_, check))
 
 
-def parquet_batches(
-    path: Path, file: str, columns: tuple[tuple[str, ...], ...], batch_rows: int
-) -> Iterator[tuple[int, Any]]:
-    """The record batches of a Parquet file, each with the number of its first row.
-
-    Raises what `read_parquet` raises.
-    """
-    row = 0
-    try:
-        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as parquet:
-            _check_columns(file, parquet.schema_arrow.names, columns)
-            for batch in parquet.iter_batches(batch_size=batch_rows, use_threads=False):
-                yield row, batch
-                row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file}: cannot be read as Parquet after row {row} ({first_line(error)}); "
-            "fetch the file again"
-        ) from error
-    if row == 0:
-        raise DataError(f"{file}: the file has no rows; fetch it again or leave it out")
+def rows_of_tables(file: str, pieces: Iterable[TablePiece]) -> Iterator[RawRow]:
+    """The rows of tables one by one."""
+    for piece in pieces:
+        for at in range(piece.table.num_rows):
+            yield row_of_table(file, piece, piece.first_row + at)
 
 
-def _check_columns(file: str, found: list[str], columns: tuple[tuple[str, ...], ...]) -> None:
-    if has_columns(found, columns):
-        return
-    shapes = " or ".join(", ".join(wanted) for wanted in columns)
-    kinds = " or ".join(f"kind = '{kind}'" for kind in kinds_with(found))
-    raise DataError(
-        f"{file}: has the columns {', '.join(found[:8])} where {shapes} are needed; "
-        + (f"such columns has {kinds}" if kinds else "check the dataset's kind")
-    )
+def row_of_table(file: str, piece: TablePiece, row: int) -> RawRow:
+    """One row of a piece, or what is wrong with it."""
+    if row in piece.errors:
+        return RawRow(file, row, piece.errors[row])
+    value, undecodable = row_value(piece.table.slice(row - piece.first_row, 1))
+    return RawRow(file, row, value, undecodable)
 
 
 def row_value(row: Any) -> tuple[Mapping[str, Any] | RowError, bytes | None]:
-    """The row of an Arrow batch of one, or the text in it that is not UTF-8."""
+    """The row of an Arrow table or batch of one, or the text in it that is not UTF-8."""
     try:
         return row.to_pylist()[0], None
     except UnicodeDecodeError as error:
         return RowError("invalid_utf8", f"byte {error.start} of a text is not UTF-8"), error.object
-
-
-def read_hub(
-    hub_id: str,
-    *,
-    revision: str,
-    subset: str | None,
-    folder: str | None,
-    split: str,
-    streaming: bool = False,
-) -> Iterator[RawRow]:
-    """The rows of one split of a data set on a hub, through `datasets`.
-
-    With `streaming` nothing is kept on disk, and no more is fetched than what is read.
-
-    Raises:
-        BackendError: the hub, the data set or the split cannot be had.
-    """
-    file = "/".join(filter(None, (f"hub:{hub_id}@{revision}", subset, folder, split)))
-    try:
-        import datasets
-
-        rows = datasets.load_dataset(
-            hub_id,
-            name=subset,
-            data_dir=folder,
-            revision=revision,
-            split=split,
-            streaming=streaming,
-        )
-        for row, value in enumerate(rows):
-            yield RawRow(file, row, value)
-    except Exception as error:  # whatever the loader and the network below it raise
-        raise BackendError(
-            f"{file}: cannot be loaded ({type(error).__name__}: {first_line(error)}); check the "
-            "name and the network, or download its files and set path instead of hub_id"
-        ) from error

@@ -1,21 +1,25 @@
 """Where raw rows come from: local files, or a data set on a hub."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import polars as pl
 
+from schemas.errors import DataError
 from schemas.labels import Messages
 from stages.ingest.datasets.config import FileDataset
 from stages.ingest.examples import Example, RowError
 from stages.ingest.frames.examples import EMPTY
 from stages.ingest.frames.texts import Places, Texts
+from stages.ingest.readers.columns import check_columns, renamed
 from stages.ingest.readers.file_diagnostics import check_opening
+from stages.ingest.readers.formats import Format
 from stages.ingest.readers.local_files import local_files
-from stages.ingest.readers.pieces import Piece, read_file, read_rows
-from stages.ingest.readers.raw_rows import RawRow, read_hub
+from stages.ingest.readers.pieces import Piece, pieces_of_tables, read_file
+from stages.ingest.readers.raw_rows import RawRow
+from stages.ingest.readers.tables import read_hub
 from stages.ingest.splits import named_split
 
 SplitOf = Callable[[Messages], str]
@@ -28,7 +32,8 @@ class Source:
 
     `file` and `name` are the file and the source in the tables, `content` the table that its rows
     go to, `split` the source's own split where that is kept, `carves_dev` says that dev is taken
-    out of it. `pieces` reads it from the start.
+    out of it. `pieces` reads it from the start, `closing` gives what is only known at its end, by
+    the number of the next row. `looked_at` are the columns that reading has asked for so far.
     """
 
     file: str
@@ -38,6 +43,8 @@ class Source:
     split: str | None = None
     carves_dev: bool = True
     derives_demonstrations: bool = False
+    closing: Callable[[int], Iterator[Piece]] = lambda next_row: iter(())
+    looked_at: Callable[[], Collection[str]] = frozenset
 
 
 class FileReader(Generic[C]):
@@ -50,6 +57,13 @@ class FileReader(Generic[C]):
 
     def __init__(self, config: C) -> None:
         self.config = config
+        self.names: Mapping[str, str] = config.columns
+        self._looked: set[str] = set()
+
+    @property
+    def looked_at(self) -> set[str]:
+        """The columns of the files that reading rows has asked for so far."""
+        return {self.names.get(name, name) for name in self._looked}
 
     def parse(self, row: Mapping[str, Any]) -> Example:
         """One row as an example. Raises RowError."""
@@ -60,9 +74,13 @@ class FileReader(Generic[C]):
         if isinstance(origin.value, RowError):
             return [origin.value]
         try:
-            return [self.parse(origin.value)]
+            return [self.parse(self.watched(origin.value))]
         except RowError as error:
             return [error]
+
+    def watched(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row under our names, which notes what is looked at."""
+        return Watched(renamed(self.names, row), self._looked)
 
     def read_flat(self, rows: Places, texts: Mapping[str, Texts]) -> pl.DataFrame:
         """The rows of which it is certain what `parse` would say: their numbers and their values.
@@ -75,13 +93,20 @@ class FileReader(Generic[C]):
         """The same for columns `row` and those of `table_fields` that a Parquet file has."""
         return EMPTY
 
-    def column_sets(self) -> tuple[tuple[str, ...], ...]:
-        """Sets of columns of which a Parquet file must have one whole."""
-        return self.config.column_sets()
+    def check_columns(self, file: str, found: Sequence[str]) -> None:
+        """Refuse a table with columns that cannot be read. Raises DataError."""
+        theirs = set(self.names.values())
+        if missing := sorted(theirs - set(found)):
+            raise DataError(
+                f"{file}: has no column {missing[0]}, which columns names; it has "
+                f"{', '.join(found[:12])}"
+            )
+        ours = list(renamed(self.names, dict.fromkeys(found)))
+        check_columns(file, ours, self.config.column_sets())
 
-    def is_parquet(self, path: Path) -> bool:
-        """Whether that file is read as Parquet, else as JSON Lines."""
-        return self.config.is_parquet(path)
+    def format_of(self, path: Path) -> Format:
+        """What that file is read as."""
+        return self.config.format_of(path)
 
     def sources(self, seed: int, split_of: SplitOf) -> list[Source]:
         """What is read, in order; `seed` and `split_of` are for generators.
@@ -99,7 +124,7 @@ class FileReader(Generic[C]):
         self.config.check_name(file)
 
         def pieces() -> Iterator[Piece]:
-            check_opening(path, file, parquet=self.is_parquet(path))
+            check_opening(path, file, parquet=self.format_of(path) == "parquet")
             return read_file(self, file, path)
 
         return self._source(file, pieces)
@@ -114,6 +139,7 @@ class FileReader(Generic[C]):
             content=config.rows_are,
             split=named_split(named) if kept else None,
             derives_demonstrations=config.demonstrations == "chosen",
+            looked_at=lambda: self.looked_at,
         )
 
     def _hub_name(self) -> str:
@@ -123,11 +149,37 @@ class FileReader(Generic[C]):
 
     def _hub_pieces(self) -> Iterator[Piece]:
         config = self.config
-        rows = read_hub(
+        tables = read_hub(
             config.hub_id or "",
             revision=config.hub_revision,
             subset=config.hub_subset,
             folder=config.hub_folder,
             split=config.hub_split,
+            check=self.check_columns,
         )
-        return read_rows(self.outcomes, rows)
+        return pieces_of_tables(self, f"hub:{self._hub_name()}", tables)
+
+
+class Watched(Mapping[str, Any]):
+    """A row that notes which of its columns are asked for."""
+
+    def __init__(self, row: Mapping[str, Any], looked: set[str]) -> None:
+        self._row, self._looked = row, looked
+
+    def __getitem__(self, name: str) -> Any:
+        self._looked.add(name)
+        return self._row[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or the default."""
+        self._looked.add(name)
+        return self._row.get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)

@@ -49,7 +49,8 @@ class UnitFacts:
     """Of which file and source the rows are, and how many were read and rejected.
 
     `next_row` is the number of raw rows read, `moved` are prompts found to be in
-    several splits, each with the one it belongs to.
+    several splits, each with the one it belongs to, `unread` columns that nothing has looked at,
+    each with the number of rows that have a value there.
     """
 
     file: str
@@ -58,6 +59,7 @@ class UnitFacts:
     rejects: int = 0
     next_row: int = 0
     moved: tuple[tuple[str, str], ...] = ()
+    unread: tuple[tuple[str, int], ...] = ()
 
 
 class Unit:
@@ -102,10 +104,12 @@ class UnitWriter:
             next_row=next_row,
         )
 
-    def finish(self, moved: Sequence[tuple[str, str]]) -> Unit:
+    def finish(
+        self, moved: Sequence[tuple[str, str]], unread: Sequence[tuple[str, int]] = ()
+    ) -> Unit:
         """Give the unit its name: from now on it is there."""
         self._files.close()
-        facts = replace(self._facts, moved=tuple(moved))
+        facts = replace(self._facts, moved=tuple(moved), unread=tuple(unread))
         (self._folder / "facts.json").write_text(json.dumps(asdict(facts)))
         self._place.close()
         return Unit(self._final, facts)
@@ -148,7 +152,8 @@ class UnitStore:
             return None
         facts = json.loads((folder / "facts.json").read_text())
         moved = tuple((id_, split) for id_, split in facts["moved"])
-        return Unit(folder, UnitFacts(**{**facts, "moved": moved}))
+        unread = tuple((name, rows) for name, rows in facts.get("unread", ()))
+        return Unit(folder, UnitFacts(**{**facts, "moved": moved, "unread": unread}))
 
     def writer(self, key: str, source: Source) -> UnitWriter:
         """Write that unit."""

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.errors import ConfigError, DataError, MissingInputError
+from schemas.errors import DataError
 from schemas.stage import SilentProgress
 from stages.ingest.datasets.detect_format import guess, what_next
-from stages.ingest.readers.columns import kinds_with
+from stages.ingest.readers.columns import default_settings, kinds_with
 from stages.ingest.readers.file_diagnostics import check_opening
 from stages.ingest.readers.raw_rows import RawRow
 from tests.fixtures.ingest import Ingest, pair
@@ -33,8 +33,7 @@ ARRAY = json.dumps([pair(0), pair(1)])
         ("a.jsonl.zst", LINES, "is JSON and not packed by zstd"),
         ("a.jsonl", gzip.compress(LINES, mtime=0), r"it is gzipped: let its name end in \.gz"),
         ("a.jsonl", LINES.decode().encode("utf-16"), "it is UTF-16: write it again as UTF-8"),
-        ("a.json", ARRAY.encode(), r"not_an_object 1.*JSON array.*jq -c '\.\[\]'"),
-        ("a.json", json.dumps([pair(0)], indent=1).encode(), r"JSON array.*jq"),
+        ("a.json", b"[1, 2]", r"not_an_object 1.*no JSON array of objects"),
         ("a.json", json.dumps(pair(0), indent=1).encode(), r"over several lines.*jq -c \."),
         ("a.jsonl", b"<!doctype html>\n<html>\n", "it is a web page: fetch the file again"),
         ("a.jsonl", b"\n\n", "blank_line 2.*check that kind and path belong together"),
@@ -86,7 +85,7 @@ STEER: dict[str, Any] = {"context": [{"role": "user", "content": "Hi"}], "overal
     ],
 )
 def test_the_kind_that_fits_is_named(row: dict[str, Any], kind: str, said: str) -> None:
-    assert said in what_next(json.dumps(row), kind, {"x"})
+    assert said in what_next(json.dumps(row), default_settings(kind), {"x"})
 
 
 def test_a_good_shape_with_bad_content_is_no_other_kind() -> None:
@@ -125,17 +124,13 @@ def test_left_out_rows_are_said(
     assert "3 of 5 rows are left out (duplicate 2, invalid_json 1): see rejects.parquet" in notes
 
 
-def test_csv_is_told_how_it_can_be_read(ingest: Ingest, tmp_path: Path) -> None:
-    """By what polars makes of it: prompts and answers of arena votes are JSON in CSV."""
+def test_votes_are_read_from_csv_as_published(ingest: Ingest, tmp_path: Path) -> None:
+    """Prompts and answers of arena votes are JSON in CSV."""
     texts = {"prompt": '["Hi\\n"]', "response_a": '["a"]', "response_b": '["b"]'}
     votes = {"winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0}
     path = tmp_path / "votes" / "train.csv"
     path.parent.mkdir()
     pl.DataFrame([texts | votes]).write_csv(path)
-    with pytest.raises(ConfigError, match=r"train\.csv: not a file .*polars\.read_csv\(FILE\)"):
-        ingest({"kind": "arena", "path": str(path)})
-    with pytest.raises(MissingInputError, match=r"votes: no file in this folder ends in \.jsonl"):
-        ingest({"kind": "arena", "path": str(path.parent)})
-    pl.read_csv(path).write_parquet(tmp_path / "train.parquet")
-    (row,) = ingest({"kind": "arena", "path": str(tmp_path / "train.parquet")}).table("comparisons")
-    assert (row["prompt"][0]["content"], row["label"]) == ("Hi\n", "A")
+    for where in (path, path.parent):
+        (row,) = ingest({"kind": "arena", "path": str(where)}).table("comparisons")
+        assert (row["prompt"][0]["content"], row["label"]) == ("Hi\n", "A")
