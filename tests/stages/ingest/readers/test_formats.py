@@ -21,7 +21,9 @@ from stages.ingest.datasets.preferences import OwnFilesReader
 from stages.ingest.readers.sources import FileReader
 from tests.fixtures.ingest import Ingest, pair
 
-ROWS = [pair(i) | {"category": None if i % 2 else "odd"} for i in range(7)]
+ROWS: list[dict[str, Any]] = [
+    dict(pair(i)) | {"category": None if i % 2 else "odd"} for i in range(7)
+]
 Write = Callable[[Path], tuple[str, Path]]
 
 
@@ -83,9 +85,12 @@ def test_tables_are_read_in_whole_columns(
     """Of a hub's data and of Arrow's files no row is looked at alone but the first of a piece."""
     seen: list[Any] = []
     parse = OwnFilesReader.parse
-    monkeypatch.setattr(
-        OwnFilesReader, "parse", lambda self, row: seen.append(row) or parse(self, row)
-    )
+
+    def noted(reader: OwnFilesReader, row: Any) -> Any:
+        seen.append(row)
+        return parse(reader, row)
+
+    monkeypatch.setattr(OwnFilesReader, "parse", noted)
     monkeypatch.setattr(
         datasets, "load_dataset", lambda hub_id, **options: datasets.Dataset.from_list(ROWS)
     )
