@@ -8,9 +8,9 @@ from stages.ingest.datasets.food import FoodReader
 from stages.ingest.datasets.helpsteer3 import HelpSteer3Reader
 from stages.ingest.datasets.hh import HHReader
 from stages.ingest.datasets.instructions import InstructionsReader
-from stages.ingest.datasets.kto import KTOReader
 from stages.ingest.datasets.openbmb import OpenBMBReader
-from stages.ingest.datasets.preferences import OwnFilesReader
+from stages.ingest.datasets.own.kto import KTOReader
+from stages.ingest.datasets.own.preferences import OwnFilesReader
 from stages.ingest.datasets.ultrafeedback import UltraFeedbackReader
 
 _READERS: Mapping[str, Any] = {

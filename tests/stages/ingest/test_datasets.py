@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.datasets.preferences import shared_prefix
+from stages.ingest.datasets.own.preferences import shared_prefix
 from stages.ingest.examples import RowError
 from tests.fixtures.ingest import Ingest, pair
 

@@ -14,7 +14,7 @@ from schemas.errors import BackendError, DataError
 from stages.ingest import STAGE
 from stages.ingest.config import IngestConfig
 from stages.ingest.datasets.config import UltraFeedbackDataset
-from stages.ingest.datasets.preferences import parse_prompt
+from stages.ingest.datasets.own.preferences import parse_prompt
 from stages.ingest.datasets.ultrafeedback import UltraFeedbackReader
 from stages.ingest.examples import RowError
 from tests.fixtures.ingest import Ingest

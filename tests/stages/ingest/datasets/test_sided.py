@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stages.ingest.datasets.preferences import parse_preference
+from stages.ingest.datasets.own.preferences import parse_preference
 from stages.ingest.examples import RowError
 
 

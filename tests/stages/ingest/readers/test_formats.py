@@ -17,7 +17,7 @@ import pytest
 from schemas.errors import DataError
 from schemas.stage import SilentProgress
 from stages.ingest.datasets.config import JsonlDataset
-from stages.ingest.datasets.preferences import OwnFilesReader
+from stages.ingest.datasets.own.preferences import OwnFilesReader
 from stages.ingest.readers.sources import FileReader
 from tests.fixtures.ingest import Ingest, pair
 

@@ -18,7 +18,7 @@ from schemas.labels import Message
 from schemas.tables import TEMPLATE_COLUMNS
 from stages.ingest.datasets.config import PROMPT_FIELDS, OwnFiles
 from stages.ingest.datasets.hh import parse_hh
-from stages.ingest.datasets.prompts import (
+from stages.ingest.datasets.own.prompts import (
     BESIDE_PROMPT,
     completion_field,
     is_transcript,
@@ -26,7 +26,7 @@ from stages.ingest.datasets.prompts import (
     stripped,
     with_system,
 )
-from stages.ingest.datasets.sided import beside, on_its_side, parse_cookbook, parse_own
+from stages.ingest.datasets.own.sided import beside, on_its_side, parse_cookbook, parse_own
 from stages.ingest.datasets.ultrafeedback import SCORES, scored_label
 from stages.ingest.examples import (
     ComparisonExample,

@@ -13,8 +13,8 @@ from typing import Any
 from schemas.ids import prompt_id, turns_id
 from schemas.labels import Message, Preference
 from stages.ingest.datasets.config import PROMPT_FIELDS, KTODataset
-from stages.ingest.datasets.prompts import completion_field, stated_prompt
-from stages.ingest.datasets.sided import beside
+from stages.ingest.datasets.own.prompts import completion_field, stated_prompt
+from stages.ingest.datasets.own.sided import beside
 from stages.ingest.examples import (
     ComparisonExample,
     Example,

@@ -1,0 +1,1 @@
+"""People's own files: preferences, sided, demonstrations, prompts, unpaired answers."""
