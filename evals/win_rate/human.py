@@ -16,7 +16,7 @@ from evals.statistics.raters import krippendorff_alpha, mean_kappa
 from evals.win_rate.win_rate import VerdictRow, prompt_scores, win_rate
 from schemas.errors import DataError
 from schemas.results.base import Estimate
-from schemas.results.win_rates import HumanWinRate, LabelledRate, PeopleAgreement
+from schemas.results.win_rates import HumanWinRate, LabelledRate, PeopleAgreement, WinRate
 
 SCORES = {"A": 1.0, "B": 0.0, "tie": 0.5}
 UNKNOWN = 0.5
@@ -95,6 +95,25 @@ def human_win_rate(
             f"prompts labelled).{settle}"
         ),
     )
+
+
+def beside_truth(found: HumanWinRate, truth: WinRate) -> HumanWinRate:
+    """The same beside what all labels would have said; who of the three held it, in words."""
+    known = LabelledRate(**dict(truth) | {"rate": truth.win_rate})
+    if known.rate is None:
+        return found
+    held = [_holds(one, known.rate) for one in (found.judge, found.anchored)]
+    inside = {True: "holds it", False: "does not hold it"}
+    words = (
+        f" The truth over all prompts is {known.rate:.1%}: the anchored interval "
+        f"{inside[held[1]]}, the judge's own {inside[held[0]]}."
+    )
+    return found.model_copy(update={"truth": known, "statement": found.statement + words})
+
+
+def _holds(found: LabelledRate, truth: float) -> bool:
+    low, high = found.ci_low, found.ci_high
+    return low is not None and high is not None and low <= truth <= high
 
 
 def _sorted_out(verdicts: Sequence[VerdictRow], labels: Sequence[HumanLabel]) -> _Labelled:

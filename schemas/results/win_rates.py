@@ -180,6 +180,7 @@ class HumanWinRate(Result):
     `weight` in [0, 1] is how far the judge is heard; `labels_to_settle` how many labels of these
     prompts would show the distance from one half with 80% power, None where none would do.
     `verdict` is the anchored rate's. `n_unknown` labels are of comparisons that are not here.
+    `truth` is what all labels together would have said, where that is known.
     """
 
     judge: LabelledRate
@@ -193,6 +194,7 @@ class HumanWinRate(Result):
     annotators: list[str] = Field(default_factory=list)
     agreement: PeopleAgreement = PeopleAgreement()
     labels_to_settle: int | None = None
+    truth: LabelledRate | None = None
     verdict: Conclusion
     statement: str
 

@@ -74,6 +74,12 @@ class EvaluateConfig(SamplingSettings):
         description="file of what people said of some of the pairs, JSON lines as `prefline audit` "
         "writes them: anchors the win rate in them",
     )
+    truth_labels: int | None = Field(
+        None,
+        ge=2,
+        description="prompts, drawn at random, whose true verdicts stand for labels of people: "
+        "shows beside the true rate what an audit of that size would have found",
+    )
     tasks: tuple[str, ...] = Field(
         (),
         description="inspect tasks, for all models: instruction_following, preference_accuracy, "
@@ -111,6 +117,15 @@ class EvaluateConfig(SamplingSettings):
             raise ValueError(
                 "stop_when_settled: models of compare_with are compared on a number of prompts "
                 "that is fixed beforehand; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _truth_labels_are_the_truth_s(self) -> "EvaluateConfig":
+        if self.truth_labels and (self.truth is None or self.labels):
+            raise ValueError(
+                "truth_labels: are drawn from the verdicts of [evaluate.truth], where no file of "
+                "labels is named; give truth and leave labels out"
             )
         return self
 

@@ -3,10 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from evals.audit.labels import read_labels
 from evals.files.verdicts import DECLARED, judged_comparisons
 from evals.judge_card.floors import refuse_below_floors
 from evals.judges import Judge, open_judge
@@ -15,7 +13,6 @@ from evals.judges.progress import spending_counts
 from evals.models.checkpoints import ModelSource
 from evals.models.contenders import OutputsFile, ServedModel
 from evals.models.samplers import open_sampler
-from evals.win_rate.human import human_win_rate
 from evals.win_rate.win_rate import prompt_scores
 from schemas.errors import ConfigError, DataError
 from schemas.parquet import write_table
@@ -33,6 +30,7 @@ from stages.evaluate.contestants import (
     policy_model_name,
 )
 from stages.evaluate.given import take_outputs
+from stages.evaluate.people import with_people
 from stages.evaluate.prompts import evaluation_prompts
 from stages.evaluate.sampling import Completions
 from stages.evaluate.settling import judge_until_settled
@@ -155,7 +153,6 @@ def _judge(
             "evaluate: no prompt was answered by both models; lower evaluate.max_tokens, choose "
             "models with a longer context, or files of outputs that answer these prompts"
         )
-    labels = read_labels(Path(config.labels)) if config.labels else []
     ways = _ways(config, context)
     judges = _judges(ways)
     prompts = len({row["prompt_id"] for row in policy.comparisons})
@@ -164,6 +161,7 @@ def _judge(
         role, first = next(iter(judges.items()))
         judge_until_settled(policy, first, ways[role], config.headline, context.progress)
     rates: dict[str, JudgeWinRate] = {}
+    given: dict[str, list[Row]] = {}
     for role, judge in judges.items():
         verdicts = {m.name: m.judge(judge, ways[role]) for m in matches}
         for rows in verdicts.values():
@@ -180,12 +178,11 @@ def _judge(
         found = judge_win_rate(judge, judged, config.headline)
         scores = {name: prompt_scores(rows) for name, rows in verdicts.items()}
         pairs = model_pairs(scores, found.headline)
-        further: dict[str, Any] = {"differences": pairs, "declared_headline": config.headline}
-        if labels:
-            further["human"] = human_win_rate(verdicts[POLICY], labels, Path(str(config.labels)))
+        further = {"differences": pairs, "declared_headline": config.headline}
         rates[role] = found.model_copy(update=further)
+        given[role] = verdicts[POLICY]
     _warn(rates, context)
-    return WinRates(rates)
+    return WinRates(with_people(rates, given, config))
 
 
 def _ways(config: EvaluateConfig, context: StageContext) -> dict[str, Callable[[], Judge]]:

@@ -685,3 +685,24 @@ def test_a_completion_cut_in_its_thoughts_is_counted_and_nobody_is_asked(
         is_cut = row["comparison_id"] in spared
         assert (row["unscored_reason"] == "cut_in_thought") is is_cut
         assert (row["verdict"] is None) is is_cut
+
+
+def test_true_verdicts_stand_for_people_beside_a_judge_that_likes_length(world: World) -> None:
+    """The judge says that the long one always wins; ten true labels find that it mostly loses."""
+    world.says = {"policy": always("pizza pizza pizza"), "baseline": any_food}
+    folder = world.root / "runs" / "judge"
+    folder.mkdir()
+    save_judge(folder, LengthJudge(), Runtime())
+    context = world.context()
+    STAGE.run(TRUTH.model_copy(update={"truth_labels": 10}), context)
+    found = rates(context.output)
+    human, truth = found["judge"]["human"], found["truth"]["win_rate"]
+    assert found["truth"]["human"] is None
+    assert (human["judge"]["rate"], truth, human["truth"]["rate"]) == (1.0, 0.0, 0.0)
+    assert (human["people"]["n"], human["n_labels"], human["truth"]["n"]) == (10, 10, 24)
+    assert human["anchored"]["ci_low"] <= truth <= human["anchored"]["ci_high"] < 0.5
+    assert human["judge"]["ci_low"] > 0.5
+    said = "0.0%: the anchored interval holds it, the judge's own does not hold it."
+    assert said in human["statement"]
+    with pytest.raises(ValueError, match="truth_labels"):
+        EvaluateConfig(truth_labels=10)
