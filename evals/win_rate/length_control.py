@@ -6,53 +6,27 @@ fitted by a logistic regression without intercept on
     tanh((len_baseline - len_policy) / std),  the prompt's difficulty,  1
 
 with std over the prompts (ddof 1). The length-controlled rate is the mean prediction with the
-length term at 0; where all lengths are equal it is the win rate. Fitted by Newton's method without
-a penalty. Lengths are in characters.
+length term at 0; where all lengths are equal it is the win rate. Fitted without a penalty, and with
+Firth's where that has no optimum, on the prompts or on redrawn ones. Lengths are in characters.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from evals.statistics.intervals import wilson_effective
+from evals.statistics.intervals import MIN_EVENTS, Z95, wilson, wilson_effective
 from evals.statistics.means import mean, standard_error
 from evals.win_rate.lengths import Array, LengthSample, length_overlap
+from evals.win_rate.logistic import Calibration, Estimator, firth, plain, sigmoid
 from schemas.results.win_rates import LengthControlled
 
-ALPACA_PROMPTS = 805
 DRAWS = 400
 MIN_PROMPTS = 20
 """Three coefficients fitted to fewer prompts say nothing."""
 
 MIN_FITTED = 0.95
 """Share of the redrawn sets that must have a fit for their spread to mean something."""
-
-_MAX_STEPS = 100
-_CONVERGED = 1e-10
-_MAX_LOGIT = 30.0
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Rows of known effect that steady the length and difficulty terms; they have no bias term.
-
-    Their labels enter the likelihood only by the weighted sums of label times feature.
-
-    Attributes:
-        features: tanh of the standardised length difference, and difficulty, (m, 2).
-        label_sums: sum over rows of weight * label * feature, (2,).
-        weight: of each row, against 1 for a prompt.
-    """
-
-    features: Array
-    label_sums: Array
-    weight: float = 0.1
-
-    def for_prompts(self, n: int) -> "Calibration":
-        """With the weight that the rows have beside all 805 prompts of AlpacaEval, beside n."""
-        share = min(1.0, n / ALPACA_PROMPTS)
-        return Calibration(self.features, self.label_sums * share, self.weight * share)
 
 
 def length_controlled(
@@ -65,7 +39,8 @@ def length_controlled(
     """The length-controlled win rate; its error is the spread of refits on redrawn prompts.
 
     Unlike the spread of the predictions, which is several times too small, that holds what the
-    coefficients do not know. The interval is Wilson's with the effective n of this error.
+    coefficients do not know. The interval is the normal one of the rate's logit, whose error, of
+    each side its own, are quantiles of the refits' logits: it stays inside (0, 1).
 
     Args:
         sample: one row per prompt.
@@ -77,41 +52,76 @@ def length_controlled(
         calibration = None
     if calibration is not None:
         calibration = calibration.for_prompts(sample.n)
-    rate, error, reason = _estimate(sample, calibration, draws, seed)
-    low, high = None, None
-    if rate is not None and error is not None:
-        low, high = wilson_effective(rate, error, sample.n)
     return LengthControlled(
+        **_estimate(sample, calibration, draws, seed),
         n=sample.n,
-        win_rate=rate,
-        standard_error=error,
-        ci_low=low,
-        ci_high=high,
         overlap=length_overlap(sample) if sample.n else None,
         uses_difficulty=sample.difficulty is not None,
         uses_calibration=calibration is not None,
         draws=draws,
-        reason=reason,
     )
 
 
 def _estimate(
     sample: LengthSample, calibration: Calibration | None, draws: int, seed: int
-) -> tuple[float | None, float | None, str | None]:
-    """Rate, bootstrap error, and why there is none."""
+) -> dict[str, Any]:
+    """Rate, error, interval and estimator, or why there is none."""
     if reason := _unfit(sample):
-        return None, None, reason
+        return {"reason": reason}
     if not sample.shortfall.any():
         scores = sample.scores.tolist()
-        return mean(scores), standard_error(scores), None
-    rate = float(_rates(sample, calibration, [np.ones(sample.n)])[0])
-    if not np.isfinite(rate):
-        return None, None, "the regression has no finite optimum: the scores are separable"
-    redrawn = _rates(sample, calibration, _redraws(sample.n, draws, seed))
-    redrawn = redrawn[np.isfinite(redrawn)]
-    if len(redrawn) < MIN_FITTED * draws:
-        return None, None, "the regression has no finite optimum on too many redrawn prompt sets"
-    return rate, float(redrawn.std(ddof=1)), None
+        error = standard_error(scores)
+        low, high = wilson_effective(mean(scores), np.nan if error is None else error, sample.n)
+        return _found(mean(scores), error, low, high)
+    weightings = [np.ones(sample.n), *_redraws(sample.n, draws, seed)]
+    rates = _rates(sample, calibration, weightings, plain)
+    penalised = not np.isfinite(rates).all()
+    if penalised:  # one estimator for the rate and for all redrawn ones
+        rates = _rates(sample, calibration, weightings, firth)
+    rate, redrawn = float(rates[0]), rates[1:][np.isfinite(rates[1:])]
+    if not np.isfinite(rate) or len(redrawn) < MIN_FITTED * draws:
+        return {"reason": "the regression has no optimum, or none on too many redrawn prompt sets"}
+    error = float(redrawn.std(ddof=1))
+    low, high = _interval(rate, redrawn, sample)
+    return _found(rate, error, low, high) | {"penalised": penalised}
+
+
+def _interval(rate: float, redrawn: Array, sample: LengthSample) -> tuple[float, float]:
+    """Of a rate by the rates of redrawn prompts.
+
+    With few wins or losses redrawing shows too little of what there could be: the interval then
+    holds Wilson's over the prompts too.
+    """
+    low, high = _logit_interval(rate, redrawn)
+    won = float(sample.scores.sum())
+    if min(won, sample.n - won) >= MIN_EVENTS:
+        return low, high
+    least, most = wilson(rate, sample.n)
+    return min(low, least), max(high, most)
+
+
+def _logit_interval(rate: float, redrawn: Array) -> tuple[float, float]:
+    """1.96 errors of the logit to either side, each side with its own: both are far from alike."""
+    middle = _logit(np.array([rate]))[0]
+    least, most = np.quantile(_logit(redrawn), _ONE_ERROR)
+    ends = middle + Z95 * np.array([min(0.0, least - middle), max(0.0, most - middle)])
+    low, high = sigmoid(ends)
+    return float(low), float(high)
+
+
+def _logit(rates: Array) -> Array:
+    inside = np.clip(rates, _NEVER, 1 - _NEVER)
+    logits: Array = np.log(inside) - np.log1p(-inside)
+    return logits
+
+
+_NEVER = 1e-9
+_ONE_ERROR = (0.15866, 0.84134)
+"""Quantiles one error away: redrawn sets that lengths all but separate are not to blow it up."""
+
+
+def _found(rate: float, error: float | None, low: float, high: float) -> dict[str, Any]:
+    return {"win_rate": rate, "standard_error": error, "ci_low": low, "ci_high": high}
 
 
 def _unfit(sample: LengthSample) -> str | None:
@@ -130,7 +140,10 @@ def _redraws(n: int, draws: int, seed: int) -> Iterator[Array]:
 
 
 def _rates(
-    sample: LengthSample, calibration: Calibration | None, weightings: Iterable[Array]
+    sample: LengthSample,
+    calibration: Calibration | None,
+    weightings: Iterable[Array],
+    fit: Estimator,
 ) -> Array:
     """The length-controlled rate of each weighting of the prompts, each (n,).
 
@@ -138,17 +151,21 @@ def _rates(
     """
     bias = np.ones(sample.n)
     fixed = np.stack([bias] if sample.difficulty is None else [sample.difficulty, bias])
-    return np.array([_rate(sample, calibration, fixed, weights) for weights in weightings])
+    return np.array([_rate(sample, calibration, fixed, weights, fit) for weights in weightings])
 
 
 def _rate(
-    sample: LengthSample, calibration: Calibration | None, fixed: Array, weights: Array
+    sample: LengthSample,
+    calibration: Calibration | None,
+    fixed: Array,
+    weights: Array,
+    fit: Estimator,
 ) -> float:
     features = np.vstack([_length_feature(sample, weights), fixed])
-    coefficients = _fit(features, sample.scores, weights, calibration)
+    coefficients = fit(features, sample.scores, weights, calibration)
     if coefficients is None:
         return np.nan
-    return float(weights @ _sigmoid(coefficients[1:] @ fixed) / weights.sum())
+    return float(weights @ sigmoid(coefficients[1:] @ fixed) / weights.sum())
 
 
 def _length_feature(sample: LengthSample, weights: Array) -> Array:
@@ -158,46 +175,3 @@ def _length_feature(sample: LengthSample, weights: Array) -> Array:
     std = np.sqrt(weights @ (sample.shortfall - center) ** 2 / max(size - 1, 1))
     feature: Array = np.tanh(sample.shortfall / std) if std > 0 else np.zeros(sample.n)
     return feature
-
-
-def _fit(
-    features: Array, scores: Array, weights: Array, calibration: Calibration | None
-) -> Array | None:
-    """Newton's method on the weighted log-loss: (k, n) features -> (k,); None if it diverges."""
-    wanted = features @ (weights * scores)
-    if calibration is not None:
-        wanted[:2] += calibration.label_sums
-    coefficients = np.zeros(len(features))
-    for _ in range(_MAX_STEPS):
-        gradient, curvature = _derivatives(coefficients, features, weights, calibration)
-        try:
-            step = np.linalg.solve(curvature, wanted - gradient)
-        except np.linalg.LinAlgError:
-            return None
-        largest = np.abs(step).max()
-        # Full steps overshoot where the loss is flat; a step of a few logits is always safe.
-        coefficients = coefficients + step * min(1.0, 3.0 / largest if largest else 1.0)
-        if np.abs(coefficients).max() > _MAX_LOGIT:
-            return None
-        if largest < _CONVERGED:
-            return coefficients
-    return None
-
-
-def _derivatives(
-    coefficients: Array, features: Array, weights: Array, calibration: Calibration | None
-) -> tuple[Array, Array]:
-    predicted = _sigmoid(coefficients @ features)
-    gradient = features @ (weights * predicted)
-    curvature = (features * (weights * predicted * (1 - predicted))) @ features.T
-    if calibration is not None:
-        rows = calibration.features.T
-        expected = _sigmoid(coefficients[:2] @ rows)
-        gradient[:2] += calibration.weight * (rows @ expected)
-        curvature[:2, :2] += (rows * (calibration.weight * expected * (1 - expected))) @ rows.T
-    return gradient, curvature
-
-
-def _sigmoid(logits: Array) -> Array:
-    probabilities: Array = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
-    return probabilities

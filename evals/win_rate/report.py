@@ -9,8 +9,9 @@ import numpy as np
 from evals.statistics.means import mean
 from evals.win_rate import detectors
 from evals.win_rate.headline import headline
-from evals.win_rate.length_control import Calibration, length_controlled
+from evals.win_rate.length_control import length_controlled
 from evals.win_rate.lengths import LIKE_LENGTH, LengthSample, length_matched
+from evals.win_rate.logistic import Calibration
 from evals.win_rate.unscored import unscored_verdicts
 from evals.win_rate.win_rate import VerdictRow, prompt_scores, win_rate
 from schemas.results.win_rates import (

@@ -78,11 +78,15 @@ class Overlap(Result):
 
 
 class LengthControlled(Rate):
-    """The win rate if both sides wrote equally much, its bootstrap error and interval."""
+    """The win rate if both sides wrote equally much, its bootstrap error and interval.
+
+    `penalised`: by Firth's regression, as the plain one has no optimum, here or on redrawn prompts.
+    """
 
     overlap: Overlap | None = None
     uses_difficulty: bool = False
     uses_calibration: bool = False
+    penalised: bool = False
     draws: int = 0
 
 

@@ -21,8 +21,9 @@ from evals.files.alpaca_eval.regression import read_calibration
 from evals.files.alpaca_eval.verdicts import read_annotations
 from evals.statistics.intervals import wilson_effective
 from evals.statistics.means import clustered_standard_error, mean, standard_error
-from evals.win_rate.length_control import Calibration, length_controlled
+from evals.win_rate.length_control import length_controlled
 from evals.win_rate.lengths import LengthSample
+from evals.win_rate.logistic import Calibration
 from evals.win_rate.report import length_sample
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,13 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from evals.win_rate.length_control import Calibration, length_controlled
+from evals.win_rate.length_control import length_controlled
 from evals.win_rate.lengths import Array, LengthSample, length_matched, length_overlap
-
-
-def sigmoid(x: Array) -> Array:
-    found: Array = 1 / (1 + np.exp(-x))
-    return found
+from evals.win_rate.logistic import Calibration, firth, sigmoid
 
 
 def simulated(n: int, *, effect: float, bias: float, seed: int = 0) -> LengthSample:
@@ -81,7 +77,6 @@ def test_equal_lengths_leave_the_win_rate() -> None:
     [
         (np.full(5, 0.5), np.arange(5.0), "too few"),
         (np.full(40, 0.5), np.full(40, 7.0), "differ by the same"),
-        (np.ones(40), np.arange(40.0), "separable"),
     ],
 )
 def test_what_cannot_be_fitted_has_a_reason(scores: Array, policy: Array, words: str) -> None:
@@ -91,6 +86,84 @@ def test_what_cannot_be_fitted_has_a_reason(scores: Array, policy: Array, words:
     assert found.reason is not None
     assert words in found.reason
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def strong(n: int = 200, lost: int = 1, seed: int = 0) -> LengthSample:
+    """A policy that loses only where it writes least."""
+    s = simulated(n, effect=0.0, bias=0.0, seed=seed)
+    scores = np.ones(n)
+    scores[np.argsort(s.policy_lengths - s.baseline_lengths)[:lost]] = 0
+    return LengthSample(scores, s.policy_lengths, s.baseline_lengths)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_a_policy_that_hardly_loses_has_a_rate(lost: int) -> None:
+    """By Firth's penalty: the plain fit runs away, in the sample or on redrawn prompts."""
+    found = length_controlled(strong(lost=lost), draws=60)
+    assert found.penalised
+    assert found.reason is None
+    assert found.win_rate is not None
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    assert 0.5 < found.ci_low < found.win_rate < found.ci_high <= 1
+    mirrored = strong(lost=lost)
+    other = length_controlled(
+        LengthSample(1 - mirrored.scores, mirrored.baseline_lengths, mirrored.policy_lengths),
+        draws=60,
+    )
+    assert other.win_rate == pytest.approx(1 - found.win_rate, abs=1e-6)
+
+
+def test_firth_s_fit_of_a_rate_alone_by_hand() -> None:
+    """One intercept, all 10 won: the penalty is half a win and half a loss, 10.5 / 11."""
+    alone = firth(np.ones((1, 10)), np.ones(10), np.ones(10), None)
+    assert alone is not None
+    assert sigmoid(alone)[0] == pytest.approx(10.5 / 11, abs=1e-5)
+    # Not all won: the intercept is fitted again, and the mean prediction is the mean score.
+    scores = np.arange(10) < 9
+    some = firth(np.ones((1, 10)), scores.astype(float), np.ones(10), None)
+    assert some is not None
+    assert sigmoid(some)[0] == pytest.approx(0.9)
+
+
+def test_firth_s_slope_maximises_the_penalised_likelihood() -> None:
+    """Found again by trying coefficients around it, with weights and calibration rows."""
+    rng = np.random.default_rng(5)
+    features = np.stack([rng.uniform(-1, 1, 30), rng.normal(size=30), np.ones(30)])
+    scores = (rng.random(30) < 0.8).astype(float)
+    weights = rng.integers(0, 3, 30).astype(float)
+    rows = rng.normal(size=(40, 2))
+    calibration = Calibration(rows, 0.1 * (rng.random(40) @ rows), 0.1)
+    found = firth(features, scores, weights, calibration)
+    assert found is not None
+
+    def likelihood(c: Array) -> float:
+        p, q = sigmoid(c @ features), sigmoid(rows @ c[:2])
+        information = (features * weights * p * (1 - p)) @ features.T
+        information[:2, :2] += 0.1 * (rows.T * (q * (1 - q))) @ rows
+        own = weights @ (scores * np.log(p) + (1 - scores) * np.log(1 - p))
+        further = calibration.label_sums @ c[:2] + 0.1 * np.log(1 - q).sum()
+        return float(own + further + np.linalg.slogdet(information)[1] / 2)
+
+    intercepts = found[2] + np.linspace(-1, 1, 2001)
+    best = max(intercepts, key=lambda b: likelihood(np.array([*found[:2], b])))
+    here = likelihood(np.array([*found[:2], best]))
+    for moved in (np.array([0.02, 0]), np.array([0, 0.02])):
+        for sign in (1, -1):
+            assert likelihood(np.array([*(found[:2] + sign * moved), best])) < here
+    predicted = sigmoid(found @ features)
+    assert weights @ predicted == pytest.approx(weights @ scores)
+
+
+def test_a_plain_fit_is_kept_where_it_covers_all_redrawn_prompts() -> None:
+    found = length_controlled(simulated(300, effect=-1.0, bias=0.2), draws=60)
+    assert not found.penalised
+    assert found.win_rate is not None
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    assert found.standard_error is not None
+    width = found.ci_high - found.ci_low
+    assert width == pytest.approx(2 * 1.96 * found.standard_error, rel=0.3)
 
 
 def test_the_same_data_give_the_same_bits() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from evals.files.alpaca_eval.annotations import Annotation
 from evals.files.external_files import read_columns, read_json
-from evals.win_rate.length_control import Calibration
+from evals.win_rate.logistic import Calibration
 from schemas.errors import DataError
 
 Join = Literal["id", "position"]
