@@ -13,6 +13,14 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError
 
+from pipeline.settings.flat import (
+    apply_to_inner,
+    as_written_now,
+    flattened,
+    nested,
+    notes_on,
+    own_keys,
+)
 from pipeline.settings.kinds import fields_of, kinds_of, unwrapped, with_default_kinds
 from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import ConfigError, MissingInputError
@@ -25,6 +33,7 @@ _HEADER = ("name", "description", "hardware")
 # TOML has no word for nothing: the text "null" is None, in a recipe and in --set.
 _NULL = "null"
 _NO_STAGES = ("runtime", "rounds")
+_SECTIONS = {stage.name: stage.config for stage in STAGES}
 
 
 class Rounds(Config):
@@ -49,7 +58,8 @@ class Rounds(Config):
 class Recipe:
     """A checked recipe: the configs of its stages, by stage name, in the order of a run.
 
-    `overrides` are the settings that were changed by `--set`.
+    `overrides` are the settings that were changed by `--set`, `notes` what to write in place of
+    what earlier versions had.
     """
 
     name: str
@@ -60,6 +70,7 @@ class Recipe:
     path: Path
     rounds: Rounds = field(default_factory=Rounds)
     overrides: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -89,12 +100,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers and nesting without end
         raise ConfigError(f"{path}: not TOML: {first_line(error)}") from error
+    notes = tuple(notes_on(_SECTIONS, tree, overrides))
     recipe = check_recipe(with_overrides(tree, overrides), path)
-    return replace(recipe, overrides=tuple(overrides))
+    return replace(recipe, overrides=tuple(overrides), notes=notes)
 
 
 def with_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The tree, changed by `section.key=value`. Raises ConfigError where one cannot be applied."""
+    for name, config in _SECTIONS.items():
+        if name in tree:
+            tree[name] = flattened(config, tree[name])
     for override in overrides:
         _apply(tree, override)
     return tree
@@ -102,13 +117,15 @@ def with_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    *parents, last = key.strip().split(".")
+    *parents, last = as_written_now(_SECTIONS, key.strip()).split(".")
     if not equals or not last:
         raise ConfigError(f"--set {override}: write section.key=value, as in sample.n=4")
+    parsed = _parsed(value.strip())
+    if apply_to_inner(_SECTIONS, tree, key.strip(), parsed):
+        return
     node: Any = tree
     for parent in parents:
         node = _child(node, parent, override)
-    parsed = _parsed(value.strip())
     if not parents and not isinstance(parsed, dict) and parsed != _NULL:
         raise ConfigError(f"--set {override}: write section.key=value, as in sample.n=4")
     if isinstance(node, list):
@@ -202,7 +219,8 @@ def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S 
         problems.append(f"{name}: must be a section, [{name}]")
         return None
     try:
-        return config.model_validate(with_default_kinds(config, values))
+        written = nested(config, flattened(config, values))
+        return config.model_validate(with_default_kinds(config, written))
     except ValidationError as error:
         problems.extend(_describe(name, config, error))
         return None
@@ -214,7 +232,8 @@ def _describe(section: str, config: type[Config], error: ValidationError) -> Ite
         where = ".".join([section, *keys])
         kind = item["type"]
         if kind == "extra_forbidden":
-            yield f"{where}: unknown key{_suggest(keys[-1], fields_of(model))}"
+            beside = own_keys(config) if config.written_flat and len(keys) == 1 else []
+            yield f"{where}: unknown key{_suggest(keys[-1], [*fields_of(model), *beside])}"
         elif kind == "union_tag_invalid":
             context = item.get("ctx", {})
             yield f"{where}: unknown kind {context['tag']!r}: one of {context['expected_tags']}"
@@ -245,7 +264,8 @@ def _walk(config: type[Config], location: Sequence[int | str]) -> tuple[list[str
         if member is not None:
             model = member
             continue
-        keys.append(str(part))
+        if part != getattr(model, "written_flat", None):
+            keys.append(str(part))
         around, model = model, _inside(model, part)
     return keys, model if kinds_of(model) else around
 

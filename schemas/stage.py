@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,9 @@ class Config(BaseModel):
 
     # A validator is built when it is first needed: most commands need few of the many.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    # The field whose own keys a recipe has in the section itself, as `kind` in [judge].
+    written_flat: ClassVar[str | None] = None
 
 
 class ServerRuntime(Config):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.display.terminal_text import visible
 from pipeline.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -58,4 +59,7 @@ def resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
     """The recipe of a file, or a shipped one by its name. Raises what `load_recipe` raises."""
     shipped = RECIPES / f"{recipe}.toml"
     named = not recipe.exists() and len(recipe.parts) == 1 and shipped.exists()
-    return load_recipe(shipped if named else recipe, overrides or [])
+    loaded = load_recipe(shipped if named else recipe, overrides or [])
+    for note in loaded.notes:
+        typer.echo(visible(f"note: {loaded.path}: {note}"), err=True)
+    return loaded

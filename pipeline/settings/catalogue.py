@@ -11,9 +11,9 @@ from pipeline.recipe import Rounds
 from pipeline.settings.kinds import default_kind
 from pipeline.settings.legal import legal_words
 from pipeline.stage_registry import STAGES
-from schemas.stage import Runtime
+from schemas.stage import Config, Runtime
 
-SECTIONS: Mapping[str, type[BaseModel]] = {
+SECTIONS: Mapping[str, type[Config]] = {
     **{stage.name: stage.config for stage in STAGES},
     "rounds": Rounds,
     "runtime": Runtime,
@@ -60,27 +60,41 @@ def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
     for name, field in model.model_fields.items():
         if name == "kind":  # said once, by the union around it
             continue
-        yield from _of_field(f"{prefix}{name}", field)
+        if name == getattr(model, "written_flat", None):
+            yield from _of_kinds(prefix, field, _kinds_in(field))
+        else:
+            yield from _of_field(f"{prefix}{name}", field)
+
+
+def _kinds_in(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    models = models_in(field.annotation)
+    return {m.model_fields["kind"].default: m for m in models if "kind" in m.model_fields}
 
 
 def _of_field(key: str, field: FieldInfo) -> Iterator[Setting]:
-    models = models_in(field.annotation)
-    kinds = {m.model_fields["kind"].default: m for m in models if "kind" in m.model_fields}
+    models, kinds = models_in(field.annotation), _kinds_in(field)
     if not kinds:
         members = {str(number or ""): m for number, m in enumerate(models)} or None
         yield _setting(key, field, members)
-        yield from _once({m.__name__: m for m in models}, key, tell=False)
+        yield from _once({m.__name__: m for m in models}, f"{key}.", tell=False)
         return
     yield _setting(key, field, kinds)
-    yield Setting(f"{key}.kind", " | ".join(kinds), default_kind(field), "which of them", field)
-    yield from _once(kinds, key, tell=True)
+    yield from _of_kinds(f"{key}.", field, kinds)
 
 
-def _once(members: Mapping[str, type[BaseModel]], key: str, tell: bool) -> Iterator[Setting]:
+def _of_kinds(
+    prefix: str, field: FieldInfo, kinds: Mapping[str, type[BaseModel]]
+) -> Iterator[Setting]:
+    meaning = "which of them" if prefix else field.description or ""
+    yield Setting(f"{prefix}kind", " | ".join(kinds), default_kind(field), meaning, field)
+    yield from _once(kinds, prefix, tell=True)
+
+
+def _once(members: Mapping[str, type[BaseModel]], prefix: str, tell: bool) -> Iterator[Setting]:
     """The settings of all members, each once, with the kinds that have it where not all do."""
     found: dict[tuple[str, ...], tuple[Setting, list[str]]] = {}
     for kind, member in members.items():
-        for one in _walk(member, f"{key}."):
+        for one in _walk(member, prefix):
             same = (one.key, one.legal, str(one.default), one.meaning, *one.kinds)
             found.setdefault(same, (one, []))[1].append(kind)
     for one, kinds in found.values():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.settings.catalogue import SECTIONS, Setting, settings_of
+from pipeline.settings.flat import as_written_now
 from pipeline.settings.legal import example_value
 from schemas.errors import ConfigError
 
@@ -37,7 +38,8 @@ def explain(key: str) -> Explanation:
     Raises:
         ConfigError: there is no such setting; the nearest ones are named.
     """
-    parts = [part for part in key.strip().strip(".[]").split(".") if not part.isdigit()]
+    named = as_written_now(SECTIONS, key.strip().strip(".[]"))
+    parts = [part for part in named.split(".") if not part.isdigit()]
     section, inner = parts[0], ".".join(parts[1:])
     if section not in SECTIONS:
         raise ConfigError(f"{key}: no such setting; {_hint('.'.join(parts))}")

@@ -16,7 +16,8 @@ def show_settings(stage: Stage[Any]) -> None:
 
     One line each: no more than fits the terminal.
     """
-    found = settings_of(stage.config)
+    # What several kinds have, each in its own way, is one line here.
+    found = list({one.key: one for one in reversed(settings_of(stage.config))}.values())[::-1]
     console = Console(highlight=False)
     console.print(Text(f" Settings of [{stage.name}]", style="bold"))
     for one in found:

@@ -1,5 +1,7 @@
 """Settings of judge."""
 
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from evals.judge_card.floors import JudgeFloors
@@ -9,6 +11,8 @@ from stages.training.config import TrainingConfig
 
 class JudgeConfig(JudgeFloors):
     """Which judge, how it is trained, on how many comparisons it is measured, and its floors."""
+
+    written_flat: ClassVar[str | None] = "judge"
 
     judge: JudgeKind = Field(description="the judge; its kind decides what else it takes")
     training: TrainingConfig | None = Field(

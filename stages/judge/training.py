@@ -38,9 +38,7 @@ def start_model(judge: PreferenceModelJudge, context: StageContext) -> ModelSour
     if judge.model is not None:
         return judge.model
     if not context.has("sft"):
-        raise ConfigError(
-            "judge.judge.model: name the model to train, or give the recipe an [sft] stage"
-        )
+        raise ConfigError("judge.model: name the model to train, or give the recipe an [sft] stage")
     return ModelSource(path=str(context.input("sft", "model")))
 
 

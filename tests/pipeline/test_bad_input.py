@@ -45,7 +45,7 @@ MISTAKES = {
     "missing kind": ("evaluate.truth={}", "evaluate.truth: kind is missing", "rule, length"),
     "NaN": ("train.training.learning_rate=nan", "train.training.learning_rate:", "finite number"),
     "wrong type": ("ingest.datasets.0.people=few", "ingest.datasets.0.people:", "valid integer"),
-    "no section": ("judge.judge=3", "judge.judge: must be a section", "got 3"),
+    "no section": ("judge.judge=3", "judge: must be a section", "got 3"),
     "index": ("ingest.datasets.4.people=3", "4 is not an index below 1", "datasets.0"),
     "no value": ("sample.n", "--set sample.n: write section.key=value", "sample.n=4"),
 }
@@ -62,9 +62,7 @@ def test_mistake_in_a_recipe(finished: Path, setting: str, what: str, remedy: st
 
 
 def test_several_mistakes_are_listed_at_once() -> None:
-    done = prefline(
-        "validate", "--recipe", TINY, "--set", "sample.m=3", "--set", "judge.judge.kind=rul"
-    )
+    done = prefline("validate", "--recipe", TINY, "--set", "sample.m=3", "--set", "judge.kind=rul")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == f"error: {TINY}: 2 problems:"
     assert done.stderr.count("\n") == 3
@@ -208,7 +206,7 @@ def test_damaged_checkpoint(run_dir: Path, tmp_path: Path) -> None:
 def test_zero_usable_pairs(run_dir: Path) -> None:
     # A rule that sees no difference between malformed answers.
     before = hashes(run_dir / "label", "*")
-    done = prefline(*on(run_dir, "run", 'judge.judge={kind="rule",rule="food"}'))
+    done = prefline(*on(run_dir, "run", 'judge={kind="rule",rule="food"}'))
     said = refusal(done)
     assert said.startswith("error: label: no preference pair to train on; dropped: tie ")
     assert "use another judge" in said

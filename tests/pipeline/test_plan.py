@@ -94,9 +94,9 @@ def test_a_judge_with_a_price_is_priced_by_what_its_verdicts_cost_before(
     manifest["counts"] |= {"verdicts": 44, "judge_cost_millionths": 22_000}
     record.write_text(json.dumps(manifest))
     served = (
-        "judge.judge.kind=llm",
-        "judge.judge.server.base_url=http://127.0.0.1:1/v1",
-        "judge.judge.server.model=m",
+        "judge.kind=llm",
+        "judge.server.base_url=http://127.0.0.1:1/v1",
+        "judge.server.model=m",
         "runtime.judge_server.price_per_million_prompt_tokens=1",
     )
     found = plan(run_dir, *served, "sample.n=8")

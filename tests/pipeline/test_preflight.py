@@ -60,17 +60,17 @@ def test_our_tasks_are_all_known() -> None:
             "ingest.test_fraction: 0 holds out no test prompts, which [evaluate] needs",
         ),
         (
-            '[judge.judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\n'
+            '[judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\n'
             '[sample.sampler]\nkind = "server"\nbase_url = "http://127.0.0.1:9/v1"\n'
             "[label]\n[train]\nmodel = {path = 'a/b'}\n[rounds]\nn = 2\n",
             "rounds.n: a later round samples what it has trained",
         ),
         (
-            '[judge.judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\nn = 1\n[label]\n',
+            '[judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\nn = 1\n[label]\n',
             "sample.n: one completion",
         ),
         (
-            '[judge.judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\n'
+            '[judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\n'
             "temperature = 0\n[label]\n",
             "sample.temperature: 0",
         ),

@@ -60,8 +60,8 @@ def test_a_killed_rank_ends_the_others_with_one_line_and_one_process_goes_on(
 
 def test_two_nodes_train_one_judge(run_dir: Path, tmp_path: Path) -> None:
     settings = (
-        "judge.judge.kind=preference_model",
-        "judge.judge.min_label_mass=0.0",  # six steps teach no labels; with 0.5 none is scored
+        "judge.kind=preference_model",
+        "judge.min_label_mass=0.0",  # six steps teach no labels; with 0.5 none is scored
         "judge.training.max_steps=6",
         "judge.training.batch_size=8",
     )

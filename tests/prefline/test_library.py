@@ -94,7 +94,7 @@ def test_a_recipe_runs(tmp_path: Path) -> None:
     answers.write_text('{"prompt": "q", "outputs": ["one", "two more"]}\n')
     recipe = tmp_path / "r.toml"
     recipe.write_text(
-        f'name = "r"\n[judge.judge]\nkind = "length"\n[sample]\noutputs = ["{answers}"]\n'
+        f'name = "r"\n[judge]\nkind = "length"\n[sample]\noutputs = ["{answers}"]\n'
         '[label]\ntruncated = "keep"\n'
     )
     done = pf.run(recipe, tmp_path / "run")

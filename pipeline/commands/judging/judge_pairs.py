@@ -66,10 +66,7 @@ def judge_pairs(
         "name": directory.name,
         "description": f"the answers of {file.name}, judged by {judge}",
         "runtime": judge_runtime(prompt_price, completion_price, max_cost),
-        "judge": {
-            "judge": settings.model_dump(mode="json", exclude_defaults=True)
-            | {"kind": settings.kind}
-        },
+        "judge": {"kind": settings.kind} | settings.model_dump(mode="json", exclude_defaults=True),
         "sample": {"outputs": [str(file)]},
         "label": {
             "pairs": pairs,

@@ -116,7 +116,7 @@ def draft(
     tree["ingest"] = {"test_fraction": test_fraction, "datasets": [dict(dataset)]}
     if by is not None:
         settings = by.model_dump(mode="json", exclude_defaults=True)
-        tree["judge"] = {"judge": {"kind": by.kind, **settings}}
+        tree["judge"] = {"kind": by.kind, **settings}
     tree["train"] = {
         "model": source,
         "loss": {"kind": "sigmoid", "beta": beta},

@@ -108,7 +108,7 @@ def recipe_tree(
         "name": name,
         "description": title,
         "runtime": dict(runtime),
-        "judge": {"judge": dict(judge)},
+        "judge": dict(judge),
         "evaluate": {
             "prompts": prompts,
             **evaluate,

@@ -33,9 +33,9 @@ kind = "food"
 people = 20
 demonstrations_per_person = 1
 comparisons = 400
-[judge.judge]
+[judge]
 kind = "llm"
-[judge.judge.server]
+[judge.server]
 base_url = "{url}"
 model = "chaos"
 api_key_env = "PREFLINE_TEST_KEY"
@@ -98,16 +98,14 @@ def test_the_key_is_sent_and_appears_nowhere(server: ChaosServer, run: Path, rec
         return Raw(body=raw.body.replace(b'"A"', json.dumps(f"Verdict: A\n{KEY}").encode()))
 
     server.answer = echo
-    done = judged(run, recipe, "judge.judge.server.logprobs=none")
+    done = judged(run, recipe, "judge.server.logprobs=none")
     assert done.returncode == 0, done.stderr
     assert server.keys == {KEY}
     server.answer = lambda body: error(401, f"Incorrect API key provided: {KEY}")
-    refused = judged(run, recipe, "judge.judge.server.model=other")
+    refused = judged(run, recipe, "judge.server.model=other")
     assert "status 401: Incorrect API key provided: ***" in refusal(refused)
     server.answer = lambda body: error(500, f"cannot route {KEY}")
-    failed = judged(
-        run, recipe, "judge.judge.server.model=third", "runtime.judge_server.attempts=1"
-    )
+    failed = judged(run, recipe, "judge.server.model=third", "runtime.judge_server.attempts=1")
     assert "5 calls in a row failed" in refusal(failed)
     for text in (
         everything_written(run),
@@ -127,7 +125,7 @@ def test_without_the_key_nothing_is_asked(
 
 def test_a_key_in_the_recipe_is_refused_and_not_repeated(run: Path, recipe: Path) -> None:
     for setting in (f"api_key_env={KEY}", f"base_url=https://user:{KEY}@api.example/v1"):
-        done = judged(run, recipe, f"judge.judge.server.{setting}")
+        done = judged(run, recipe, f"judge.server.{setting}")
         assert done.returncode == 2
         assert KEY not in done.stdout + done.stderr, done.stderr
 
@@ -232,7 +230,7 @@ def test_nobody_listening_is_one_line(run: Path, recipe: Path) -> None:
         judged(
             run,
             recipe,
-            "judge.judge.server.base_url=http://127.0.0.1:9/v1",
+            "judge.server.base_url=http://127.0.0.1:9/v1",
             "runtime.judge_server.attempts=1",
         )
     )
