@@ -37,14 +37,15 @@ def mean_kappa(ratings: Ratings) -> float | None:
     found: list[tuple[float, int]] = []
     for one, other in combinations(people, 2):
         both = [(unit[one], unit[other]) for unit in ratings if one in unit and other in unit]
-        kappa = _kappa(both)
+        kappa = cohen_kappa(both)
         if kappa is not None:
             found.append((kappa, len(both)))
     total = sum(n for _, n in found)
     return sum(kappa * n for kappa, n in found) / total if total else None
 
 
-def _kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
+def cohen_kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
+    """Cohen's kappa of two labels of each thing; None where chance alone agrees always."""
     n = len(pairs)
     if not n:
         return None

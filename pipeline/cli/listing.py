@@ -115,6 +115,12 @@ COMMANDS: tuple[Listed, ...] = (
         "judging.audit:audit",
     ),
     _command(
+        "reproduce",
+        "Recompute published numbers offline, and say how far ours are from them.",
+        "Judging",
+        "judging.reproduce:reproduce",
+    ),
+    _command(
         "show",
         "Show one row: the conversation, what was preferred, labels, scores, where it came from.",
         "Data",

@@ -1,0 +1,1 @@
+"""Published numbers, recomputed from published files that the user has."""
