@@ -288,25 +288,6 @@ def library_errors(what: str, remedy: str) -> Iterator[None]:
         raise BackendError(f"{what} ({kind}{first_line(error)}); {remedy}") from error
 
 
-def save_checkpoint(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path
-) -> None:
-    """Write a Hugging Face folder: safetensors (or a PEFT adapter) with tokenizer and template.
-
-    Its generation config stops where the chat template ends an assistant's turn, so that
-    `generate`, vLLM and other programs do without being told.
-    """
-    from evals.models.chat.stopping import stops_where_turns_end
-
-    _quiet()
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder)
-    config = stops_where_turns_end(model, tokenizer)
-    model.save_pretrained(folder, safe_serialization=True)
-    if config is not None:  # peft saves its adapter alone
-        config.save_pretrained(folder)
-
-
 def _quiet() -> None:
     """Keep transformers' own bars off the terminal: stages show their own progress."""
     from transformers.utils import logging

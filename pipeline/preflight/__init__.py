@@ -3,5 +3,19 @@
 from pipeline.preflight.checks import problems, refuse, warnings
 from pipeline.preflight.servers import server_problems
 from pipeline.preflight.tasks import OWN_TASKS
+from pipeline.preflight.templates import (
+    chat_models,
+    template_problems,
+    template_problems_in_a_child,
+)
 
-__all__ = ["OWN_TASKS", "problems", "refuse", "server_problems", "warnings"]
+__all__ = [
+    "OWN_TASKS",
+    "chat_models",
+    "problems",
+    "refuse",
+    "server_problems",
+    "template_problems",
+    "template_problems_in_a_child",
+    "warnings",
+]

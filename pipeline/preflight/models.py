@@ -24,7 +24,7 @@ def unfit_models(recipe: Recipe) -> Iterator[str]:
         folder = Path(source.path)
         if folder.is_dir():
             yield from (f"{where}: {folder}: {said}" for said in _unfit(folder))
-            if where not in without_chat and not _has_template(source):
+            if where not in without_chat and not has_template(source):
                 yield (
                     f"{where}: {folder}: its tokenizer has no chat template; name one with "
                     f"{where}.chat_template (chatml, role_colon or a file)"
@@ -52,7 +52,8 @@ def _weight_map(folder: Path) -> Mapping[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _has_template(source: ModelSource) -> bool:
+def has_template(source: ModelSource) -> bool:
+    """Whether a local model has a chat template, or may have one that cannot be seen from here."""
     if source.chat_template is not None:
         return True
     folders = [Path(source.path)]

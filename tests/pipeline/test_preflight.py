@@ -9,11 +9,20 @@ from typer.testing import CliRunner
 from evals.benchmarks.tasks import TASKS
 from evals.judges.openai import reachable
 from pipeline.cli import app
-from pipeline.preflight import OWN_TASKS, machine, problems, server_problems, warnings
+from pipeline.commands.runs.run import run_recipe
+from pipeline.preflight import (
+    OWN_TASKS,
+    chat_models,
+    machine,
+    problems,
+    server_problems,
+    template_problems,
+    warnings,
+)
 from pipeline.recipe import load_recipe
 from schemas.errors import ConfigError
 from schemas.files import write_json
-from tests.fixtures.tiny_models import tiny_llama
+from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
 
 
 def recipe(tmp_path: Path, text: str) -> Path:
@@ -185,3 +194,43 @@ def test_validate_answers_in_json_for_a_bad_recipe_too(tmp_path: Path) -> None:
     good = recipe(tmp_path, "")
     said = CliRunner().invoke(app, ["validate", "--recipe", str(good), "--json"])
     assert (said.exit_code, json.loads(said.stdout)["valid"]) == (0, True)
+
+
+WRONG = "{% for m in messages %}<|turn|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+
+
+def with_template(folder: Path, template: str) -> Path:
+    tiny_llama(folder)
+    tokenizer = byte_level_tokenizer()
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_chat_template_that_cannot_be_used_is_found_by_validate_and_by_run(
+    tmp_path: Path,
+) -> None:
+    wrong, right = with_template(tmp_path / "wrong", WRONG), tiny_llama(tmp_path / "right")
+    text = (
+        f'[judge.judge]\nkind = "reward_model"\nmodel = {{path = "{wrong}"}}\n'
+        f'[train]\nmodel = {{path = "{right}"}}\n[train.reference]\npath = "{wrong}"\n'
+    )
+    path = recipe(tmp_path, text)
+    loaded = load_recipe(path)
+    assert list(chat_models(loaded)) == ["train.model", "train.reference"]
+    found = template_problems(chat_models(loaded))
+    assert len(found) == 1
+    assert found[0].startswith(f"train.reference: {wrong}: the chat template ends a turn with")
+    runner = CliRunner()
+    said = runner.invoke(app, ["validate", "--recipe", str(path), "--json"])
+    assert said.exit_code == 2
+    assert json.loads(said.stdout)["problems"] == [f"{path}: 1 problem: {found[0]}"]
+    assert runner.invoke(app, ["validate", "--recipe", str(path), "--no-models"]).exit_code == 0
+    with pytest.raises(ConfigError, match=r"train\.reference: .*ends a turn with"):
+        run_recipe(loaded, tmp_path / "run")
+    assert not (tmp_path / "run" / "ingest").exists()
+
+
+def test_a_recipe_without_local_models_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("subprocess.run")
+    assert CliRunner().invoke(app, ["validate", "--recipe", "food"]).exit_code == 0

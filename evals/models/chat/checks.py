@@ -102,6 +102,24 @@ def round_trip(renderer: ChatRenderer) -> Iterator[Finding]:
             return
 
 
+def generation_prompt(renderer: ChatRenderer) -> Iterator[Finding]:
+    """A finished turn begins with the prompt that a sampler is given."""
+    try:
+        prompt, template = renderer.prompt_text([_user()]), renderer.template
+        turns = template.turns([_user(), _assistant()])
+        finished = template.write(turns, renderer.asked(), header=False)
+    except DataError:
+        return
+    if not finished.startswith(prompt):
+        yield Finding(
+            "generation_prompt",
+            "limit",
+            "a finished turn does not begin with the generation prompt: what a model would write "
+            "after the prompt is trained; programs that look for the prompt in the finished turn "
+            "fail with this template",
+        )
+
+
 def begin_of_text(renderer: ChatRenderer) -> Iterator[Finding]:
     """The beginning of text stands once before a conversation."""
     begin = renderer.tokenizer.bos_token_id
@@ -219,6 +237,7 @@ def tools(renderer: ChatRenderer) -> Iterator[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     single_turn,
+    generation_prompt,
     begin_of_text,
     end_of_turn,
     round_trip,

@@ -31,20 +31,27 @@ def doctor(
 
     example: dict[str, Any] | None = None
     ends: list[str] = []
+    broken: list[str] = []
     renderer: Any = None
     try:
         renderer = open_renderer(model, template_arguments(template_arg), chat_template)
         found = findings(renderer)
         ends = renderer.tokenizer.convert_ids_to_tokens(renderer.end_ids)
+        broken = sorted(renderer.structure.tokens | renderer.structure.tokens_of_tools)
         example = _example(renderer)
     except ConfigError as error:
         found = [Finding("chat_template", "wrong", str(error))]
     wrong = any(one.severity == "wrong" for one in found)
     if as_json:
-        said = {"model": model, "wrong": wrong, "findings": [asdict(one) for one in found]}
-        typer.echo(json.dumps({**said, "stops": ends, "example": example}, ensure_ascii=False))
+        said: dict[str, Any] = {
+            "model": model,
+            "wrong": wrong,
+            "findings": [asdict(one) for one in found],
+        }
+        said |= {"stops": ends, "neutralised": broken, "example": example}
+        typer.echo(json.dumps(said, ensure_ascii=False))
     else:
-        _show(found, ends, example, renderer)
+        _show(found, ends, broken, example, renderer)
     if wrong:
         raise typer.Exit(2)
 
@@ -57,7 +64,13 @@ def _example(renderer: Any) -> dict[str, Any] | None:
     return None if "error" in record else record
 
 
-def _show(found: Any, ends: list[str], example: dict[str, Any] | None, renderer: Any) -> None:
+def _show(
+    found: Any,
+    ends: list[str],
+    broken: list[str],
+    example: dict[str, Any] | None,
+    renderer: Any,
+) -> None:
     from pipeline.display.rendered import show_rendered
 
     for one in found:
@@ -66,5 +79,7 @@ def _show(found: Any, ends: list[str], example: dict[str, Any] | None, renderer:
         typer.echo("nothing is wrong")
     if ends:
         typer.echo(f"a sample stops at {', '.join(ends)}")
+    if broken:
+        typer.echo(f"a text that spells one of these out is neutralised: {', '.join(broken)}")
     if example is not None:
         show_rendered(0, example, renderer)

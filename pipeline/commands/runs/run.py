@@ -68,7 +68,10 @@ def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -
         _say(f"warning: {warning}")
     opened = open_run(recipe, run_dir)
     opened.refuse_missing_files()
-    preflight.refuse(recipe, preflight.server_problems(recipe, _to_do(opened, until)))
+    to_do = _to_do(opened, until)
+    preflight.refuse(recipe, preflight.server_problems(recipe, to_do))
+    if to_do:
+        preflight.refuse(recipe, preflight.template_problems(preflight.chat_models(recipe)))
     with run_lock(opened.directory, whole=True):
         return run_rounds(opened, until, make_progress(), _say)
 

@@ -16,6 +16,13 @@ def validate(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no server whether it is there.")
     ] = False,
+    models: Annotated[
+        bool,
+        typer.Option(
+            help="Look at the chat templates of local models too, as `prefline doctor` does "
+            "(seconds, in a process of its own)."
+        ),
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Check a recipe whole, without running anything; print all of its mistakes at once."""
@@ -24,6 +31,8 @@ def validate(
         found = preflight.problems(loaded)
         if not offline:
             found += preflight.server_problems(loaded, loaded.stages)
+        if models:
+            found += preflight.template_problems_in_a_child(preflight.chat_models(loaded))
         preflight.refuse(loaded, found)
     except PipelineError as error:
         if not as_json:

@@ -1,7 +1,8 @@
 """Model folders that training writes: weights as the start has them, files that open as its do.
 
-What training does not change is kept as it came: the tokenizer's files, the generation config, and
-the keys of the config that older readers look for. transformers writes the rest.
+What training does not change is kept as it came: the tokenizer's files, the generation config,
+which learns where the chat template ends a turn, and the keys of the config that older readers look
+for. transformers writes the rest.
 """
 
 import json
@@ -16,6 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
 
+from evals.models.chat.stopping import with_stops
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError
 from stages.training.checkpoints.adapters import is_adapted
@@ -66,6 +68,7 @@ class ModelSaver:
                 plain.generation_config.save_pretrained(folder)
             self._save_tokenizer(Path(folder))
             self._finish_config(Path(folder))
+            self._finish_generation(Path(folder))
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
         """Write a Hugging Face folder: safetensors, or the adapter of a PEFT model.
@@ -81,8 +84,7 @@ class ModelSaver:
             with self._generation_config_aside(model):
                 model.save_pretrained(folder, state_dict=weights)
             self._finish_config(folder)
-            if self._generation is not None:
-                (folder / _GENERATION).write_bytes(self._generation)
+        self._finish_generation(folder)
         self._save_tokenizer(folder)
 
     @contextmanager
@@ -107,6 +109,16 @@ class ModelSaver:
         if isinstance(rope, dict) and "rope_theta" in rope:
             config.setdefault("rope_theta", rope["rope_theta"])
         _write_json(path, config)
+
+    def _finish_generation(self, folder: Path) -> None:
+        """What the start's file says, and where the chat template ends a turn."""
+        path = folder / _GENERATION
+        if self._generation is not None:
+            path.write_bytes(self._generation)
+        said = json.loads(path.read_bytes()) if path.exists() else {}
+        ends = with_stops(said, self._tokenizer)
+        if ends != said:
+            _write_json(path, ends)
 
     def _save_tokenizer(self, folder: Path) -> None:
         self._tokenizer.save_pretrained(folder)

@@ -16,11 +16,11 @@ from evals.models.checkpoints import (
     load_causal_lm,
     load_tokenizer,
     model_fingerprint,
-    save_checkpoint,
 )
 from evals.models.hub import commit_of, forget_pins, pin, pins
 from schemas.errors import DataError, MissingInputError, PipelineError
 from stages.training.checkpoints.adapters import add_lora
+from stages.training.checkpoints.saving import ModelSaver
 from stages.training.config import LoraConfig
 from tests.fixtures.local_hub import LocalHub
 from tests.fixtures.tiny_models import tiny_llama
@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if "lora_B" in name:
             torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(1))
     folder = run / "train" / "model"
-    save_checkpoint(adapted, load_tokenizer(source(base)), folder)
+    ModelSaver(source(base), load_tokenizer(source(base))).save(adapted, folder)
     record_base(folder, str(base), None, model_fingerprint(source(base)), [run / "sft"])
     return run
 

@@ -94,12 +94,19 @@ def test_a_generation_config_that_transformers_refuses_to_write_goes_through(
     tmp_path: Path,
 ) -> None:
     start = start_folder(tmp_path / "start")
-    changed(start, "generation_config.json", temperature=0.6, top_p=0.9, do_sample=False)
+    refused = {"temperature": 0.6, "top_p": 0.9, "do_sample": False}
+    changed(start, "generation_config.json", **refused)
     model, saver = opened(start)
     saver.try_out(model)
     saver.save(model, tmp_path / "model")
     name = "generation_config.json"
-    assert (tmp_path / "model" / name).read_bytes() == (start / name).read_bytes()
+    saved = json.loads((tmp_path / "model" / name).read_bytes())
+    assert {key: saved[key] for key in refused} == refused
+    ends = load_tokenizer(ModelSource(path=str(start))).convert_ids_to_tokens(saved["eos_token_id"])
+    assert set(ends) == {"<|im_end|>", "<|endoftext|>"}
+    again, saver = opened(tmp_path / "model")  # which knows its stops: its file goes through as is
+    saver.save(again, tmp_path / "again")
+    assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
 def test_what_could_not_be_saved_is_refused_at_the_start(
