@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import DataError, MissingInputError
 from schemas.files import remove
-from schemas.work import Known, Work
+from schemas.work import Bill, Known, Work
 
 
 class Config(BaseModel):
@@ -260,6 +260,10 @@ def _no_names(config: Any) -> Sequence[str]:
     return ()
 
 
+def _no_bill(config: Any, shape: Any, runtime: Any, device: str) -> Bill | None:
+    return None
+
+
 def _never(config: Any) -> bool:
     return False
 
@@ -319,6 +323,8 @@ class Stage(Generic[C]):
     `continues_from` is the folder that there must be. `reuses` is a folder of pieces of work, each
     named by all that it depends on: a run with other settings takes over what is in it. `content`
     tells what of an output is about the machine and the hour, which nothing downstream depends on.
+    `memory` gives the bill of its process from the shape of the model that it works with, on a
+    device; `model` is that model's source in a config, None where it comes from another stage.
     """
 
     name: str
@@ -335,3 +341,5 @@ class Stage(Generic[C]):
     continues_from: str = RESUME_FOLDER
     reuses: str | None = None
     content: Content = _all_of_it
+    model: Callable[[C], Any] = _nothing
+    memory: Callable[[C, Any, Runtime, str], Bill | None] = _no_bill

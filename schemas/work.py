@@ -25,6 +25,27 @@ class Work:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Bill:
+    """The peak memory of a stage's process, above what an idle one with its libraries takes.
+
+    Attributes:
+        parts: bytes by what they are for, at the moment when most is taken.
+        about: what it is the bill of, in words: lengths and batches that it holds for.
+        cheaper: settings that would take less, each with the bytes that it would then take;
+            the first that fits is what to change.
+    """
+
+    parts: Mapping[str, int]
+    about: str = ""
+    cheaper: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.parts.values())
+
+
 def at_most(count: int | None, limit: int | None) -> int | None:
     """The smaller of a count and a limit; None where the count is not known and unlimited."""
     found = [n for n in (count, limit) if n is not None]

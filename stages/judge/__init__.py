@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges import judge_model_files
-from schemas.stage import Stage, called_later, content_later
-from schemas.work import Known, Work, at_most
+from evals.judges.scoring.config import LabelScoring
+from evals.memory.inference import scoring_bill
+from schemas.stage import Runtime, Stage, called_later, content_later
+from schemas.work import Bill, Known, Work, at_most
 from stages.judge.config import JudgeConfig
+from stages.training.memory.bill import Item, longest_item, training_bill
 
 
 def _files(config: JudgeConfig) -> Sequence[Path]:
@@ -31,6 +34,25 @@ def _training(config: JudgeConfig) -> Mapping[str, Any] | None:
     return {"judge": judge, "training": config.training.model_dump(mode="json")}
 
 
+def _model(config: JudgeConfig) -> Any:
+    return getattr(config.judge, "model", None)
+
+
+def _memory(config: JudgeConfig, shape: Any, runtime: Runtime, device: str) -> Bill | None:
+    """The greater of what training and measuring take; None for judges that load no model here."""
+    judge = config.judge
+    if not isinstance(judge, LabelScoring) or getattr(judge, "server", None) is not None:
+        return None
+    bills = []
+    if judge.engine == "transformers":
+        rows, most = runtime.judge_batch_size, judge.max_prompt_tokens
+        bills.append(scoring_bill(shape, judge.dtype, rows, most))
+    if config.training is not None:
+        read = longest_item(config.training, shape, completions=1).tree
+        bills.append(training_bill(shape, config.training, Item(read - 1, (1,)), device))
+    return max(bills, key=lambda bill: bill.total, default=None)
+
+
 STAGE = Stage(
     name="judge",
     summary="make a judge of two completions, trained where it is a model, and measure it",
@@ -44,4 +66,6 @@ STAGE = Stage(
     continuation=_training,
     continues_from="model",
     content=content_later("stages.training.monitoring.metrics", "content"),
+    model=_model,
+    memory=_memory,
 )

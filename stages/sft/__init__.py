@@ -1,11 +1,13 @@
 """sft: teaches a model the demonstrations, so that the policy starts in distribution."""
 
 from pathlib import Path
+from typing import Any
 
-from schemas.stage import Stage, called_later, content_later
-from schemas.work import Known, Work
+from schemas.stage import Runtime, Stage, called_later, content_later
+from schemas.work import Bill, Known, Work
 from stages.sft.config import SftConfig
 from stages.training.config import continuation_of, steps_of_work
+from stages.training.memory.bill import longest_item, training_bill
 
 
 def _files(config: SftConfig) -> list[Path]:
@@ -14,6 +16,15 @@ def _files(config: SftConfig) -> list[Path]:
 
 def _work(config: SftConfig, known: Known) -> Work:
     return steps_of_work(config.training, known.get("ingest", {}).get("demonstrations/train"))
+
+
+def _start(config: SftConfig) -> Any:
+    return config.model or (config.from_scratch and config.from_scratch.shape)
+
+
+def _memory(config: SftConfig, shape: Any, runtime: Runtime, device: str) -> Bill | None:
+    longest = longest_item(config.training, shape, completions=1)
+    return training_bill(shape, config.training, longest, device)
 
 
 STAGE = Stage(
@@ -28,4 +39,6 @@ STAGE = Stage(
     continuation=continuation_of,
     trains=lambda config: True,
     content=content_later("stages.training.monitoring.metrics", "content"),
+    model=_start,
+    memory=_memory,
 )

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from evals.memory.shape import ModelShape
 from evals.models.checkpoints import ModelSource
 from schemas.stage import Config
 from stages.training.config import TrainingConfig
@@ -64,6 +65,21 @@ class FromScratch(Config):
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads
+
+    @property
+    def shape(self) -> ModelShape:
+        """Its sizes, with the largest vocabulary that the tokenizer may have."""
+        return ModelShape(
+            hidden=self.hidden_size,
+            layers=self.num_layers,
+            heads=self.num_heads,
+            kv_heads=self.num_kv_heads or self.num_heads,
+            head=self.head_size,
+            mlp=self.intermediate_size or 3 * self.hidden_size,
+            vocab=self.tokenizer.vocab_size,
+            positions=self.max_position_embeddings,
+            tied=self.tie_embeddings,
+        )
 
     @model_validator(mode="after")
     def _shape_is_possible(self) -> "FromScratch":

@@ -1,11 +1,13 @@
 """train: Direct Preference Optimization of a policy against its reference."""
 
 from pathlib import Path
+from typing import Any
 
-from schemas.stage import Stage, called_later, content_later
-from schemas.work import Known, Work
+from schemas.stage import Runtime, Stage, called_later, content_later
+from schemas.work import Bill, Known, Work
 from stages.train.config import TrainConfig
 from stages.training.config import continuation_of, steps_of_work
+from stages.training.memory.bill import longest_item, training_bill
 
 
 def _files(config: TrainConfig) -> list[Path]:
@@ -20,6 +22,11 @@ def _work(config: TrainConfig, known: Known) -> Work:
     return steps_of_work(config.training, sum(known_pairs) if known_pairs else None)
 
 
+def _memory(config: TrainConfig, shape: Any, runtime: Runtime, device: str) -> Bill | None:
+    longest = longest_item(config.training, shape, completions=2)
+    return training_bill(shape, config.training, longest, device)
+
+
 STAGE = Stage(
     name="train",
     summary="train the policy on preference pairs with DPO",
@@ -32,4 +39,6 @@ STAGE = Stage(
     trains=lambda config: True,
     continuation=continuation_of,
     content=content_later("stages.training.monitoring.metrics", "content"),
+    model=lambda config: config.model,
+    memory=_memory,
 )

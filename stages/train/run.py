@@ -57,6 +57,7 @@ from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters import refuse_missing_reporters
 from stages.training.monitoring.summary import write_summary
 from stages.training.objectives.preference import PairExample, PreferenceObjective
+from stages.training.schedule import StepPlan
 from stages.training.start import load_start
 
 
@@ -126,7 +127,7 @@ def _start_model(config: TrainConfig, context: StageContext) -> ModelSource:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs to train on and to measure on, both together, and counts for the manifest."""
+    """Pairs to train on and to measure on, all that are used of both, and counts."""
 
     train: Sequence[PairExample]
     held_out: Sequence[PairExample]
@@ -176,11 +177,12 @@ def _pairs(
     if rejects.rows:
         context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
     tail = config.loss.tail_weight
-    both = view_pairs(table, np.concatenate([train, held_out]), tail_weight=tail)
+    used = train[StepPlan(len(train), config.training).items_used()]
+    both = view_pairs(table, np.concatenate([used, held_out]), tail_weight=tail)
     weights = weigh_pairs(config.weights, table, train)
     if weights is not None:
         counts["effective_pairs"] = round(effective_pairs(weights[train]))
-    return _Pairs(view_pairs(table, train, weights, tail), both[len(train) :], both, counts)
+    return _Pairs(view_pairs(table, train, weights, tail), both[len(used) :], both, counts)
 
 
 def _reference(

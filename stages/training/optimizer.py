@@ -1,7 +1,7 @@
 """AdamW as the settings ask for it: torch's own in float32, else one whose numbers are short."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,14 +11,12 @@ from transformers.utils import is_bitsandbytes_available
 from schemas.errors import ConfigError
 from stages.training.config import StateFormat, TrainingConfig
 from stages.training.distributed.world import current_world
+from stages.training.memory.sizes import LEAST_STATE_NUMBERS, STATE_BLOCK
 
 Group = dict[str, Any]
 
 # Numbers that are worked on together in float32, a multiple of the block.
 _TOGETHER = 2**20
-# Numbers that share a scale, and the size below which a tensor is not worth it: as bitsandbytes.
-_BLOCK = 256
-_LEAST_NUMBERS = 4096
 
 
 def adamw(parameters: Sequence[torch.nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
@@ -102,7 +100,7 @@ class ShortAdamW(torch.optim.AdamW):
             moments[1].write(part, second)
 
     def _moment(self, parameter: Tensor, name: str) -> "_Moment":
-        small = parameter.numel() < _LEAST_NUMBERS
+        small = parameter.numel() < LEAST_STATE_NUMBERS
         if self._states == "int8" and not small:
             return _EightBits(self.state[parameter], name, parameter)
         return _Moment(self.state[parameter], name, parameter, short=self._states != "float32")
@@ -145,7 +143,7 @@ class _EightBits(_Moment):
         if name not in state:
             zero = int(self._code.abs().argmin())
             state[name] = torch.full_like(parameter, zero, dtype=torch.uint8)
-            state[f"{name}_scales"] = torch.zeros(-(-size // _BLOCK), device=device)
+            state[f"{name}_scales"] = torch.zeros(-(-size // STATE_BLOCK), device=device)
         self._numbers, self._scales = state[name].view(-1), state[f"{name}_scales"]
 
     def read(self, part: slice) -> Tensor:
@@ -154,7 +152,7 @@ class _EightBits(_Moment):
 
         scales = self._scales[_blocks(part)]
         values: Tensor = dequantize_blockwise(
-            self._numbers[part].clone(), absmax=scales, code=self._code, blocksize=_BLOCK
+            self._numbers[part].clone(), absmax=scales, code=self._code, blocksize=STATE_BLOCK
         )
         return values
 
@@ -162,13 +160,13 @@ class _EightBits(_Moment):
         """See `_Moment`; rounded to the nearest code."""
         from bitsandbytes.functional import quantize_blockwise
 
-        numbers, state = quantize_blockwise(values, code=self._code, blocksize=_BLOCK)
+        numbers, state = quantize_blockwise(values, code=self._code, blocksize=STATE_BLOCK)
         self._numbers[part] = numbers
         self._scales[_blocks(part)] = state.absmax
 
 
 def _blocks(part: slice) -> slice:
-    return slice(part.start // _BLOCK, -(-part.stop // _BLOCK))
+    return slice(part.start // STATE_BLOCK, -(-part.stop // STATE_BLOCK))
 
 
 @functools.cache
@@ -190,12 +188,3 @@ def stochastic_bfloat16(values: Tensor) -> Tensor:
     bits = values.contiguous().view(torch.int32)
     noise = torch.randint(0, 2**16, bits.shape, dtype=torch.int32, device=bits.device)
     return ((bits + noise) & -(2**16)).view(torch.float32).bfloat16()
-
-
-def state_bytes(states: StateFormat, sizes: Mapping[int, int]) -> int:
-    """Bytes of both moments of parameters, given how many there are of each size."""
-    width = {"float32": 4, "bfloat16": 2, "int8": 1 + 4 / _BLOCK}
-    return sum(
-        round(2 * size * (2 if states == "int8" and size < _LEAST_NUMBERS else width[states])) * n
-        for size, n in sizes.items()
-    )

@@ -37,6 +37,13 @@ class StepPlan:
         start = batch * self.config.batch_size
         return list(order[start : start + self.config.batch_size])
 
+    def items_used(self) -> list[int]:
+        """Indices of all items that any step trains on, in order: few where max_steps is small."""
+        if self.total_steps >= self.steps_per_epoch:
+            return list(range(self.num_items))
+        steps = range(1, self.total_steps + 1)
+        return sorted({index for step in steps for index in self.items_at(step)})
+
     def epoch_at(self, step: int) -> float:
         """Epochs behind us after `step` steps."""
         return step / self.steps_per_epoch

@@ -23,6 +23,7 @@ from evals.models.checkpoints import ModelSource, load_causal_lm
 from evals.models.logps import completion_logps
 from evals.models.rendering import RenderedCompletion
 from schemas.errors import BackendError, ConfigError, DataError
+from schemas.files import remove
 from schemas.parquet import read_rows
 from schemas.stage import Runtime, StageContext
 from schemas.tables import REJECTS
@@ -420,3 +421,22 @@ def test_weights_and_states_that_are_short(base: Path, tmp_path: Path, states: s
         assert rows[0]["eval_loss"] == pytest.approx(math.log(2), abs=5e-3)
         losses[weights] = rows[-1]["eval_loss"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.15)
+
+
+def test_the_reference_says_only_what_max_steps_asks_for(base: Path, tmp_path: Path) -> None:
+    """And where more steps are asked for later, what it has not said yet is added."""
+    whole = len(NAMES) - len(TEST_NAMES)
+    scored = []
+    for steps in (2, None):
+        (tmp_path / "train").mkdir(exist_ok=True)
+        inputs = {"ingest": write_ingest(tmp_path / "ingest")}
+        runtime = Runtime(device="cpu", threads=1, cache_dir=str(tmp_path / "cache"))
+        context = StageContext(inputs, tmp_path / "train", runtime)
+        training = TRAINING | {"max_steps": steps, "num_epochs": 1, "lr_schedule": "constant"}
+        counts = STAGE.run(settings_of(base, training=training), context)
+        assert counts["train"] == whole
+        scored.append(pq.read_table(context.output / REFERENCE_LOGPS.file_name).num_rows)
+        for left in ("model", "summary.json", "checkpoints.json"):
+            remove(context.output / left)
+    held_out = len(TEST_NAMES)
+    assert scored == [2 * TRAINING["batch_size"] + held_out, whole + held_out]

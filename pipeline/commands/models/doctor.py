@@ -2,30 +2,50 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.commands.models.render import (
     ArgumentOption,
-    ModelArgument,
     TemplateOption,
     template_arguments,
 )
-from pipeline.commands.options import JsonOption
+from pipeline.commands.options import JsonOption, SetOption, resolve
+from pipeline.memory import bills, show_bills
+from pipeline.recipe import Recipe
 from schemas.errors import ConfigError
+
+OptionalModel = Annotated[
+    str | None,
+    typer.Argument(help="A model's folder, or one with a tokenizer alone, or a hub id."),
+]
+RecipeToBill = Annotated[
+    Path | None,
+    typer.Option("--recipe", "-r", help="Say what memory the stages of this recipe will take."),
+]
 
 _EXAMPLE = {"messages": [{"role": "user", "content": "What is two and two?"}]}
 _ANSWER = {"role": "assistant", "content": "Four."}
 
 
 def doctor(
-    model: ModelArgument,
+    model: OptionalModel = None,
+    recipe: RecipeToBill = None,
+    overrides: SetOption = None,
     template_arg: ArgumentOption = None,
     chat_template: TemplateOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Probe a model's tokenizer and chat template: what is wrong, and what to do about it."""
+    """Probe a model's tokenizer and chat template: what is wrong, and what to do about it.
+
+    With --recipe: what memory its stages will take on this machine.
+    """
+    if recipe is not None:
+        return _bill(resolve(recipe, overrides), as_json)
+    if model is None:
+        raise ConfigError("doctor: name a model, or a recipe with --recipe")
     from evals.models.chat.checks import Finding, findings
     from evals.models.chat.rows import open_renderer
 
@@ -54,6 +74,12 @@ def doctor(
         _show(found, ends, broken, example, renderer)
     if wrong:
         raise typer.Exit(2)
+
+
+def _bill(recipe: Recipe, as_json: bool) -> None:
+    if not as_json:
+        return show_bills(recipe)
+    typer.echo(json.dumps({"memory": {one.stage: one.as_json() for one in bills(recipe)}}))
 
 
 def _example(renderer: Any) -> dict[str, Any] | None:

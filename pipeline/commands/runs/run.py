@@ -20,6 +20,7 @@ from pipeline.commands.runs.plan import plan, plan_json, plan_table
 from pipeline.display.outcome import outcome_table, read_summary
 from pipeline.display.progress import make_progress
 from pipeline.display.terminal_text import visible
+from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import refuse_several_ranks
@@ -87,9 +88,11 @@ def _to_do(first: Run, until: str | None) -> set[str]:
 def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:
     planned = plan(rounds_of(look_at(loaded, run_dir)))
     if as_json:
-        typer.echo(json.dumps(plan_json(planned)))
+        memory = {one.stage: one.as_json() for one in bills(loaded)}
+        typer.echo(json.dumps({**plan_json(planned), "memory": memory}))
     else:
         plan_table(planned)
+        show_bills(loaded)
 
 
 def _say(message: str) -> None:

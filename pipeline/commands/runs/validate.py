@@ -7,6 +7,7 @@ import typer
 
 from pipeline import preflight
 from pipeline.commands.options import JsonOption, RecipeOption, SetOption, resolve
+from pipeline.memory import bills, show_bills
 from schemas.errors import PipelineError
 
 
@@ -44,7 +45,14 @@ def validate(
     if as_json:
         configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
         warnings = preflight.warnings(loaded)
-        said = {"valid": True, "name": loaded.name, "stages": configs, "warnings": warnings}
+        memory = {one.stage: one.as_json() for one in bills(loaded)}
+        said = {
+            "valid": True,
+            "name": loaded.name,
+            "stages": configs,
+            "warnings": warnings,
+            "memory": memory,
+        }
         typer.echo(json.dumps(said))
     else:
         typer.echo(f"{loaded.path}: valid; stages: {', '.join(loaded.stages)}")
@@ -52,3 +60,4 @@ def validate(
             typer.echo(f"hardware: {loaded.hardware}")
         for warning in preflight.warnings(loaded):
             typer.echo(f"warning: {warning}")
+        show_bills(loaded)

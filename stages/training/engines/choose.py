@@ -19,6 +19,7 @@ from stages.training.engines.gradient_checkpointing import refuse_if_not_recompu
 from stages.training.engines.packed import PackedEngine, head_of
 from stages.training.engines.padded import PaddedEngine
 from stages.training.engines.scoring import Engine, Scores, Terms, TermsOf, TreeItem
+from stages.training.memory.sizes import pack_budget
 
 __all__ = [
     "Engine",
@@ -37,12 +38,6 @@ _TOLERANCE = 1e-3
 # And where weights are in bfloat16, which rounds to three digits.
 _LOW_TOLERANCE = 0.1
 
-# Tokens of a packed forward pass where the recipe does not say: more are hardly faster.
-_BUDGETS = {
-    "cpu": {"float32": 1024, "bfloat16": 2048},
-    "cuda": {"float32": 4096, "bfloat16": 4096},
-}
-
 
 def open_engine(model: PreTrainedModel, config: TrainingConfig, progress: Progress) -> Engine:
     """The packed engine where the model can take it; else the padded one, and says why.
@@ -57,10 +52,7 @@ def open_engine(model: PreTrainedModel, config: TrainingConfig, progress: Progre
         return padded
     reason = why_not_packed(model)
     if reason is None:
-        budget = (
-            config.tokens_per_micro_batch
-            or _BUDGETS.get(model.device.type, _BUDGETS["cpu"])[config.dtype]
-        )
+        budget = pack_budget(config, model.device.type)
         return PackedEngine(config.dtype, budget, recompute=config.gradient_checkpointing)
     progress.note(f"{type(model).__name__} is trained padded, not packed: {reason}")
     return padded

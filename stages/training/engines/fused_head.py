@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from evals.models.checkpoints import Dtype
-
-# Logits of a tile. Larger tiles make matrix products a little faster and the peak higher.
-_TILE_BYTES = {"cpu": 2**25, "cuda": 2**30}
-_LEAST_TILE_TOKENS = 64
+from stages.training.memory.sizes import tile_tokens
 
 # Logits that are normalised together in float32: on a CPU they stay in a core's cache.
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**28}
@@ -86,7 +83,7 @@ class FusedHead:
     def tile_tokens(self) -> int:
         """Completion tokens of a tile."""
         row_bytes = len(self._weight) * self._weight.element_size()
-        return max(_LEAST_TILE_TOKENS, _by_device(_TILE_BYTES, self._device) // row_bytes)
+        return tile_tokens(self._device, row_bytes)
 
     def logits(self, hidden: Tensor, targets: Tensor) -> Logits:
         """Logits after hidden states (k, hidden); they live until the next call."""

@@ -1,6 +1,7 @@
 """Items packed with shared prompts, and a head that is fused with the loss: the fast engine."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -55,8 +56,8 @@ class PackedEngine:
             hidden, routers = self._states_before_head(model, pack)
             head = FusedHead(head_of(model), self.dtype, self._workspace)
             for tile in pack.tiles(head.tile_tokens):
-                logits = head.logits(hidden[tile.predictors], tile.targets)
-                scores = _tile_scores(tile, logits, count_correct, collision)
+                pieces = _Pieces(head, hidden[tile.predictors], tile.targets)
+                scores = _tile_scores(tile, pieces.values(count_correct, collision))
                 results.append(terms(_items(items, tile), scores))
         return joined_columns(results, routers)
 
@@ -79,10 +80,9 @@ class PackedEngine:
             states, gradient = hidden.detach(), torch.zeros_like(hidden)
             head = FusedHead(head_of(model), self.dtype, self._workspace)
             for tile in pack.tiles(head.tile_tokens):
-                read = states[tile.predictors]
+                pieces = _Pieces(head, states[tile.predictors], tile.targets)
                 with torch.no_grad():
-                    logits = head.logits(read, tile.targets)
-                    scores = _tile_scores(tile, logits, False, collision)
+                    scores = _tile_scores(tile, pieces.values(False, collision))
                 scores.logps.requires_grad_()
                 results.append(terms(_items(items, tile), scores))
                 loss = results[-1].loss.sum() * scale
@@ -91,8 +91,7 @@ class PackedEngine:
                     slopes = slopes.flatten()[tile.branches]
                     if tile.weights is not None:
                         slopes = slopes * tile.weights
-                    back = head.backward(read, logits, tile.targets, slopes)
-                gradient.index_add_(0, tile.predictors, back)
+                    pieces.backward(slopes, gradient, tile.predictors)
             if routers is None:
                 hidden.backward(gradient)  # type: ignore[no-untyped-call]
             else:
@@ -133,18 +132,71 @@ def _items(items: Sequence[TreeItem], tile: Tile) -> Sequence[TreeItem]:
     return items[tile.trees.start : tile.trees.stop]
 
 
-def _tile_scores(tile: Tile, logits: Logits, count_correct: bool, collision: bool) -> Scores:
+@dataclass(frozen=True)
+class _TokenValues:
+    """Of k completion tokens; see `Scores`."""
+
+    logps: Tensor
+    correct: Tensor | None
+    collision: Tensor | None
+
+
+class _Pieces:
+    """The completion tokens of a tile, a few at a time where its one tree has too many.
+
+    The loss must know all log-probabilities before any gradient: the logits of several pieces are
+    made twice, that of one piece are still there.
+    """
+
+    def __init__(self, head: FusedHead, read: Tensor, targets: Tensor) -> None:
+        """`read` (k, hidden): what the head reads before the tokens `targets` (k,)."""
+        self._head, self._read, self._targets = head, read, targets
+        size = head.tile_tokens if len(targets) > 2 * head.tile_tokens else len(targets)
+        self._places = [slice(at, at + size) for at in range(0, len(targets), size)]
+        self._logits: Logits | None = None
+
+    def values(self, count_correct: bool, collision: bool) -> _TokenValues:
+        """Log-probabilities of all tokens, float64, and what else is asked for."""
+        rows = [self._values(at, count_correct, collision) for at in self._places]
+
+        def joined(values: list[Tensor | None]) -> Tensor | None:
+            there = [v for v in values if v is not None]
+            return torch.cat(there) if there else None
+
+        return _TokenValues(
+            torch.cat([row.logps for row in rows]),
+            joined([row.correct for row in rows]),
+            joined([row.collision for row in rows]),
+        )
+
+    def _values(self, at: slice, count_correct: bool, collision: bool) -> _TokenValues:
+        targets = self._targets[at]
+        logits = self._logits = self._head.logits(self._read[at], targets)
+        hits = (logits.table.argmax(dim=-1) == targets).to(torch.int64) if count_correct else None
+        squares = logits.collision().double() if collision else None
+        return _TokenValues(logits.target_logps.double(), hits, squares)
+
+    def backward(self, slopes: Tensor, gradient: Tensor, rows: Tensor) -> None:
+        """Add the gradient of what was read to the `rows` (k,) of `gradient`."""
+        for at in self._places:
+            read, targets = self._read[at], self._targets[at]
+            logits = self._logits if len(self._places) == 1 else self._head.logits(read, targets)
+            assert logits is not None
+            back = self._head.backward(read, logits, targets, slopes[at])
+            gradient.index_add_(0, rows[at], back)
+
+
+def _tile_scores(tile: Tile, tokens: _TokenValues) -> Scores:
     def by_branch(values: Tensor) -> Tensor:
         if tile.weights is not None and values.is_floating_point():
             values = values * tile.weights
         sums = values.new_zeros(tile.num_branches).index_add_(0, tile.branches, values)
         return sums.view(len(tile.trees), -1)
 
-    hits = (logits.table.argmax(dim=-1) == tile.targets).to(torch.int64) if count_correct else None
     return Scores(
-        by_branch(logits.target_logps.double()),
-        None if hits is None else by_branch(hits),
-        by_branch(logits.collision().double()) if collision else None,
+        by_branch(tokens.logps),
+        None if tokens.correct is None else by_branch(tokens.correct),
+        None if tokens.collision is None else by_branch(tokens.collision),
     )
 
 

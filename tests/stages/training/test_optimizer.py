@@ -10,7 +10,8 @@ from schemas.errors import ConfigError
 from stages.training import optimizer as module
 from stages.training.config import TrainingConfig
 from stages.training.distributed.world import World
-from stages.training.optimizer import ShortAdamW, adamw, state_bytes, stochastic_bfloat16
+from stages.training.memory.sizes import state_bytes
+from stages.training.optimizer import ShortAdamW, adamw, stochastic_bfloat16
 
 
 def weights_after(optimizer_of: Any, steps: int = 5, size: int = 5000) -> Tensor:

@@ -1,0 +1,1 @@
+"""How much memory models take, worked out from their config.json: nothing is loaded."""

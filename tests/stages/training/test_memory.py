@@ -1,0 +1,147 @@
+"""The estimate of a training's memory, against what torch keeps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MixtralConfig,
+    PreTrainedConfig,
+    Qwen3Config,
+)
+
+from evals.memory.shape import ModelShape, shape_of
+from stages.training.checkpoints.adapters import trainable_start
+from stages.training.config import LoraConfig, TrainingConfig
+from stages.training.engines.packed import PackedEngine
+from stages.training.losses.config import SigmoidLoss
+from stages.training.memory.bill import Item, longest_item, training_bill
+from stages.training.objectives.preference import PairExample, PreferenceObjective
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+
+
+def shaped(config: PreTrainedConfig) -> ModelShape:
+    found = shape_of(config.to_dict())
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SIZES),
+        LlamaConfig(**SIZES, tie_word_embeddings=True, head_dim=32),
+        Qwen3Config(**SIZES, head_dim=16),
+        MixtralConfig(**SIZES, num_local_experts=4, num_experts_per_tok=2),
+        GPT2Config(vocab_size=512, n_embd=64, n_layer=3, n_head=4, n_positions=128),
+    ],
+    ids=lambda config: str(config.model_type),
+)
+def test_parameters_are_counted_from_a_config(config: PreTrainedConfig) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    is_gpt2 = config.model_type == "gpt2"
+    there = sum(p.numel() for p in model.parameters())
+    assert shaped(config).parameters == pytest.approx(there, rel=0.15 if is_gpt2 else 0.01)
+
+
+@pytest.mark.parametrize("family", ["mamba", "jamba", "lfm2", "deepseek_v3"])
+def test_what_does_not_attend_everywhere_has_no_estimate(family: str) -> None:
+    assert shape_of(AutoConfig.for_model(family).to_dict()) is None
+
+
+@contextmanager
+def kept_for_backward(model: Any) -> Iterator[dict[int, int]]:
+    """Bytes of every storage, beside the weights', that autograd keeps."""
+    known = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    seen: dict[int, int] = {}
+    alive = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            seen[storage.data_ptr()] = storage.nbytes()
+            alive.append(storage)  # so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield seen
+
+
+ITEM = Item(8, (250, 250))
+LOW = [(a, b) for a in ("float32", "bfloat16") for b in ("float32", "bfloat16")]
+
+
+def kept_and_said(training: TrainingConfig) -> tuple[int, int]:
+    """Bytes that autograd keeps of a pass over one pair, and what the estimate says."""
+    config = LlamaConfig(**{**SIZES, "hidden_size": 128, "intermediate_size": 384})
+    loaded = AutoModelForCausalLM.from_config(config).to(getattr(torch, training.weights))
+    model = trainable_start(loaded.eval(), training.lora, "start", 0)
+    engine = PackedEngine(training.dtype, recompute=training.gradient_checkpointing)
+    pair = PairExample("pair", [1] * 8, [2] * 250, [3] * 250)
+    with kept_for_backward(model) as kept:
+        PreferenceObjective(SigmoidLoss(), engine).accumulate(model, [pair], 1.0)
+    parts = training_bill(shaped(config), training, ITEM, "cpu").parts
+    return sum(kept.values()), parts["activations"] + parts.get("cast weights", 0)
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=8)], ids=["full", "lora"])
+@pytest.mark.parametrize(("dtype", "weights"), LOW)
+def test_activations_are_what_autograd_keeps(
+    lora: LoraConfig | None, dtype: Any, weights: Any
+) -> None:
+    kept, said = kept_and_said(
+        TrainingConfig(lora=lora, dtype=dtype, weights=weights, batch_size=1)
+    )
+    assert said == pytest.approx(kept, rel=0.07)
+
+
+def test_checkpointing_keeps_a_stream_a_layer() -> None:
+    """What is kept within a layer that is run again is out of sight here: one layer's of it."""
+    config = TrainingConfig(batch_size=1, gradient_checkpointing=True, weights="float32")
+    kept, said = kept_and_said(config)
+    plain = config.model_copy(update={"gradient_checkpointing": False})
+    layer = kept_and_said(plain)[1] / SIZES["num_hidden_layers"]
+    assert said - layer == pytest.approx(kept, rel=0.2)
+
+
+def test_a_pass_has_the_longest_item_or_the_budget() -> None:
+    shape = shaped(LlamaConfig(**SIZES))
+    long = TrainingConfig(max_length=2000, batch_size=1)
+    assert longest_item(long, shape, completions=2).tree == 1 + 2 * 1999
+    short = TrainingConfig(max_length=100, batch_size=64)
+    item = longest_item(short, shape, completions=2)
+    assert "1,024 tokens a pass" in training_bill(shape, short, item, "cpu").about
+
+
+def test_what_is_cheaper_is_named_and_less() -> None:
+    shape = shaped(LlamaConfig(**SIZES))
+    training = TrainingConfig(max_length=500)
+    bill = training_bill(shape, training, longest_item(training, shape, 2), "cpu")
+    assert "gradient_checkpointing = true" in bill.cheaper
+    assert all(size < bill.total for size in bill.cheaper.values())
+
+
+def test_cards_share_weights_gradients_and_states() -> None:
+    shape = shaped(LlamaConfig(**SIZES))
+    training = TrainingConfig(max_length=64)
+    item = longest_item(training, shape, 2)
+    one, four = (training_bill(shape, training, item, "cuda", n).parts for n in (1, 4))
+    for name in ("weights", "gradients", "optimizer"):
+        assert four[name] == pytest.approx(one[name] / 4, abs=1)
