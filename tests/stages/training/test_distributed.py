@@ -52,15 +52,17 @@ def assert_same_training(folder: Path, alone: Path, case: str) -> None:
     rows, expected = rows_of(folder, case), rows_of(alone, case)
     assert [list(row) for row in rows] == [list(row) for row in expected[: len(rows)]]
     for row, wanted in zip(rows, expected, strict=False):
-        assert row == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+        low = 100 if CASES[case].low_base else 1  # rounded in another order
+        assert row == pytest.approx(wanted, rel=1e-4 * low, abs=1e-4 * low)
         for name in {"loss", "eval_loss"} & row.keys():
-            assert row[name] == pytest.approx(wanted[name], abs=1e-5)
+            assert row[name] == pytest.approx(wanted[name], abs=1e-5 * low)
 
 
 def assert_same_weights(folder: Path, alone: Path, case: str) -> None:
     weights, expected = (torch.load(f / case / "weights.pt") for f in (folder, alone))
     assert weights.keys() == expected.keys()
-    assert all(torch.allclose(w, expected[n], atol=1e-4) for n, w in weights.items())
+    atol = 1e-2 if CASES[case].low_base else 1e-4
+    assert all(torch.allclose(w, expected[n], atol=atol) for n, w in weights.items())
 
 
 def moved(begun: Path, folder: Path) -> Path:
