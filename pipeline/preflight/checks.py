@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from pipeline.preflight import machine, models, sense, servers, tasks
+from pipeline.preflight import machine, models, remote, sense, servers, tasks
 from pipeline.recipe import Recipe
 from pipeline.stage_registry import BY_NAME
 from schemas.errors import ConfigError, PipelineError
 
 _CHECKS: tuple[Callable[[Recipe], Iterable[str]], ...] = (
+    remote.unreachable_data,
     servers.missing_keys,
     tasks.unknown_tasks,
     machine.missing_programs,

@@ -18,6 +18,7 @@ from stages.ingest.datasets.config import FileDataset
 from stages.ingest.datasets.detect_format import what_next
 from stages.ingest.datasets.open import open_dataset
 from stages.ingest.malloc import keep_freed_memory
+from stages.ingest.readers.local_files import is_remote
 from stages.ingest.readers.pieces import Piece
 from stages.ingest.readers.sources import Source
 from stages.ingest.splits import ORDER, has_own_dev, hash_split
@@ -268,6 +269,8 @@ def _note_unpinned(config: IngestConfig, context: StageContext) -> None:
     for dataset in config.datasets:
         if isinstance(dataset, FileDataset) and dataset.hub_id and dataset.hub_revision == "main":
             context.progress.note(f"{dataset.hub_id} may change; pin it by hub_revision = a commit")
+        if isinstance(dataset, FileDataset) and dataset.path and is_remote(dataset.path):
+            context.progress.note(f"{dataset.path} may change there, which no later run notices")
 
 
 def _left_out(counts: Mapping[str, int]) -> str:

@@ -11,9 +11,17 @@ from evals.food_world import FOODS, NAMES
 from evals.instruction_world import MAX_PROMPTS
 from schemas.errors import ConfigError, DataError
 from schemas.stage import Config
+from stages.ingest.datasets.own.spellings import SIDED_SETS
 from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
 from stages.ingest.readers.formats import Format, format_of
-from stages.ingest.readers.local_files import ARROW, CSV, JSON_LINES, SUFFIXES, local_files
+from stages.ingest.readers.local_files import (
+    ARROW,
+    CSV,
+    JSON_LINES,
+    SUFFIXES,
+    is_remote,
+    local_files,
+)
 
 TruthfulQA = Literal["reject", "keep"]
 Score = Literal[
@@ -44,7 +52,7 @@ class FileDataset(Config):
         None,
         description="a file of JSON lines, a JSON array, CSV (all may end in .gz or .zst), Parquet "
         "or Arrow, a folder of them or of save_to_disk, or a glob pattern; relative to the current "
-        "directory",
+        "directory, or s3://, gs://, hf:// and what else fsspec knows",
     )
     hub_id: str | None = Field(
         None, description="a data set on the hub, loaded through datasets, instead of a path"
@@ -98,8 +106,12 @@ class FileDataset(Config):
         return format_of(path)
 
     def files(self) -> list[Path]:
-        """The local files, none for a hub. Raises MissingInputError where there is no such file."""
-        if self.path is None:
+        """The local files, none for a hub or a remote store.
+
+        Raises:
+            MissingInputError: there is no such file.
+        """
+        if self.path is None or is_remote(self.path):
             return []
         return [path for _, path in local_files(self.path, self.suffixes)]
 
@@ -249,6 +261,7 @@ class OwnFiles(FileDataset):
             ("chosen", "rejected"),
             ("comparison", "label"),
             ("completion_a", "completion_b", "label"),
+            *SIDED_SETS,
         ),
         "demonstrations": tuple((name, "completion") for name in PROMPT_FIELDS),
         "prompts": tuple((name,) for name in PROMPT_FIELDS),

@@ -7,13 +7,14 @@ import polars as pl
 from schemas.tables import TEMPLATE_COLUMNS
 from stages.ingest.datasets.config import PROMPT_FIELDS
 from stages.ingest.datasets.own.prompts import BESIDE_PROMPT
+from stages.ingest.datasets.own.spellings import SIDED_COLUMNS
 from stages.ingest.frames.conversations import read_conversations, read_texts
 from stages.ingest.frames.examples import EMPTY
 from stages.ingest.frames.scores import labelled
 from stages.ingest.frames.transcripts import transcript_columns
 
 # Rows that name their sides, and answers that say where they stood, are read one by one.
-_SIDED = ("comparison", "completion_a", "chosen_side")
+_SIDED = ("comparison", "chosen_side", *SIDED_COLUMNS)
 # What belongs to a prompt, or is one under another name: rows that have it too.
 _ONE_BY_ONE = (*BESIDE_PROMPT, *sorted(TEMPLATE_COLUMNS), *PROMPT_FIELDS[1:])
 

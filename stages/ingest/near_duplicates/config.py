@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.stage import Config
-from stages.ingest.readers.local_files import local_files
+from stages.ingest.readers.local_files import is_remote, local_files
 
 
 class NearDuplicates(Config):
@@ -41,4 +41,6 @@ class Decontaminate(Config):
 
     def files(self) -> list[Path]:
         """The files to read. Raises MissingInputError where there is none."""
+        if is_remote(self.path):
+            return []
         return [path for _, path in local_files(self.path)]

@@ -18,8 +18,8 @@ from stages.ingest.near_duplicates.config import Decontaminate
 from stages.ingest.near_duplicates.keys import id_keys, places_among
 from stages.ingest.near_duplicates.prompts import Prompts
 from stages.ingest.near_duplicates.words import Words, hash_words, mix, split_words
-from stages.ingest.readers.local_files import local_files
 from stages.ingest.readers.raw_rows import read_raw_rows
+from stages.ingest.readers.remote import data_files
 
 # Where evaluation sets keep what they ask, in the order of preference.
 _COLUMNS = ("prompt", "instruction", "question", "turns", "input", "text", "messages", "context")
@@ -33,7 +33,7 @@ def texts_of(settings: Decontaminate) -> list[str]:
     Raises:
         DataError: a file cannot be read, has no such column, or no text in it.
     """
-    files = local_files(settings.path)
+    files = data_files(settings.path)
     return [text for file, path in files for text in _texts_of_file(settings, file, path)]
 
 

@@ -14,6 +14,11 @@ SUFFIXES = (*JSON_LINES, ".parquet", *ARROW, *CSV)
 _NO_DATA = ("dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json")
 
 
+def is_remote(path: str) -> bool:
+    """Whether a path has a protocol in front, as in s3://BUCKET/FILE."""
+    return "://" in path
+
+
 def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
     """The files a path stands for, each with its name in the tables, sorted by name.
 

@@ -16,9 +16,9 @@ from stages.ingest.frames.texts import Places, Texts
 from stages.ingest.readers.columns import check_columns, renamed
 from stages.ingest.readers.file_diagnostics import check_opening
 from stages.ingest.readers.formats import Format
-from stages.ingest.readers.local_files import local_files
 from stages.ingest.readers.pieces import Piece, pieces_of_tables, read_file
 from stages.ingest.readers.raw_rows import RawRow
+from stages.ingest.readers.remote import data_files
 from stages.ingest.readers.tables import read_hub
 from stages.ingest.splits import named_split
 
@@ -113,12 +113,13 @@ class FileReader(Generic[C]):
 
         Raises:
             MissingInputError: there is no such file.
+            BackendError: a remote store cannot be reached.
             ConfigError: a file's name does not end like anything that can be read.
         """
         config = self.config
         if config.path is None:
             return [self._source(f"hub:{self._hub_name()}", self._hub_pieces)]
-        return [self._local(file, path) for file, path in local_files(config.path, config.suffixes)]
+        return [self._local(file, path) for file, path in data_files(config.path, config.suffixes)]
 
     def _local(self, file: str, path: Path) -> Source:
         self.config.check_name(file)

@@ -127,7 +127,7 @@ def test_helpsteer3_negative_means_the_first_is_better(
         ({"overall_preference": 0.5}, "score_out_of_range"),
         ({"overall_preference": 10**400}, "non_finite_number"),
         ({"overall_preference": None}, "missing_field"),
-        ({"overall_preference": "1"}, "wrong_type"),
+        ({"overall_preference": "one"}, "wrong_type"),
         ({"overall_preference": True}, "wrong_type"),
         ({"response2": None}, "missing_field"),
         ({"response2": " "}, "empty_response2"),

@@ -1,9 +1,10 @@
 """People's own files, in the formats TRL and the Tinker cookbook read.
 
 Preferences: TRL's `prompt, chosen, rejected` or `chosen, rejected` with the prompt in both, as
-text or as messages; the cookbook's `{"comparison": {...}, "label": A | "B" | "Tie"}`; and rows
-of our own comparisons table. What `prefline export` adds beside the format's own columns is read
-again: `chosen_side`, `strength`, `label_source`, `category`.
+text or as messages; the cookbook's `{"comparison": {...}, "label": A | "B" | "Tie"}`; rows of our
+own comparisons table, or two answers and a label under other names (`spellings`). What
+`prefline export` adds beside the format's own columns is read again: `chosen_side`, `strength`,
+`label_source`, `category`.
 Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages. Where a
 row has no `prompt`, another of PROMPT_FIELDS is one; `system`, `history` and `input` belong to it.
 """
@@ -26,7 +27,8 @@ from stages.ingest.datasets.own.prompts import (
     stripped,
     with_system,
 )
-from stages.ingest.datasets.own.sided import beside, on_its_side, parse_cookbook, parse_own
+from stages.ingest.datasets.own.sided import beside, on_its_side, parse_cookbook, parse_sided
+from stages.ingest.datasets.own.spellings import SIDED_COLUMNS, sides_of
 from stages.ingest.datasets.ultrafeedback import SCORES, scored_label
 from stages.ingest.examples import (
     ComparisonExample,
@@ -57,7 +59,7 @@ class OwnFilesReader(FileReader[OwnFiles]):
     # All that `parse_preference` looks at.
     table_fields: ClassVar[tuple[str, ...]] = (
         *("prompt", "chosen", "rejected", "category", "language", "label_source"),
-        *("comparison", "completion_a", "chosen_side"),
+        *("comparison", "chosen_side", *SIDED_COLUMNS),
         *(*PROMPT_FIELDS[1:], *BESIDE_PROMPT, *sorted(TEMPLATE_COLUMNS)),
         *(name for pair in SCORES for name in pair),
     )
@@ -83,8 +85,8 @@ def parse_preference(row: Mapping[str, Any]) -> ComparisonExample:
     """A preference in any of the formats. Raises RowError."""
     if "comparison" in row:
         return parse_cookbook(row)
-    if "completion_a" in row:
-        return parse_own(row)
+    if "rejected" not in row and (sides := sides_of(row)) is not None:
+        return parse_sided(row, sides)
     prompt = None if _are_conversations(row) else stated_prompt(row)
     if prompt is None and _is_transcript(row.get("chosen")):
         return parse_hh(row)

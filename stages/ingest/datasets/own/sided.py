@@ -1,10 +1,13 @@
-"""Rows that name their sides A and B: the cookbook's lines, and rows of our own tables."""
+"""Rows that name their sides: the cookbook's lines, our own tables, and what is like them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from schemas.labels import Preference
+from stages.ingest.datasets.config import PROMPT_FIELDS
+from stages.ingest.datasets.own.prompts import completion_field, stated_prompt
+from stages.ingest.datasets.own.spellings import Sides, preference
 from stages.ingest.examples import (
     Annotation,
     ComparisonExample,
@@ -19,14 +22,17 @@ from stages.ingest.examples import (
 )
 
 
-def parse_own(row: Mapping[str, Any]) -> ComparisonExample:
-    """A row of our comparisons table, wherever it was written to. Raises RowError."""
+def parse_sided(row: Mapping[str, Any], sides: Sides) -> ComparisonExample:
+    """A prompt, two answers, and which is better. Raises RowError."""
+    prompt = stated_prompt(row)
+    if prompt is None:
+        raise RowError("missing_field", f"none of {', '.join(PROMPT_FIELDS)} is there")
+    label, strength = preference(row, sides)
     example = ComparisonExample(
-        messages_field(row, "prompt"),
-        messages_field(row, "completion_a"),
-        messages_field(row, "completion_b"),
-        _label(row),
-        _strength(row),
+        prompt,
+        *(completion_field(row, name) for name in sides.names),
+        label,
+        _strength(row) if strength is None else strength,
         annotations=_annotations(row),
         template=template_of(row),
         **beside(row),

@@ -91,7 +91,7 @@ def test_scores_that_are_null_say_nothing() -> None:
         (OWN | {"completion_b": said("assistant", " no")}, "identical_completions"),
         (TRL | {"chosen_side": "C"}, "unknown_label"),
         (TRL | {"chosen_side": ["A"]}, "unknown_label"),
-        (COOKBOOK | {"strength": "2"}, "wrong_type"),
+        (COOKBOOK | {"strength": "much"}, "wrong_type"),
     ],
 )
 def test_defects(row: dict[str, Any], reason: str) -> None:
