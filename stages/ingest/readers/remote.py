@@ -67,7 +67,8 @@ def fetched(path: str, place: str) -> Path:
 
 
 def _store(path: str) -> tuple[Any, str]:
-    return _asked(path, lambda: fsspec.core.url_to_fs(path))
+    store, place = _asked(path, lambda: fsspec.core.url_to_fs(path))
+    return store, str(place)
 
 
 def _asked(path: str, ask: Callable[[], T]) -> T:

@@ -30,7 +30,8 @@ def parse_sided(row: Mapping[str, Any], sides: Sides) -> ComparisonExample:
     label, strength = preference(row, sides)
     example = ComparisonExample(
         prompt,
-        *(completion_field(row, name) for name in sides.names),
+        completion_field(row, sides.names[0]),
+        completion_field(row, sides.names[1]),
         label,
         _strength(row) if strength is None else strength,
         annotations=_annotations(row),
