@@ -23,6 +23,7 @@ from pipeline.settings.flat import (
 )
 from pipeline.settings.kinds import fields_of, kinds_of, unwrapped, with_default_kinds
 from pipeline.stage_registry import BY_NAME, STAGES
+from pipeline.sweeps.grid import SWEEP, Point, at_point, axes_of, points_of, swept_texts
 from schemas.errors import ConfigError, MissingInputError
 from schemas.files import first_line, is_plain_name
 from schemas.stage import Config, Runtime
@@ -32,8 +33,7 @@ S = TypeVar("S", bound=Config)
 _HEADER = ("name", "description", "hardware")
 # TOML has no word for nothing: the text "null" is None, in a recipe and in --set.
 _NULL = "null"
-_NO_STAGES = ("runtime", "rounds")
-_SECTIONS = {stage.name: stage.config for stage in STAGES}
+_NO_STAGES = ("runtime", "rounds", SWEEP)
 
 
 class Rounds(Config):
@@ -54,12 +54,19 @@ class Rounds(Config):
     )
 
 
+_SECTIONS: Mapping[str, type[Config]] = {
+    **{stage.name: stage.config for stage in STAGES},
+    "runtime": Runtime,
+    "rounds": Rounds,
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A checked recipe: the configs of its stages, by stage name, in the order of a run.
 
     `overrides` are the settings that were changed by `--set`, `notes` what to write in place of
-    what earlier versions had.
+    what earlier versions had. Of a sweep this is the first combination, and `variants` are all.
     """
 
     name: str
@@ -71,6 +78,19 @@ class Recipe:
     rounds: Rounds = field(default_factory=Rounds)
     overrides: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    variants: tuple["Variant", ...] = ()
+
+    def with_stages(self, stages: Mapping[str, Config]) -> "Recipe":
+        """The same with other stages."""
+        return replace(self, stages=stages)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination of what a recipe sweeps, and the recipe with it."""
+
+    point: Point
+    recipe: Recipe
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -122,6 +142,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: write section.key=value, as in sample.n=4")
     parsed = _parsed(value.strip())
     if apply_to_inner(_SECTIONS, tree, key.strip(), parsed):
+        return
+    swept = swept_texts(key.strip(), value.strip(), _SECTIONS)
+    if swept:
+        tree.setdefault(SWEEP, {})[".".join([*parents, last])] = [_parsed(one) for one in swept]
         return
     node: Any = tree
     for parent in parents:
@@ -180,6 +204,20 @@ def check_recipe(tree: Mapping[str, Any], path: Path) -> Recipe:
     Raises:
         ConfigError: every mistake in it, one a line, with the legal values.
     """
+    points = points_of(axes_of(tree))
+    if not points:
+        return _checked(tree, path)
+    variants = [Variant(point, _checked(at_point(tree, point), path)) for point in points]
+    first = variants[0].recipe
+    for key in points[0].settings:
+        if key.partition(".")[0] not in BY_NAME:
+            raise ConfigError(f"{path}: sweep.{key}: only settings of stages can be swept")
+    if first.rounds.n > 1 and len(variants) > 1:
+        raise ConfigError(f"{path}: rounds.n: rounds cannot be swept; take one of the two")
+    return first if len(variants) == 1 else replace(first, variants=tuple(variants))
+
+
+def _checked(tree: Mapping[str, Any], path: Path) -> Recipe:
     problems: list[str] = []
     tree = {key: value for key, value in _without_null(tree).items() if value is not None}
     for key in tree:

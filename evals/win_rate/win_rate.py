@@ -111,7 +111,7 @@ def prompt_scores(
     """
     by_comparison: dict[tuple[str, str], list[float | None]] = defaultdict(list)
     for row in rows:
-        score = _score(row, hard=hard) if _is_scored(row) else None
+        score = verdict_score(row, hard=hard) if _is_scored(row) else None
         by_comparison[row["prompt_id"], row["comparison_id"]].append(score)
     by_prompt: dict[str, list[float]] = defaultdict(list)
     for (prompt, _), scores in by_comparison.items():
@@ -160,8 +160,8 @@ def position(rows: Iterable[VerdictRow]) -> Position:
     of_a: dict[str, list[float]] = {order.value: [] for order in Order}
     hard: dict[str, dict[str, float]] = defaultdict(dict)
     for row in listed:
-        of_a[row["order"]].append(_score(row))
-        hard[row["comparison_id"]][row["order"]] = _score(row, hard=True)
+        of_a[row["order"]].append(verdict_score(row))
+        hard[row["comparison_id"]][row["order"]] = verdict_score(row, hard=True)
     a_first, a_second = of_a[Order.AB], of_a[Order.BA]
     both = [tuple(orders.values()) for orders in hard.values() if len(orders) == len(Order)]
     first = [*a_first, *(1 - score for score in a_second)]
@@ -181,7 +181,8 @@ def _is_identical(row: VerdictRow) -> bool:
     return bool(row.get("raw") == IDENTICAL)
 
 
-def _score(row: VerdictRow, *, hard: bool = False) -> float:
+def verdict_score(row: VerdictRow, *, hard: bool = False) -> float:
+    """1 where A wins, 0 where B does, of a scored verdict; hard: by the verdict alone."""
     if hard or row["p_a"] is None:
         return _HARD[row["verdict"]]
     return min(1.0, float(row["p_a"]) + float(row["p_tie"]) / 2)

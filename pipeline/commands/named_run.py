@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.recipe import Recipe, check_recipe, with_overrides
 from pipeline.runs.rounds import pick_round, stages_of
 from pipeline.runs.run import Run
+from pipeline.sweeps.variant_runs import settled
 from pipeline.toml_text import toml_text
 from schemas.errors import BackendError, ConfigError
 from schemas.files import write_text
@@ -19,7 +20,7 @@ def look_at(recipe: Recipe, run_dir: Path | None) -> Run:
     """The run of a recipe, which need not have begun. Raises ConfigError where it is another's."""
     run = Run(run_dir or Path("runs") / recipe.name, recipe)
     run.refuse_foreign()
-    return run
+    return settled(run)
 
 
 def open_run(recipe: Recipe, run_dir: Path | None) -> Run:
@@ -27,6 +28,14 @@ def open_run(recipe: Recipe, run_dir: Path | None) -> Run:
     run = look_at(recipe, run_dir)
     run.claim()
     return run
+
+
+def refuse_sweep(recipe: Recipe) -> None:
+    """Raises ConfigError where a recipe is of several trainings: they are made by `run`."""
+    if recipe.variants:
+        raise ConfigError(
+            f"{recipe.path}: sweeps {len(recipe.variants)} combinations; `prefline run` makes them"
+        )
 
 
 def begin_run(tree: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> Recipe:

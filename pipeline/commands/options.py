@@ -57,9 +57,14 @@ def judge_runtime(
 
 def resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
     """The recipe of a file, or a shipped one by its name. Raises what `load_recipe` raises."""
-    shipped = RECIPES / f"{recipe}.toml"
-    named = not recipe.exists() and len(recipe.parts) == 1 and shipped.exists()
-    loaded = load_recipe(shipped if named else recipe, overrides or [])
+    loaded = load_recipe(shipped_or(recipe), overrides or [])
     for note in loaded.notes:
         typer.echo(visible(f"note: {loaded.path}: {note}"), err=True)
     return loaded
+
+
+def shipped_or(recipe: Path) -> Path:
+    """The file of a shipped recipe, where that is what is named; else the path as it is."""
+    shipped = RECIPES / f"{recipe}.toml"
+    named = not recipe.exists() and len(recipe.parts) == 1 and shipped.exists()
+    return shipped if named else recipe

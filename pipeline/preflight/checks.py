@@ -25,8 +25,15 @@ _CHECKS: tuple[Callable[[Recipe], Iterable[str]], ...] = (
 
 def problems(recipe: Recipe) -> list[str]:
     """Everything that is known to fail, one line each; what only a server can tell is not here."""
-    found = [*_files(recipe), *(problem for check in _CHECKS for problem in check(recipe))]
+    recipes = [recipe, *(variant.recipe for variant in recipe.variants)]
+    found = [problem for one in recipes for problem in _problems(one)]
     return list(dict.fromkeys(found))
+
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    yield from _files(recipe)
+    for check in _CHECKS:
+        yield from check(recipe)
 
 
 def warnings(recipe: Recipe) -> list[str]:

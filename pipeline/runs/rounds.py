@@ -60,7 +60,7 @@ def run_rounds(
             if stage.name == until and run is runs[-1]:
                 return run
         if run.recipe.rounds.stop_when_falls:
-            _measure_on_dev(run, progress)
+            _measureon_dev(run, progress)
         fall = _fall(runs[number - 2], run) if number > 1 else None
         if fall:
             say(f"{fall}: no further round")
@@ -68,16 +68,19 @@ def run_rounds(
     return runs[-1]
 
 
-def _measure_on_dev(run: Run, progress: Progress) -> None:
+def _measureon_dev(run: Run, progress: Progress) -> None:
     """Bring the evaluation that decides about a further round up to date."""
-    deciding = _on_dev(run)
+    deciding = on_dev(run)
     if deciding is not run:
         deciding.claim()
         deciding.execute(BY_NAME["evaluate"], progress)
 
 
-def _on_dev(run: Run) -> Run:
-    """The run whose evaluation is on dev prompts, beside the one that is reported."""
+def on_dev(run: Run) -> Run:
+    """The run whose evaluation is on dev prompts, beside the one that is reported.
+
+    The recipe must have [evaluate].
+    """
     evaluate: Any = run.recipe.stages["evaluate"]
     if evaluate.split == "dev":
         return run
@@ -97,7 +100,7 @@ def _fall(before: Run, after: Run) -> str | None:
 
 def _held_out(run: Run, judge: str) -> float | None:
     """The declared measure against the fixed baseline in [0, 1]; None where it was not measured."""
-    path = _on_dev(run).directory / "evaluate" / "win_rates.json"
+    path = on_dev(run).directory / "evaluate" / "win_rates.json"
     if not path.exists():
         return None
     rate = read_result(path, WinRates).get(judge)

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,16 @@ class Run:
         self.recipe = recipe
         self._links = links or {}
         self._options = options or ("--run-dir", str(directory))
+
+    def under(
+        self,
+        recipe: Recipe,
+        directory: Path | None = None,
+        links: Mapping[str, Mapping[str, Link]] | None = None,
+    ) -> "Run":
+        """A run of the same command under another recipe: here, or in a directory of its own."""
+        made = replace(recipe, overrides=self.recipe.overrides, variants=self.recipe.variants)
+        return Run(directory or self.directory, made, links or self._links, self._options)
 
     def claim(self) -> None:
         """Make the directory, and write down whose it is.

@@ -1,8 +1,8 @@
 """Config models and unions told apart by `kind`, inside the annotations of settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 def fields_of(model: Any) -> Mapping[str, Any]:
@@ -57,3 +57,17 @@ def default_kind(field: Any) -> str | None:
     value = None if field.is_required() else field.get_default(call_default_factory=True)
     kind: str | None = getattr(value, "kind", None)
     return kind
+
+
+def annotations_at(model: Any, path: Sequence[str]) -> list[Any]:
+    """What a setting may be by its path below a model, in all kinds of the sections on the way."""
+    if not path:
+        return [model]
+    if path[0].isdigit():
+        return [a for inner in get_args(model)[:1] for a in annotations_at(inner, path[1:])]
+    kinds = kinds_of(unwrapped(model))
+    if kinds and path == ["kind"]:
+        return [Literal["kind"]]
+    members = list(kinds.values()) or [unwrapped(model)]
+    fields = [fields_of(m)[path[0]] for m in members if path[0] in fields_of(m)]
+    return [a for one in fields for a in annotations_at(one.annotation, path[1:])]

@@ -29,6 +29,13 @@ class TrainConfig(Config):
         EqualWeights(), description="how much each pair counts: none, margin or strength"
     )
     training: TrainingConfig = Field(TrainingConfig(), description="how to train")
+    # Of no training by itself, so no part of what one was made of.
+    seeds: tuple[int, ...] = Field(
+        (),
+        exclude=True,
+        description="train once with each of these seeds on the same tables: the report then says "
+        "what another training would move; the first one's policy is published",
+    )
     publish: Publish = Field(
         BestCheckpoint(), description="which checkpoint is published: best by a measure, or last"
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline import preflight
+from pipeline.commands.from_run import start_from
 from pipeline.commands.named_run import look_at, open_run, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
@@ -27,6 +28,8 @@ from pipeline.runs.ranks import refuse_several_ranks
 from pipeline.runs.rounds import rounds_of, run_rounds
 from pipeline.runs.run import Run
 from pipeline.stage_registry import BY_NAME, STAGES
+from pipeline.sweeps.show import sweep_table
+from pipeline.sweeps.work import run_sweep
 from schemas.errors import ConfigError
 from schemas.manifest import read_manifest
 
@@ -36,6 +39,16 @@ def run(
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Start from the policy that the run in this folder trained."),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Train so many times, with seeds 1, 2, ...: what does a rerun move?"
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would run, why, and what it takes.")
     ] = False,
@@ -45,7 +58,9 @@ def run(
     refuse_several_ranks("run")
     if until is not None and until not in BY_NAME:
         raise ConfigError(f"--until {until}: no such stage; one of {', '.join(BY_NAME)}")
-    loaded = resolve(recipe, overrides)
+    seeds_said = [f"train.seeds={list(range(1, seeds + 1))}"] if seeds else []
+    started = start_from(start, run_dir, recipe) if start else []
+    loaded = resolve(recipe, [*started, *(overrides or []), *seeds_said])
     if dry_run:
         return _show_plan(loaded, run_dir, as_json)
     last = run_recipe(loaded, run_dir, until)
@@ -54,6 +69,8 @@ def run(
         typer.echo(json.dumps(summary))
     elif until is None and summary:
         outcome_table(last.directory, summary)
+        if loaded.variants:
+            sweep_table(last.directory)
     for name in last.recipe.stages:
         refuse_missing(name, read_manifest(last.directory / name))
 
@@ -74,6 +91,8 @@ def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -
     if to_do:
         preflight.refuse(recipe, preflight.template_problems(preflight.chat_models(recipe)))
     with run_lock(opened.directory, whole=True):
+        if recipe.variants:
+            return run_sweep(opened, until, make_progress(), _say)
         return run_rounds(opened, until, make_progress(), _say)
 
 

@@ -1,7 +1,7 @@
 """The state of a run's stages, as a table and as JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -23,6 +23,7 @@ from pipeline.display.terminal_text import visible
 from pipeline.runs.rounds import rounds_of, stages_of
 from pipeline.runs.run import Run
 from pipeline.runs.stage_status import RESTS, Known, StageStatus, State
+from pipeline.sweeps.variant_runs import FOLDER, affected_stages, variant_run
 
 _STYLES = {
     State.FRESH: "green",
@@ -54,11 +55,14 @@ def status(
 def status_json(runs: Sequence[Run]) -> dict[str, Any]:
     """What there is to say of every stage; of later rounds as `round-k/stage`."""
     known: Known = {}
-    return {
+    found = {
         f"round-{number}/{name}" if number > 1 else name: _as_json(run, status)
         for number, run in enumerate(runs, 1)
         for name, status in _own(run, number, known).items()
     }
+    for title, run, own in _variants(runs[0], known):
+        found |= {f"{title}/{name}": _as_json(run, status) for name, status in own.items()}
+    return found
 
 
 def status_tables(runs: Sequence[Run]) -> None:
@@ -70,6 +74,9 @@ def status_tables(runs: Sequence[Run]) -> None:
         own = _own(run, number, known)
         _table(console, run, own)
         at_rest = at_rest and all(status.state in RESTS for status in own.values())
+    for _, run, variant in _variants(runs[0], known):
+        _table(console, run, variant)
+        at_rest = at_rest and all(status.state in RESTS for status in variant.values())
     next_command = f"next: {runs[0].command('run')}"
     typer.echo(f"\n{'everything is up to date' if at_rest else next_command}")
 
@@ -78,6 +85,16 @@ def _own(run: Run, number: int, known: Known) -> dict[str, StageStatus]:
     """The states of what a round runs itself."""
     statuses = run.statuses(known)
     return {stage.name: statuses[stage.name] for stage in stages_of(number)}
+
+
+def _variants(first: Run, known: Known) -> Iterator[tuple[str, Run, dict[str, StageStatus]]]:
+    """The combinations of a sweep: a title, the run, and the states of what it runs itself."""
+    affected = affected_stages(first.recipe)
+    for variant in first.recipe.variants:
+        run = variant_run(first, variant, affected)
+        statuses = run.statuses(known)
+        own = {name: statuses[name] for name in run.recipe.stages if name != "evaluate"}
+        yield f"{FOLDER}/{variant.point.name}", run, own
 
 
 def _as_json(run: Run, status: StageStatus) -> dict[str, Any]:

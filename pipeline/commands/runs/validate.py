@@ -52,12 +52,15 @@ def validate(
             "stages": configs,
             "warnings": warnings,
             "memory": memory,
+            "sweep": [dict(variant.point.settings) for variant in loaded.variants],
         }
         typer.echo(json.dumps(said))
     else:
         typer.echo(f"{loaded.path}: valid; stages: {', '.join(loaded.stages)}")
         if loaded.hardware:
             typer.echo(f"hardware: {loaded.hardware}")
+        if loaded.variants:
+            typer.echo(f"sweep: {', '.join(v.point.name for v in loaded.variants)}")
         for warning in preflight.warnings(loaded):
             typer.echo(f"warning: {warning}")
         show_bills(loaded)

@@ -1,0 +1,1 @@
+"""Several trainings of one recipe: settings that are swept, seeds that are repeated."""
