@@ -280,11 +280,20 @@ def _all_of_it(path: Path) -> str | None:
     return None
 
 
+def implementation(name: str) -> Any:
+    """What does the work of a kind, as `module:name`, imported now.
+
+    Settings load nothing heavy, since commands that do no work read them too.
+    """
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def content_later(module: str, function: str) -> Content:
     """A stage's `content` that is imported when it is called."""
 
     def content(path: Path) -> str | None:
-        found: str | None = getattr(import_module(module), function)(path)
+        found: str | None = implementation(f"{module}:{function}")(path)
         return found
 
     return content
@@ -298,7 +307,7 @@ def called_later(module: str, function: str) -> Callable[[Any, "StageContext"], 
     """A stage's `run` that is imported when it is called: a declaration loads nothing heavy."""
 
     def run(config: Any, context: StageContext) -> Mapping[str, int]:
-        done: Mapping[str, int] = getattr(import_module(module), function)(config, context)
+        done: Mapping[str, int] = implementation(f"{module}:{function}")(config, context)
         return done
 
     return run

@@ -7,6 +7,8 @@ batches and logs serve inspect-ai tasks that measure what a model finds likely.
 import gc
 from collections.abc import Sequence
 
+import torch
+
 from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
@@ -15,6 +17,7 @@ from evals.models.checkpoints import (
     positions_of,
     torch_device,
 )
+from evals.models.logps import completion_logps
 from evals.models.rendering import ChatRenderer, RenderedCompletion
 from evals.models.samplers import (
     Sample,
@@ -56,10 +59,6 @@ class CompletionScorer:
         return answers
 
     def _logps(self, batch: Sequence[RenderedCompletion]) -> list[float]:
-        import torch
-
-        from evals.models.logps import completion_logps
-
         with torch.inference_mode():
             found: list[float] = completion_logps(self._model, batch, self._pad_id).tolist()
         return found

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import polars as pl
 
 from evals.models.token_lengths import token_lengths
 from schemas.errors import DataError
 from schemas.files import first_line
-
-if TYPE_CHECKING:
-    import polars as pl
 
 Card = dict[str, Any]
 
@@ -46,8 +45,6 @@ def data_card(path: Path, tokenizer: Path | None = None) -> Card:
     Raises:
         DataError: the file is not Parquet or cannot be read, or that is no tokenizer.
     """
-    import polars as pl
-
     try:
         frame = pl.scan_parquet(path, glob=False)
         schema = frame.collect_schema()
@@ -64,10 +61,8 @@ def data_card(path: Path, tokenizer: Path | None = None) -> Card:
         raise DataError(f"{path}: cannot be read as Parquet: {first_line(error)}") from error
 
 
-def _counted(frame: "pl.LazyFrame", schema: "pl.Schema") -> Card:
+def _counted(frame: pl.LazyFrame, schema: pl.Schema) -> Card:
     """Rows, rows by value, and rows that repeat a prompt."""
-    import polars as pl
-
     counts = {name: _value_counts(frame, name) for name in _COUNTED if name in schema}
     card: Card = {"rows": _one(frame.select(pl.len())), "counts": counts}
     if "prompt_id" in schema and card["rows"]:
@@ -77,15 +72,13 @@ def _counted(frame: "pl.LazyFrame", schema: "pl.Schema") -> Card:
 
 
 def _tokens(lengths: Mapping[str, Sequence[int]]) -> Card:
-    import polars as pl
-
     return {
         name: _spread(pl.LazyFrame({name: values}), pl.col(name))
         for name, values in lengths.items()
     }
 
 
-def _preferences(frame: "pl.LazyFrame", columns: set[str]) -> Card:
+def _preferences(frame: pl.LazyFrame, columns: set[str]) -> Card:
     """What only tables with a preferred side have."""
     card: Card = {}
     compared = columns >= _COMPARED
@@ -97,20 +90,18 @@ def _preferences(frame: "pl.LazyFrame", columns: set[str]) -> Card:
     return card
 
 
-def _one(frame: "pl.LazyFrame") -> int:
+def _one(frame: pl.LazyFrame) -> int:
     return int(frame.collect().item())
 
 
-def _value_counts(frame: "pl.LazyFrame", name: str) -> dict[str, int]:
-    import polars as pl
-
+def _value_counts(frame: pl.LazyFrame, name: str) -> dict[str, int]:
     counted = frame.group_by(pl.col(name).fill_null("(none)")).len()
     rows = counted.sort(["len", name], descending=[True, False]).collect().rows()
     rest = sum(count for _, count in rows[_MOST:])
     return dict(rows[:_MOST]) | ({f"({len(rows) - _MOST} more)": rest} if rest else {})
 
 
-def _spread(frame: "pl.LazyFrame", values: "pl.Expr") -> dict[str, float | int | None]:
+def _spread(frame: pl.LazyFrame, values: pl.Expr) -> dict[str, float | int | None]:
     """Mean, quantiles and range of what is not null; quantiles are values that occur."""
     row = frame.select(
         values.count().alias("count"),
@@ -123,24 +114,18 @@ def _spread(frame: "pl.LazyFrame", values: "pl.Expr") -> dict[str, float | int |
     return row.collect().row(0, named=True)
 
 
-def _is_conversation(kind: "pl.DataType") -> bool:
-    import polars as pl
-
+def _is_conversation(kind: pl.DataType) -> bool:
     inner = kind.inner if isinstance(kind, pl.List) else None
     return isinstance(inner, pl.Struct) and {f.name for f in inner.fields} >= {"role", "content"}
 
 
-def _characters(name: str) -> "pl.Expr":
-    import polars as pl
-
+def _characters(name: str) -> pl.Expr:
     lengths = pl.element().struct.field("content").str.len_chars()
     return pl.col(name).list.eval(lengths).list.sum()
 
 
-def _longer(*, compared: bool) -> "pl.Expr":
+def _longer(*, compared: bool) -> pl.Expr:
     """1 where the preferred answer is the longer one, 0.5 where both are as long; null for ties."""
-    import polars as pl
-
     if compared:
         first, second = _characters("completion_a"), _characters("completion_b")
         is_first = pl.col("label") == "A"
@@ -152,9 +137,7 @@ def _longer(*, compared: bool) -> "pl.Expr":
     return pl.when(pl.col("label").is_in(["A", "B"])).then(longer) if compared else longer
 
 
-def _by_source(frame: "pl.LazyFrame") -> dict[str, Card]:
-    import polars as pl
-
+def _by_source(frame: pl.LazyFrame) -> dict[str, Card]:
     label = pl.col("label")
     decided = label.is_in(["A", "B"])
     counted = frame.group_by("source").agg(

@@ -1,8 +1,7 @@
 """What every judge is, whatever its kind."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from schemas.labels import Comparison, Verdict
 
@@ -53,12 +52,3 @@ def release(judge: Judge) -> None:
     closing: Callable[[], None] | None = getattr(judge, "close", None)
     if closing is not None:
         closing()
-
-
-def implementation(name: str) -> Any:
-    """What does the work of a kind, as `module:class`, imported now.
-
-    Settings load nothing heavy, since commands that judge nothing read them too.
-    """
-    module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)

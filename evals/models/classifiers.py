@@ -1,19 +1,19 @@
 """Reward models: sequence classifiers with one label, opened and read in padded batches."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging
 
 from evals.models.checkpoints import Dtype, ModelSource, library_errors
+from evals.models.soundness import refuse_unsound
 from schemas.errors import ConfigError
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel
 
 
 def load_reward_model(
-    source: ModelSource, device: "torch.device", dtype: Dtype = "float32"
-) -> "PreTrainedModel":
+    source: ModelSource, device: torch.device, dtype: Dtype = "float32"
+) -> PreTrainedModel:
     """Open a sequence classifier with one label, in evaluation mode.
 
     Raises:
@@ -21,12 +21,6 @@ def load_reward_model(
         BackendError: the folder or the hub does not give a model.
         ConfigError: the model is no reward model: more labels than one, or no trained head.
     """
-    import torch
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
-
-    from evals.models.soundness import refuse_unsound
-
     revision = source.commit or source.revision  # says what is missing
     logging.disable_progress_bar()
     loading = logging.get_verbosity()
@@ -62,15 +56,13 @@ def load_reward_model(
 
 
 def rewards(
-    model: "PreTrainedModel", rows: Sequence[Sequence[int]], pad_id: int | None
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: int | None
 ) -> list[float]:
     """The reward of each row of token ids, one padded batch.
 
     A decoder is read at its last token that is not padding, and finds it by its id. So where a row
     ends with `pad_id`, as where that is the end token too, an id that no row holds takes its place.
     """
-    import torch
-
     if pad_id is None or any(row[-1] == pad_id for row in rows):
         used = {i for row in rows for i in row}
         pad_id = next(i for i in range(len(used) + 1) if i not in used)

@@ -9,14 +9,14 @@ made.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from evals.models.chat.read_only import plain
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from transformers import PreTrainedModel
 
 
 class TokenSequence(Protocol):
@@ -49,8 +49,8 @@ class CompletionScores:
 
 
 def completion_logps(
-    model: "PreTrainedModel", sequences: Sequence[TokenSequence], pad_id: int = 0
-) -> "Tensor":
+    model: PreTrainedModel, sequences: Sequence[TokenSequence], pad_id: int = 0
+) -> Tensor:
     """Summed log-probabilities of the completions: float64 (n,), differentiable.
 
     `pad_id` may be any id of the vocabulary; nothing is read from padded positions.
@@ -59,7 +59,7 @@ def completion_logps(
 
 
 def completion_scores(
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     sequences: Sequence[TokenSequence],
     pad_id: int = 0,
     *,
@@ -74,8 +74,6 @@ def completion_scores(
     Raises:
         ValueError: a prompt or a completion is empty.
     """
-    import torch
-
     lengths = [len(s.prompt_ids) + len(s.completion_ids) for s in sequences]
     groups = list(by_length_class(lengths, switching_length(model)))
     parts = []
@@ -97,22 +95,20 @@ def completion_scores(
 
 
 def _scores(
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     sequences: Sequence[TokenSequence],
     pad_id: int,
     count_correct: bool,
     collision: bool,
     weights: "Sequence[Sequence[float] | None] | None",
 ) -> CompletionScores:
-    import torch.nn.functional as F
-
     batch = _Batch.of(sequences, pad_id, model.device)
     with _head_reads_only(model, batch.rows, batch.predictors):
         logits = model(input_ids=batch.input_ids, use_cache=False).logits[0]
     token_logps = -F.cross_entropy(logits.float(), batch.targets, reduction="none")
     counted = _weighing(sequences, weights, logits.device)
 
-    def summed(values: "Tensor") -> "Tensor":
+    def summed(values: Tensor) -> Tensor:
         by_row = values.double() if counted is None else values.double() * counted
         return batch.by_sequence(by_row).sum(dim=1)
 
@@ -128,11 +124,9 @@ def _scores(
 def _weighing(
     sequences: Sequence[TokenSequence],
     weights: "Sequence[Sequence[float] | None] | None",
-    device: "torch.device",
+    device: torch.device,
 ) -> "Tensor | None":
     """What each completion token counts, flattened; None where all count 1."""
-    import torch
-
     if weights is None:
         return None
     rows = [
@@ -149,15 +143,13 @@ def _weighing(
 
 
 def next_token_logits(
-    model: "PreTrainedModel", prompts: Sequence[Sequence[int]], pad_id: int = 0
-) -> "Tensor":
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int = 0
+) -> Tensor:
     """Logits of the token that follows each prompt: (n, vocabulary), float32.
 
     Raises:
         ValueError: a prompt is empty.
     """
-    import torch
-
     if not all(len(prompt) for prompt in prompts):
         raise ValueError("a prompt needs at least one token")
     groups = list(by_length_class([len(prompt) for prompt in prompts], switching_length(model)))
@@ -166,11 +158,7 @@ def next_token_logits(
     return parts[0] if len(parts) == 1 else torch.cat(parts)[order]
 
 
-def _next_logits(
-    model: "PreTrainedModel", prompts: Sequence[Sequence[int]], pad_id: int
-) -> "Tensor":
-    import torch
-
+def _next_logits(model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_id: int) -> Tensor:
     length = max(len(prompt) for prompt in prompts)
     padded = [[*prompt, *[pad_id] * (length - len(prompt))] for prompt in prompts]
     input_ids = torch.tensor(padded, device=model.device)
@@ -199,8 +187,6 @@ class _Batch:
     def of(
         cls, sequences: Sequence[TokenSequence], pad_id: int, device: "torch.device"
     ) -> "_Batch":
-        import torch
-
         if not all(len(s.prompt_ids) and len(s.completion_ids) for s in sequences):
             raise ValueError("a prompt and a completion need at least one token each")
         length = max(len(s.prompt_ids) + len(s.completion_ids) for s in sequences)
@@ -224,16 +210,14 @@ class _Batch:
             torch.tensor(input_ids, device=device), index[0], index[1], index[2], index[3], width
         )
 
-    def by_sequence(self, values: "Tensor") -> "Tensor":
+    def by_sequence(self, values: Tensor) -> Tensor:
         """(tokens,) to (n, longest completion), zeros beyond each completion's end."""
         padded = values.new_zeros((len(self.input_ids), self.width))
         return padded.index_put((self.rows, self.places), values)
 
 
 @contextmanager
-def _head_reads_only(
-    model: "PreTrainedModel", rows: "Tensor", positions: "Tensor"
-) -> Iterator[None]:
+def _head_reads_only(model: PreTrainedModel, rows: Tensor, positions: "Tensor") -> Iterator[None]:
     """Let the LM head see hidden states at (row, position) only, as one sequence (1, k, hidden).
 
     What a model does to its logits after the head (soft-capping, scaling) stays in force.

@@ -4,12 +4,11 @@ Only content is counted, not what a chat template puts around it.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import polars as pl
+from tokenizers import Tokenizer
 
 from schemas.errors import DataError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 SAMPLED = 20_000
 """Rows of a table that are tokenized at most, evenly over the file: enough for quantiles."""
@@ -34,8 +33,6 @@ def token_lengths(table: Path, columns: list[str], tokenizer: Path) -> dict[str,
     Raises:
         DataError: not a tokenizer.
     """
-    import polars as pl
-
     texts = [
         pl.col(name)
         .list.eval(pl.element().struct.field("content"))
@@ -57,9 +54,7 @@ def token_lengths(table: Path, columns: list[str], tokenizer: Path) -> dict[str,
     }
 
 
-def _open(path: Path) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
+def _open(path: Path) -> Tokenizer:
     file = path / "tokenizer.json" if path.is_dir() else path
     try:
         opened = Tokenizer.from_file(str(file))

@@ -1,17 +1,26 @@
 """One row of a raw file or hub data set, as ingest reads it: no run, no recipe, no table needed."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.rule import Rule
+from rich.text import Text
+
+from pipeline.display.rows import annotation_lines, pick_slice, plain_value, say, show_conversation
 from pipeline.display.terminal_text import visible
 from schemas.errors import ConfigError
-
-if TYPE_CHECKING:
-    from stages.ingest.datasets.detect_format import Outcomes
-    from stages.ingest.readers.raw_rows import RawRow
+from schemas.tables import TABLES
+from stages.ingest.datasets.detect_format import Outcomes, guess, read_as
+from stages.ingest.readers.columns import GUESSES, OWN_KINDS
+from stages.ingest.readers.raw_rows import RawRow, read_raw_rows, row_value, rows_of_tables
+from stages.ingest.readers.tables import read_hub
 
 RAW_SUFFIXES = (".jsonl", ".json", ".ndjson", ".gz", ".zst", ".csv", ".tsv", ".arrow", ".feather")
 _HUB = "hub:"
@@ -55,11 +64,6 @@ def is_raw(what: str, kind: str | None) -> bool:
 
 def _is_foreign_parquet(path: Path) -> bool:
     """Whether it is a Parquet file without a declared table's columns."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from schemas.tables import TABLES
-
     try:
         names = set(pq.read_schema(path).names)
     except (pa.ArrowException, OSError):
@@ -75,9 +79,6 @@ def read_raw(what: str, row: int, kind: str | None) -> ShownRaw:
         DataError: the file cannot be read.
         BackendError: the hub's data set cannot be had.
     """
-    from stages.ingest.datasets.detect_format import guess, read_as
-    from stages.ingest.readers.columns import GUESSES, OWN_KINDS
-
     if kind is not None and kind not in (known := (*GUESSES, *OWN_KINDS[1:])):
         raise ConfigError(f"--kind {kind}: unknown kind: one of {', '.join(known)}")
     origin = _origin(what, row)
@@ -92,14 +93,10 @@ def _shown(origin: "RawRow", kind: str | None, outcomes: "Outcomes") -> ShownRaw
 
 
 def _origin(what: str, row: int) -> "RawRow":
-    from stages.ingest.readers.raw_rows import RawRow, read_raw_rows, row_value
-
     if what.startswith(_HUB):
         return _nth(_hub_rows(what), row, what)
     if not _is_parquet(what):
         return _nth(read_raw_rows(Path(what), what), row, what)
-    from pipeline.display.rows import pick_slice
-
     found, position, _ = pick_slice(Path(what), row, None)
     value, undecodable = row_value(found)
     return RawRow(what, position, value, undecodable)
@@ -112,9 +109,6 @@ def _is_parquet(what: str) -> bool:
 
 def _hub_rows(what: str) -> Iterator["RawRow"]:
     """Rows as they come from the hub: no more is fetched than what is shown."""
-    from stages.ingest.readers.raw_rows import rows_of_tables
-    from stages.ingest.readers.tables import read_hub
-
     hub_id, _, rest = what.removeprefix(_HUB).partition("@")
     revision, *subset, split = rest.split("/") if "/" in rest else ("", "")
     if not (hub_id and revision and split) or len(subset) > 1:
@@ -137,13 +131,6 @@ def _nth(rows: Iterator["RawRow"], row: int, what: str) -> "RawRow":
 
 def show_raw(shown: ShownRaw) -> None:
     """Print what a raw row was read as; where it was rejected, why, and the row itself."""
-    import json
-
-    from rich.console import Console
-    from rich.text import Text
-
-    from pipeline.display.rows import say
-
     console = Console()
     kind = f"read as {shown.kind}" if shown.kind else "understood by no kind"
     say(console, Text(visible(f"{shown.file} row {shown.row}, {kind}"), style="bold"))
@@ -157,11 +144,6 @@ def show_raw(shown: ShownRaw) -> None:
 
 
 def _show_example(console: Any, example: Any) -> None:
-    from rich.rule import Rule
-    from rich.text import Text
-
-    from pipeline.display.rows import annotation_lines, plain_value, say, show_conversation
-
     show_conversation(console, "prompt", example.prompt, None)
     for name, messages, said in _answers(example):
         show_conversation(console, name, messages, said)

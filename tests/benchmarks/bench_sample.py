@@ -157,7 +157,7 @@ def stage_round(name: str, folder: Path) -> Round:
     source = ModelSource(path=str(folder))
     kind = TransformersSampler if name == "transformers" else VllmSampler
     sampler = kind().open(source, runtime)
-    sampler.close = lambda: None  # type: ignore[method-assign]
+    sampler.close = lambda: None
     vars(sampling)["open_sampler"] = lambda *_: sampler
     config = SampleConfig(model=source, n=N, max_tokens=MAX_TOKENS)
 

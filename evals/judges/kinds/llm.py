@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from evals.judges.interface import Judge, implementation
+from evals.judges.interface import Judge
 from evals.judges.layout import (
     LAYOUT_VERSION,
     SECTION_A,
@@ -31,7 +31,7 @@ from evals.models.checkpoints import ModelSource
 from schemas.errors import DataError, MissingInputError
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages
-from schemas.stage import Runtime
+from schemas.stage import Runtime, implementation
 
 RUBRICS = ("general", "helpfulness", "harmlessness", "instruction_following")
 """Rubrics that come with the project."""

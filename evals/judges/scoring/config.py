@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from evals.judges.interface import Judge, implementation
+from evals.judges.interface import Judge
 from evals.models.checkpoints import Dtype, ModelSource
 from schemas.labels import Comparison, Message
-from schemas.stage import Config, Runtime
+from schemas.stage import Config, Runtime, implementation
 
 _ENGINES = {
     "transformers": "evals.judges.scoring.transformers:LabelScorer",

@@ -1,31 +1,27 @@
 """Samplers: engines that let a causal language model write completions.
 
-A new one is a module with a config class of its own `kind` and an `open` method, and one more
-member of `SamplerConfig`.
+A new one is settings of a `kind` of its own in `config`, which is a member of `SamplerConfig`, and
+a module that its `open` names.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
-
+from evals.models.checkpoints import ModelSource
 from evals.models.contenders import ServedModel
+from evals.models.samplers.config import (
+    AutoSampler,
+    SamplerConfig,
+    SamplingSettings,
+    ServerSampler,
+    TransformersSampler,
+    VllmSampler,
+)
 from evals.models.samplers.protocol import (
-    EngineConfig,
     Sample,
     SampledCompletion,
     Sampler,
     SampleRequest,
-    SamplingSettings,
     Unsampled,
 )
-from evals.models.samplers.server import ServerSampler
-from evals.models.samplers.transformers import TransformersSampler
-from evals.models.samplers.vllm import VllmSampler
-from evals.models.vllm.engine import vllm_is_installed
-
-if TYPE_CHECKING:
-    from evals.models.checkpoints import ModelSource
-    from schemas.stage import Runtime
+from schemas.stage import Runtime, implementation
 
 __all__ = [
     "AutoSampler",
@@ -43,34 +39,10 @@ __all__ = [
 ]
 
 
-class AutoSampler(EngineConfig):
-    """vLLM where it is installed and there is a GPU, else transformers."""
-
-    kind: Literal["auto"] = "auto"
-    on_cpu: Literal["transformers", "vllm"] = Field(
-        "transformers", description="what to take without a GPU; vllm only where it is installed"
-    )
-
-    def open(self, model: "ModelSource", runtime: "Runtime") -> Sampler:
-        """Open the engine that suits this machine."""
-        from evals.models.checkpoints import torch_device
-
-        common = self.model_dump(exclude={"kind", "on_cpu"})
-        wanted = self.on_cpu == "vllm" or torch_device(runtime).type == "cuda"
-        if wanted and vllm_is_installed():
-            return VllmSampler(**common).open(model, runtime)
-        return TransformersSampler(**common).open(model, runtime)
-
-
-SamplerConfig = Annotated[
-    AutoSampler | VllmSampler | TransformersSampler | ServerSampler, Field(discriminator="kind")
-]
-
-
 def open_sampler(
     config: AutoSampler | VllmSampler | TransformersSampler | ServerSampler,
-    model: "ModelSource | ServedModel",
-    runtime: "Runtime",
+    model: ModelSource | ServedModel,
+    runtime: Runtime,
 ) -> Sampler:
     """Load a model into the engine that the config names. Close it before opening another.
 
@@ -82,7 +54,8 @@ def open_sampler(
         BackendError: the engine refuses the model.
     """
     if isinstance(model, ServedModel):
-        from evals.models.samplers.chat_server import ChatServerSampling
-
-        return ChatServerSampling(model, runtime)
-    return config.open(model, runtime)
+        served = "evals.models.samplers.chat_server:ChatServerSampling"
+        sampler: Sampler = implementation(served)(model, runtime)
+        return sampler
+    opened: Sampler = config.open(model, runtime)
+    return opened

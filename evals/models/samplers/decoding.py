@@ -17,8 +17,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from evals.models.logps import completion_logps, switching_length
 from evals.models.rendering import RenderedCompletion
+from evals.models.samplers.config import SamplingSettings
 from evals.models.samplers.draws import draw, uniforms
-from evals.models.samplers.protocol import PromptTokens, SamplingSettings
+from evals.models.samplers.prompts import PromptTokens
 from evals.pulse import beat, scaled
 from schemas.errors import BackendError
 

@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from evals.models.samplers.protocol import (
-    SampledCompletion,
-    Sampler,
-    SampleRequest,
-    SamplingSettings,
-)
+from evals.models.samplers.config import SamplingSettings
+from evals.models.samplers.protocol import SampledCompletion, Sampler, SampleRequest
 from schemas.ids import completion_id, own_prompt_id, seed_from
 from schemas.tables import TEMPLATE_COLUMNS
 

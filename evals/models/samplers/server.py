@@ -1,33 +1,21 @@
 """Sampling by a running vLLM server, over HTTP."""
 
 import math
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any
 
-from pydantic import Field
-
-from evals.models.http.addresses import Address, KeyVariable, key_of
-from evals.models.samplers.protocol import (
-    PromptTokens,
-    Sample,
-    SampleRequest,
-    SamplingSettings,
-    Unsampled,
-    completion_of,
-    tokenize_requests,
-)
+from evals.models.chat.checks import sound_renderer
+from evals.models.checkpoints import ModelSource, load_tokenizer, model_fingerprint
+from evals.models.http.addresses import key_of
+from evals.models.http.transport import CallFailed
+from evals.models.rendering import ChatRenderer
+from evals.models.samplers.calls import OF_THE_PROMPT, Calls, wait_for
+from evals.models.samplers.config import SamplingSettings, ServerSampler
+from evals.models.samplers.prompts import PromptTokens, completion_of, tokenize_requests
+from evals.models.samplers.protocol import Sample, SampleRequest, Unsampled
 from schemas.errors import BackendError, ConfigError
-from schemas.stage import Config
-
-if TYPE_CHECKING:
-    from evals.models.checkpoints import ModelSource
-    from evals.models.http.transport import Transport
-    from evals.models.rendering import ChatRenderer
-    from schemas.stage import Runtime, SamplerServerRuntime
-
-T = TypeVar("T")
+from schemas.stage import Runtime, SamplerServerRuntime
 
 _ROUNDING = 1e-3
 
@@ -39,41 +27,13 @@ _AS_THE_MODEL_IS = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-# Failures that would come again: the request is at fault, not the server.
-_OF_THE_PROMPT = ("prompt_too_long", "content_filter", "bad_request")
 
 
-class ServerSampler(Config):
-    """A server that `vllm serve` runs with the policy's weights, one machine or many.
-
-    Prompts are rendered here, by the policy's own tokenizer, and sent as token ids. On CPU the
-    server needs `--no-enable-chunked-prefill`, or a seed stops it.
-    """
-
-    kind: Literal["server"] = "server"
-    base_url: Address = Field(description="address of the server, like http://127.0.0.1:8000/v1")
-    model: str | None = Field(
-        None,
-        description="the policy's name there; null takes the model that has the policy's weights, "
-        "else the only one",
-    )
-    api_key_env: KeyVariable | None = Field(
-        None, description="environment variable that holds the key; null sends none"
-    )
-
-    def open(self, model: "ModelSource", runtime: "Runtime") -> "ServerSampling":
-        """Open the tokenizer, and see whether the server has the model.
-
-        Raises:
-            ConfigError: no key, or the server has another model.
-            BackendError: the server does not answer, or the tokenizer cannot be opened.
-        """
-        from evals.models.chat.checks import sound_renderer
-        from evals.models.checkpoints import load_tokenizer, model_fingerprint
-
-        renderer = sound_renderer(load_tokenizer(model))
-        key = key_of(self.base_url, self.api_key_env)
-        return ServerSampling(self, renderer, model_fingerprint(model), key, runtime.sampler_server)
+def open_server(config: ServerSampler, model: ModelSource, runtime: Runtime) -> "ServerSampling":
+    """See `ServerSampler.open`."""
+    renderer = sound_renderer(load_tokenizer(model))
+    key = key_of(config.base_url, config.api_key_env)
+    return ServerSampling(config, renderer, model_fingerprint(model), key, runtime.sampler_server)
 
 
 class ServerSampling:
@@ -84,20 +44,17 @@ class ServerSampling:
     def __init__(
         self,
         config: ServerSampler,
-        renderer: "ChatRenderer",
+        renderer: ChatRenderer,
         fingerprint: str,
         key: str | None,
-        runtime: "SamplerServerRuntime",
+        runtime: SamplerServerRuntime,
     ) -> None:
         """Asks the server which models it has. Raises as `ServerSampler.open`."""
-        from evals.models.http.retrying import FIRST_CALLS
-
         self.fingerprint = fingerprint
         self._url = config.base_url
         self._renderer = renderer
-        self._key = key
-        self._runtime = runtime
-        self._in_flight = FIRST_CALLS
+        refused = (*OF_THE_PROMPT, "bad_request")
+        self._calls = Calls(self._url, key, runtime, "completions", refused)
         served = _the_model(config, wait_for(self._models()), fingerprint)
         self._model = served["id"]
         self._context: int | None = served.get("max_model_len")
@@ -112,7 +69,10 @@ class ServerSampling:
             self._renderer, requests, self._context, settings.max_tokens
         )
         answers: dict[int, Sample] = dict(refused)
-        found = wait_for(self._all(fitting, settings)) if fitting else []
+        found = self._calls.ask(
+            [(f"{p.index}/{p.seed}", self._body(p, settings)) for p in fitting],
+            lambda number, reply: self._completion(reply, settings.max_tokens, fitting[number]),
+        )
         answers |= {prompt.index: one for prompt, one in zip(fitting, found, strict=True)}
         return [answers[index] for index in range(len(requests))]
 
@@ -120,9 +80,7 @@ class ServerSampling:
         """Nothing is kept open between two calls."""
 
     async def _models(self) -> Any:
-        from evals.models.http.transport import CallFailed
-
-        transport = self._transport()
+        transport = self._calls.transport()
         try:
             return await transport.look("models")
         except CallFailed as failure:
@@ -132,54 +90,6 @@ class ServerSampling:
             ) from None
         finally:
             await transport.close()
-
-    async def _all(
-        self, prompts: Sequence[PromptTokens], settings: SamplingSettings
-    ) -> list[Sample]:
-        import asyncio
-
-        from evals.models.http.retrying import Retrying
-
-        transport = self._transport()
-        # What the server could take in the last shard, it can take in this one.
-        calls = Retrying(self._url, self._runtime, self._in_flight)
-
-        async def one(prompt: PromptTokens) -> Sample:
-            body = self._body(prompt, settings)
-            name = f"{prompt.index}/{prompt.seed}"
-            return await self._one(
-                calls.call(name, lambda: transport.ask("completions", body)),
-                settings.max_tokens,
-                prompt,
-            )
-
-        tasks = [asyncio.ensure_future(one(prompt)) for prompt in prompts]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await transport.close()
-            self._in_flight = max(1, int(calls.limit.limit))
-
-    async def _one(self, call: Coroutine[Any, Any, Any], most: int, prompt: PromptTokens) -> Sample:
-        from evals.models.http.transport import CallFailed
-
-        try:
-            return self._completion(await call, most, prompt)
-        except CallFailed as failure:
-            if failure.reason in _OF_THE_PROMPT:
-                return Unsampled(failure.reason, failure.detail)
-            raise BackendError(
-                f"{self._url}: no completion after all attempts ({failure}); check the server, "
-                "then run the same command again: finished shards are kept"
-            ) from None
-
-    def _transport(self) -> "Transport":
-        from evals.models.http.transport import Transport
-
-        return Transport(self._url, self._key, self._runtime)
 
     def _body(self, prompt: PromptTokens, settings: SamplingSettings) -> Mapping[str, Any]:
         return {
@@ -261,21 +171,7 @@ def _the_model(config: ServerSampler, reply: Any, fingerprint: str) -> Mapping[s
 
 def _weights(served: Mapping[str, Any]) -> str | None:
     """The fingerprint of what is served, where its folder can be read from here."""
-    from evals.models.checkpoints import ModelSource, model_fingerprint
-
     root = served.get("root")
     if not isinstance(root, str) or not Path(root).is_absolute() or not Path(root).is_dir():
         return None
     return model_fingerprint(ModelSource(path=root))
-
-
-def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end, also where an event loop is running already."""
-    import asyncio
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()

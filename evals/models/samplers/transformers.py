@@ -1,51 +1,42 @@
 """Sampling with transformers, anywhere torch runs: one batched decoding loop with a KV cache."""
 
+import gc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
 
-from evals.models.samplers.protocol import (
-    EngineConfig,
-    Sample,
-    SampleRequest,
-    SamplingSettings,
-    completion_of,
-    tokenize_requests,
+import torch
+from transformers import PreTrainedModel
+
+from evals.models.chat.checks import sound_renderer
+from evals.models.checkpoints import (
+    ModelSource,
+    load_causal_lm,
+    load_tokenizer,
+    model_fingerprint,
+    positions_of,
+    torch_device,
 )
+from evals.models.rendering import ChatRenderer
+from evals.models.samplers.config import SamplingSettings, TransformersSampler
+from evals.models.samplers.decoding import decode
+from evals.models.samplers.prompts import completion_of, tokenize_requests
+from evals.models.samplers.protocol import Sample, SampleRequest
+from schemas.stage import Runtime
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
-    from evals.models.checkpoints import ModelSource
-    from evals.models.rendering import ChatRenderer
-    from schemas.stage import Runtime
-
-
-class TransformersSampler(EngineConfig):
-    """Transformers' models, on CPU or GPU; needs nothing else installed."""
-
-    kind: Literal["transformers"] = "transformers"
-
-    def open(self, model: "ModelSource", runtime: "Runtime") -> "TransformersEngine":
-        """Load the model. Raises what `load_causal_lm` raises."""
-        from evals.models.chat.checks import sound_renderer
-        from evals.models.checkpoints import (
-            load_causal_lm,
-            load_tokenizer,
-            model_fingerprint,
-            positions_of,
-            torch_device,
-        )
-
-        renderer = sound_renderer(load_tokenizer(model))
-        device = torch_device(runtime)
-        loaded = load_causal_lm(model, device, self.torch_dtype(device))
-        return TransformersEngine(
-            loaded,
-            renderer,
-            fingerprint=model_fingerprint(model),
-            context=self.context(positions_of(loaded.config)),
-            batch_size=runtime.sampler_batch_size,
-        )
+def open_engine(
+    config: TransformersSampler, model: ModelSource, runtime: Runtime
+) -> "TransformersEngine":
+    """See `TransformersSampler.open`."""
+    renderer = sound_renderer(load_tokenizer(model))
+    device = torch_device(runtime)
+    loaded = load_causal_lm(model, device, config.torch_dtype(device))
+    return TransformersEngine(
+        loaded,
+        renderer,
+        fingerprint=model_fingerprint(model),
+        context=config.context(positions_of(loaded.config)),
+        batch_size=runtime.sampler_batch_size,
+    )
 
 
 class TransformersEngine:
@@ -55,8 +46,8 @@ class TransformersEngine:
 
     def __init__(
         self,
-        model: "PreTrainedModel",
-        renderer: "ChatRenderer",
+        model: PreTrainedModel,
+        renderer: ChatRenderer,
         *,
         fingerprint: str,
         context: int | None,
@@ -70,10 +61,6 @@ class TransformersEngine:
 
     def sample(self, requests: Sequence[SampleRequest], settings: SamplingSettings) -> list[Sample]:
         """One answer per request, in their order; prompts of like length share a batch."""
-        import torch
-
-        from evals.models.samplers.decoding import decode
-
         if self._model is None:
             raise RuntimeError("the sampler is closed")
         fitting, refused = tokenize_requests(
@@ -91,10 +78,6 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Let go of the model."""
-        import gc
-
-        import torch
-
         self._model = None
         gc.collect()
         if torch.cuda.is_available():

@@ -1,46 +1,24 @@
 """Sampling with vLLM, in this process."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from evals.models.samplers.protocol import (
-    EngineConfig,
-    PromptTokens,
-    Sample,
-    SampledCompletion,
-    SampleRequest,
-    SamplingSettings,
-    completion_of,
-    tokenize_requests,
-)
+from evals.models.chat.checks import sound_renderer
+from evals.models.checkpoints import ModelSource, load_tokenizer, model_fingerprint
+from evals.models.rendering import ChatRenderer
+from evals.models.samplers.config import SamplingSettings, VllmSampler
+from evals.models.samplers.prompts import PromptTokens, completion_of, tokenize_requests
+from evals.models.samplers.protocol import Sample, SampledCompletion, SampleRequest
 from evals.models.vllm.engine import VllmEngine, refuse_missing_vllm
 from evals.models.vllm.options import EngineSettings
-
-if TYPE_CHECKING:
-    from evals.models.checkpoints import ModelSource
-    from evals.models.rendering import ChatRenderer
-    from schemas.stage import Runtime
+from schemas.stage import Runtime
 
 
-class VllmSampler(EngineConfig):
-    """vLLM, which a GPU should run with; an extra that `make vllm` installs."""
-
-    kind: Literal["vllm"] = "vllm"
-
-    def open(self, model: "ModelSource", runtime: "Runtime") -> "VllmSampling":
-        """Start the engine.
-
-        Raises:
-            ConfigError: vLLM is not installed.
-            MissingInputError: no such model folder, or a LoRA adapter's base is not there.
-            BackendError: vLLM refuses the model.
-        """
-        refuse_missing_vllm("sampler kind vllm", "kind")
-        from evals.models.chat.checks import sound_renderer
-        from evals.models.checkpoints import load_tokenizer, model_fingerprint
-
-        renderer = sound_renderer(load_tokenizer(model))
-        return VllmSampling(self, model, runtime, renderer, model_fingerprint(model))
+def open_engine(config: VllmSampler, model: ModelSource, runtime: Runtime) -> "VllmSampling":
+    """See `VllmSampler.open`."""
+    refuse_missing_vllm("sampler kind vllm", "kind")
+    renderer = sound_renderer(load_tokenizer(model))
+    return VllmSampling(config, model, runtime, renderer, model_fingerprint(model))
 
 
 class VllmSampling:
@@ -51,9 +29,9 @@ class VllmSampling:
     def __init__(
         self,
         config: VllmSampler,
-        model: "ModelSource",
-        runtime: "Runtime",
-        renderer: "ChatRenderer",
+        model: ModelSource,
+        runtime: Runtime,
+        renderer: ChatRenderer,
         fingerprint: str,
     ) -> None:
         self.fingerprint = fingerprint

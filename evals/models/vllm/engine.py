@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from evals.models.checkpoints import ModelSource, torch_device
 from evals.models.vllm.options import (
     EngineSettings,
     adapter_config,
@@ -23,15 +24,18 @@ from evals.models.vllm.options import (
 )
 from evals.pulse import beat
 from schemas.errors import ConfigError
-
-if TYPE_CHECKING:
-    from evals.models.checkpoints import ModelSource
-    from schemas.stage import Runtime
+from schemas.stage import Runtime
 
 
 def vllm_is_installed() -> bool:
     """Whether vLLM can be imported, without importing it."""
     return importlib.util.find_spec("vllm") is not None
+
+
+def is_wanted(on_cpu: str, runtime: Runtime) -> bool:
+    """Whether vLLM should sample here: with a GPU, or where it is asked for, if it is installed."""
+    wanted = on_cpu == "vllm" or torch_device(runtime).type == "cuda"
+    return wanted and vllm_is_installed()
 
 
 def refuse_missing_vllm(what: str, setting: str) -> None:
@@ -77,7 +81,7 @@ class VllmEngine:
     `context` is the most tokens that a prompt and what follows it may have, None without a limit.
     """
 
-    def __init__(self, model: "ModelSource", settings: EngineSettings, runtime: "Runtime") -> None:
+    def __init__(self, model: ModelSource, settings: EngineSettings, runtime: Runtime) -> None:
         """Start the engine.
 
         Raises:
@@ -141,7 +145,7 @@ class VllmEngine:
 class _Surroundings:
     """The environment and thread settings that an engine needs, and the way back."""
 
-    def __init__(self, model: "ModelSource", threads: int) -> None:
+    def __init__(self, model: ModelSource, threads: int) -> None:
         import torch
 
         wanted = {
@@ -176,7 +180,7 @@ class _Surroundings:
         torch.set_num_threads(self._threads)
 
 
-def _start(model: "ModelSource", options: dict[str, Any]) -> Any:
+def _start(model: ModelSource, options: dict[str, Any]) -> Any:
     """Import vLLM and start an engine; whatever it raises is its refusal of this model."""
     try:
         with warnings.catch_warnings():

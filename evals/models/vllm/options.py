@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evals.models.adapters import read_adapter_config
-from evals.models.checkpoints import library_errors, positions_of
+from evals.models.checkpoints import ModelSource, library_errors, positions_of
 from schemas.errors import BackendError, ConfigError
 from schemas.files import first_line
+from schemas.stage import Runtime
 
 if TYPE_CHECKING:
     import torch
-
-    from evals.models.checkpoints import ModelSource
-    from schemas.stage import Runtime
 
 # Prompts are read whole on CPU, where a seeded request cannot be read in pieces.
 CPU_BATCH_TOKENS = 8192
@@ -36,7 +34,7 @@ class EngineSettings:
     runner: Literal["generate", "pooling"] = "generate"
 
 
-def position_limit(model: "ModelSource") -> int | None:
+def position_limit(model: ModelSource) -> int | None:
     """Positions that a model has, its adapter's base's where it is one; None without a limit.
 
     Raises:
@@ -57,8 +55,8 @@ def position_limit(model: "ModelSource") -> int | None:
 
 def engine_options(
     settings: EngineSettings,
-    model: "ModelSource",
-    runtime: "Runtime",
+    model: ModelSource,
+    runtime: Runtime,
     adapter: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Keyword arguments of `vllm.LLM`.
@@ -112,7 +110,7 @@ def _dtype_of(device: "torch.device") -> str:
     return "float32" if device.type == "cpu" else "bfloat16"
 
 
-def _refuse_missing_gpus(runtime: "Runtime", gpus: int) -> None:
+def _refuse_missing_gpus(runtime: Runtime, gpus: int) -> None:
     wanted = runtime.tensor_parallel_size * runtime.pipeline_parallel_size
     if wanted > max(gpus, 1):
         raise ConfigError(
@@ -133,7 +131,7 @@ _SHORT_OF_MEMORY = (
 )
 
 
-def refusal(error: Exception, model: "ModelSource", options: Mapping[str, Any]) -> BackendError:
+def refusal(error: Exception, model: ModelSource, options: Mapping[str, Any]) -> BackendError:
     """What to raise where vLLM does not start: one line, with the settings that may help."""
     said = first_line(error)
     line = f"{model.path}: vLLM does not start: {said}"
@@ -160,7 +158,7 @@ def _remedies(options: Mapping[str, Any]) -> str:
     )
 
 
-def adapter_config(model: "ModelSource") -> dict[str, Any] | None:
+def adapter_config(model: ModelSource) -> dict[str, Any] | None:
     """A LoRA adapter's own configuration where the folder holds one.
 
     Raises:

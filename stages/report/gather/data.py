@@ -2,16 +2,14 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import polars as pl
 
 from evals.files.data_card import data_card
 from evals.models.token_lengths import token_lengths
 from schemas.tables import COMPARISONS, REJECTS
 from stages.report.gather.distributions import histogram
 from stages.report.gather.sources import Json, Sources
-
-if TYPE_CHECKING:
-    import polars as pl
 
 _MOST_SOURCES = 4  # in one picture
 _SIDES = ("completion_a", "completion_b")
@@ -81,8 +79,6 @@ def _lengths(path: Path, tokenizer: Path | None) -> Json | None:
 
 
 def _characters(path: Path) -> dict[str, list[int]]:
-    import polars as pl
-
     columns = ["prompt", *_SIDES]
     lengths = pl.element().struct.field("content").str.len_chars()
     frame = _frame(path, columns).select(pl.col(c).list.eval(lengths).list.sum() for c in columns)
@@ -98,8 +94,6 @@ def _upper(values: list[int]) -> tuple[float, float] | None:
 
 def _strengths(path: Path) -> Json | None:
     """How strongly one side was preferred, by source: each has its own units. Ties have none."""
-    import polars as pl
-
     frame = _frame(path, ["source", "label", "strength"])
     decided = frame.filter(pl.col("label") != "Tie").drop_nulls("strength")
     by_source = decided.group_by("source").agg("strength", n=pl.len())
@@ -107,7 +101,5 @@ def _strengths(path: Path) -> Json | None:
     return histogram(dict(most.select("source", "strength").iter_rows()), "strength", bins=20)
 
 
-def _frame(path: Path, columns: list[str]) -> "pl.DataFrame":
-    import polars as pl
-
+def _frame(path: Path, columns: list[str]) -> pl.DataFrame:
     return pl.read_parquet(path, columns=columns, glob=False)

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from evals.models.rendering import ChatRenderer
-from evals.models.samplers.protocol import asked_with
+from evals.models.samplers.prompts import asked_with
 from schemas.parquet import iter_batches, rows_of
 from schemas.stage import StageContext
 from schemas.tables import DECIDING, PREFERENCE_PAIRS

@@ -6,7 +6,7 @@ from typing import Any
 
 from evals.models.chat.read_only import scored
 from evals.models.rendering import ChatRenderer, RenderedBranches
-from evals.models.samplers.protocol import asked_with
+from evals.models.samplers.prompts import asked_with
 from schemas.errors import DataError
 from schemas.labels import Messages
 from stages.training.config import Truncation

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from evals.models.samplers.protocol import SamplingSettings
+from evals.models.samplers.config import SamplingSettings
 from schemas.stage import Config
 
 

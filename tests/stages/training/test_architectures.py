@@ -10,8 +10,9 @@ import torch
 
 from evals.models.logps import completion_logps
 from evals.models.rendering import RenderedCompletion
+from evals.models.samplers.config import SamplingSettings
 from evals.models.samplers.decoding import decode
-from evals.models.samplers.protocol import PromptTokens, SamplingSettings
+from evals.models.samplers.prompts import PromptTokens
 from schemas.stage import SilentProgress
 from stages.training.config import TrainingConfig
 from stages.training.engines.choose import Engine, open_engine

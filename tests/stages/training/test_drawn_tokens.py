@@ -11,7 +11,7 @@ from evals.judges.resolution import resolve
 from evals.models.checkpoints import ModelSource, load_causal_lm, load_tokenizer, model_fingerprint
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers import TransformersSampler
-from evals.models.samplers.protocol import SamplingSettings
+from evals.models.samplers.config import SamplingSettings
 from evals.models.samplers.rows import completion_row, request_for
 from schemas.ids import prompt_id
 from schemas.labels import LabelProbabilities, Order
@@ -50,9 +50,7 @@ def sampled(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         prompt |= {"category": None, "source": "s", "file": "f", "row": number}
         requests = [request_for(prompt, index, 0) for index in range(4)]
         for index, answer in enumerate(sampler.sample(requests, SETTINGS)):
-            rows.append(
-                completion_row(prompt, index, requests[index], answer, sampler, SETTINGS)  # type: ignore[arg-type]
-            )
+            rows.append(completion_row(prompt, index, requests[index], answer, sampler, SETTINGS))
     write_table(folder / COMPLETIONS.file_name, COMPLETIONS, rows)
     pairs = [pair_row(one, "judge") for found in by_prompt(rows, "keep") for one in judged(found)]
     assert len(pairs) >= 4
