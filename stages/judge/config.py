@@ -18,6 +18,11 @@ class JudgeConfig(JudgeFloors):
     training: TrainingConfig | None = Field(
         None, description="train the preference_model on ingest's labelled train comparisons"
     )
+    fresh_weights: bool = Field(
+        False,
+        description="training forgets what the model has learned and begins from random weights: "
+        "for one so small that what it has learned stands in the way",
+    )
     max_card_comparisons: int | None = Field(
         2000, ge=1, description="held-out comparisons that the judge card takes; null takes all"
     )

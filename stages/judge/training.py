@@ -23,7 +23,7 @@ from stages.training.data.disk_cache import DiskCache, open_cache
 from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 from stages.training.distributed.world import current_world
 from stages.training.objectives.supervised import TokenExample, train_supervised, view_examples
-from stages.training.start import load_start
+from stages.training.start import load_start, untrained
 
 _BATCH = 512
 _TOO_LONG = "too_long.json"
@@ -114,9 +114,13 @@ class PreferenceModelTraining:
     """A model on its way to becoming a judge; `context.output`/model/ is where it ends up."""
 
     def __init__(
-        self, judge: PreferenceModelJudge, training: TrainingConfig, context: StageContext
+        self,
+        judge: PreferenceModelJudge,
+        training: TrainingConfig,
+        context: StageContext,
+        fresh_weights: bool = False,
     ) -> None:
-        """Opens tokenizer and model. Raises what opening them raises."""
+        """Opens tokenizer and model, or a random one of its shape. Raises what opening raises."""
         source = start_model(judge, context)
         self._training = training
         self._layout = f"{judge.layout}:{judge.section_role}:{judge.prefill}:{judge.show_reasoning}"
@@ -124,12 +128,10 @@ class PreferenceModelTraining:
         self._context = context
         self._tokenizer = load_tokenizer(source)
         sound_renderer(self._tokenizer)
-        self._model = trainable_start(
-            load_start(source, training, context.runtime),
-            training.lora,
-            source.path,
-            training.seed,
-        )
+        loaded = load_start(source, training, context.runtime)
+        if fresh_weights:
+            loaded = untrained(loaded, training.seed)
+        self._model = trainable_start(loaded, training.lora, source.path, training.seed)
         if training.lora is None:
             self._model.requires_grad_(True)
         self._saver = ModelSaver(source, self._tokenizer, training.save_dtype)

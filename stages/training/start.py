@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import torch
+
 from evals.models.checkpoints import ModelSource, load_causal_lm, torch_device
 from schemas.errors import ConfigError
 from schemas.stage import Runtime
+from stages.training.checkpoints.adapters import is_adapted
 from stages.training.config import TrainingConfig
 from stages.training.distributed.world import current_world, loading_device
 
@@ -23,3 +26,17 @@ def load_start(source: ModelSource, training: TrainingConfig, runtime: Runtime) 
             "set it to bfloat16"
         )
     return load_causal_lm(source, loading_device(runtime), weights)
+
+
+def untrained(model: Any, seed: int) -> Any:
+    """A model of the same architecture, sizes and number format that has learned nothing.
+
+    Raises:
+        ConfigError: the model is an adapter on its base.
+    """
+    if is_adapted(model):
+        raise ConfigError("fresh_weights: an adapter needs what its base has learned; leave it out")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = type(model)(model.config)
+    return fresh.to(device=model.device, dtype=model.dtype)
