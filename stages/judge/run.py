@@ -60,9 +60,7 @@ def _train(
             "judge: no labelled comparisons in ingest's train split, so there is nothing to train "
             "on; ingest data with preferences, or use a judge of kind rule or length"
         )
-    training = PreferenceModelTraining(
-        config.judge, config.training, context, config.fresh_weights
-    )
+    training = PreferenceModelTraining(config.judge, config.training, context, config.fresh_weights)
     learned = training.tokenise(train.comparisons)
     if not learned.examples:
         raise DataError(

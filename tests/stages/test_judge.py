@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from evals.judges import open_judge
 from schemas.errors import ConfigError, DataError
@@ -39,7 +41,7 @@ def ingested(
 
 def context_of(tmp_path: Path, **stages: Path) -> StageContext:
     output = tmp_path / "judge"
-    output.mkdir(exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
     return StageContext(stages, output, Runtime(device="cpu"), SilentProgress())
 
 
@@ -246,6 +248,31 @@ def test_training_goes_on_from_an_adapter(
     assert (context.output / "model" / "model.safetensors").exists()
     assert not (context.output / "model" / "adapter_config.json").exists()
     assert json.loads((context.output / "card.json").read_text())["n_scored"] == 9
+
+
+def test_training_can_begin_from_fresh_weights_of_that_shape(tmp_path: Path, start: Path) -> None:
+    model = {"path": str(start / "model")}
+    one_step = TRAINING | {"max_steps": 1, "learning_rate": 1e-9, "seed": 5}
+    weights = {}
+    for name, fresh in (("kept", False), ("fresh", True), ("again", True)):
+        context = context_of(tmp_path / name, ingest=ingested(tmp_path / "ingest", TRAIN, TEST))
+        judge = {"kind": "preference_model", "model": model}
+        STAGE.run(config_of(judge=judge, training=one_step, fresh_weights=fresh), context)
+        weights[name] = load_file(context.output / "model" / "model.safetensors")
+    begun = load_file(start / "model" / "model.safetensors")
+    assert all(torch.allclose(weights["kept"][key], begun[key], atol=1e-5) for key in begun)
+    assert any(not torch.allclose(weights["fresh"][key], begun[key], atol=1e-2) for key in begun)
+    assert all(torch.equal(weights["fresh"][key], weights["again"][key]) for key in begun)
+
+
+def test_an_adapter_has_no_fresh_weights(tmp_path: Path, start: Path) -> None:
+    judge = {
+        "kind": "preference_model",
+        "model": {"path": str(tiny_adapter(tmp_path / "adapter", start / "model"))},
+    }
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", TRAIN, TEST))
+    with pytest.raises(ConfigError, match="fresh_weights"):
+        STAGE.run(config_of(judge=judge, training=TRAINING, fresh_weights=True), context)
 
 
 def test_what_is_too_long_is_rejected_and_counted(tmp_path: Path, start: Path) -> None:
