@@ -21,7 +21,7 @@ from evals.models.adapters import (
 from evals.models.chat.named_templates import dressed, template_file
 from evals.models.hub import commit_of
 from schemas.errors import BackendError, ConfigError, MissingInputError, PipelineError
-from schemas.files import first_line
+from schemas.files import first_line, writing_folder
 from schemas.hashes import known_sha256
 from schemas.ids import content_id
 from schemas.stage import Config, Runtime
@@ -224,6 +224,27 @@ def load_causal_lm(
         model = _with_adapter(model, source)
     loaded: PreTrainedModel = (model if dtype == "nf4" else model.to(device)).eval()
     return loaded
+
+
+def merge_adapter(adapter: Path, out: Path) -> None:
+    """Write an adapter and its base as one model, in the base's number format, with a tokenizer.
+
+    Raises:
+        MissingInputError, DataError: the base is not there, or another one.
+        ConfigError: the adapter lies on 4-bit weights, which do not take it in exactly.
+    """
+    import torch
+
+    source = ModelSource(path=str(adapter))
+    if is_on_four_bits(adapter):
+        raise ConfigError(f"{adapter}: was trained on 4-bit weights, which take no adapter in")
+    model: Any = load_causal_lm(source, torch.device("cpu"))
+    merged = model.merge_and_unload(safe_merge=True)
+    stored = getattr(merged.config, "dtype", None)
+    kept = merged.to(stored) if isinstance(stored, torch.dtype) else merged
+    with writing_folder(out) as making:
+        kept.save_pretrained(making)
+        load_tokenizer(source).save_pretrained(making)
 
 
 def _loading_options(path: str, device: "torch.device", weights: WeightFormat) -> dict[str, Any]:

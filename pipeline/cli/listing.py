@@ -79,6 +79,12 @@ COMMANDS: tuple[Listed, ...] = (
         "runs.validate:validate",
     ),
     _command(
+        "runs",
+        "List runs, newest first: headline, the settings in which they differ, time.",
+        "Runs",
+        "runs.shelf:runs",
+    ),
+    _command(
         "explain",
         "Explain a setting of recipes: its default, its meaning, legal values, an example.",
         "Runs",
@@ -155,5 +161,23 @@ COMMANDS: tuple[Listed, ...] = (
         "Probe a model's tokenizer and chat template: what is wrong, and what to do about it.",
         "Models",
         "models.doctor:doctor",
+    ),
+    _command(
+        "push",
+        "Publish a run's model or adapter with a filled card and the verdicts that prove it.",
+        "Models",
+        "models.push:push",
+    ),
+    _command(
+        "verify",
+        "Recompute a published card's numbers from its verdicts; exit code 1 where they differ.",
+        "Models",
+        "models.verify:verify",
+    ),
+    _command(
+        "merge",
+        "Merge a LoRA adapter into its base, and save one model that needs no peft.",
+        "Models",
+        "models.merge:merge",
     ),
 )

@@ -14,6 +14,10 @@ RecipeOption = Annotated[
     Path,
     typer.Option("--recipe", "-r", help="A recipe file, or the name of a shipped one."),
 ]
+OptionalRecipeOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", "-r", help="A recipe file, or the name of a shipped one."),
+]
 RunDirOption = Annotated[
     Path | None,
     typer.Option("--run-dir", "-d", help="Where the run lives. Default: runs/<recipe's name>."),

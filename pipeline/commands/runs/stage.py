@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,12 +12,14 @@ import typer
 from pipeline.commands.named_run import open_round, open_run, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
+    OptionalRecipeOption,
     RecipeOption,
     RoundOption,
     RunDirOption,
     SetOption,
     resolve,
 )
+from pipeline.commands.runs.shelf import compare_runs
 from pipeline.display.progress import make_progress
 from pipeline.runs.checkpoint_run import checkpoint_run
 from pipeline.runs.locks import run_lock
@@ -24,13 +27,16 @@ from pipeline.runs.ranks import execute_on_ranks, on_several_ranks, said_once
 from pipeline.runs.run import Outcome
 from pipeline.settings.help_text import show_settings
 from pipeline.stage_registry import BY_NAME
+from schemas.errors import ConfigError
 from schemas.manifest import Manifest
 from schemas.stage import Stage
 
 
 def stage_command(name: str) -> tuple[Callable[..., None], Callable[[], None]]:
     """The function behind a stage's command, and what prints its settings after the help."""
-    return _command(BY_NAME[name]), partial(show_settings, BY_NAME[name])
+    stage = BY_NAME[name]
+    command = _report(_command(stage)) if name == "report" else _command(stage)
+    return command, partial(show_settings, BY_NAME[name])
 
 
 def _command(stage: Stage[Any]) -> Callable[..., None]:
@@ -69,5 +75,32 @@ def _command(stage: Stage[Any]) -> Callable[..., None]:
             record = {"stage": stage.name, "outcome": outcome, "counts": manifest.counts}
             typer.echo(json.dumps(record))
         refuse_missing(stage.name, manifest)
+
+    return command
+
+
+def _report(of_a_recipe: Callable[..., None]) -> Callable[..., None]:
+    """The command of report, which compares finished runs too."""
+
+    def command(
+        runs: Annotated[
+            list[Path] | None,
+            typer.Argument(help="Finished runs to compare, in place of a recipe's report."),
+        ] = None,
+        recipe: OptionalRecipeOption = None,
+        run_dir: RunDirOption = None,
+        overrides: SetOption = None,
+        number: RoundOption = 1,
+        out: Annotated[
+            Path | None, typer.Option("--out", "-o", help="Where the page of compared runs goes.")
+        ] = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        if runs:
+            compare_runs(runs, out, as_json)
+        elif recipe is None:
+            raise ConfigError("report: give a recipe with --recipe, or two runs to compare")
+        else:
+            of_a_recipe(recipe, run_dir, overrides, number, None, as_json)
 
     return command
