@@ -1,5 +1,6 @@
 """train: Direct Preference Optimization of a policy against its reference."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def _work(config: TrainConfig, known: Known) -> Work:
 
 def _memory(config: TrainConfig, shape: Any, runtime: Runtime, device: str) -> Bill | None:
     longest = longest_item(config.training, shape, completions=2)
-    return training_bill(shape, config.training, longest, device)
+    bill = training_bill(shape, config.training, longest, device)
+    if config.follow is None:
+        return bill
+    weights = bill.parts["gradients"]  # of the reference what is trained is kept
+    return replace(bill, parts={**bill.parts, "reference": weights})
 
 
 STAGE = Stage(

@@ -1,13 +1,13 @@
 """Settings of train."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from evals.models.checkpoints import ModelSource
 from schemas.stage import Config
 from stages.training.checkpoints.config import BestCheckpoint, Publish
 from stages.training.config import TrainingConfig
 from stages.training.data.config import EqualWeights, PairWeights
-from stages.training.losses.config import Loss, SigmoidLoss
+from stages.training.losses.config import FollowsPolicy, KtoLoss, Loss, SigmoidLoss
 from stages.training.monitoring.config import GenerationSettings, GuardSettings
 
 
@@ -23,7 +23,13 @@ class TrainConfig(Config):
     loss: Loss = Field(
         SigmoidLoss(),
         description="sigmoid (DPO), ipo, hinge, length_normalised, simpo, orpo, apo_zero, "
-        "apo_down, exo, nca, sppo, discopop, aot, bco, or combined (several with weights)",
+        "apo_down, exo, nca, sppo, discopop, aot, bco, kto (single completions), or combined "
+        "(several with weights)",
+    )
+    follow: FollowsPolicy | None = Field(
+        None,
+        description="TR-DPO: let the reference follow the policy; its pairs are then scored again "
+        "at every step (about a third more computation). null: it stays what it was",
     )
     weights: PairWeights = Field(
         EqualWeights(), description="how much each pair counts: none, margin or strength"
@@ -49,3 +55,11 @@ class TrainConfig(Config):
         GenerationSettings(), description="what the policy is let write at every evaluation"
     )
     guard: GuardSettings = Field(GuardSettings(), description="when to warn")
+
+    @model_validator(mode="after")
+    def _singles_are_no_pairs(self) -> "TrainConfig":
+        if isinstance(self.loss, KtoLoss) and not isinstance(self.weights, EqualWeights):
+            raise ValueError("weights: kto looks at single completions; weights of pairs are none")
+        if isinstance(self.loss, KtoLoss) and self.loss.tail_weight != 1:
+            raise ValueError("loss.tail_weight: kto has no pairs whose lengths could be compared")
+        return self

@@ -46,16 +46,19 @@ from stages.training.data.reference import (
 from stages.training.data.reference_cache import ReferenceCache
 from stages.training.data.rejects import Rejects, length_limit
 from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
+from stages.training.data.singles import Singles
 from stages.training.distributed.sharding import collected, save_collected, sharded
 from stages.training.distributed.world import computing_device, current_world
 from stages.training.engines.choose import open_engine
 from stages.training.loop import TrainingRun, train
+from stages.training.losses.config import KtoLoss
 from stages.training.monitoring.generations import Generations, fixed_prompts
 from stages.training.monitoring.guard import Guard
 from stages.training.monitoring.metrics import Row
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters import refuse_missing_reporters
 from stages.training.monitoring.summary import write_summary
+from stages.training.objectives.following import FollowingReference
 from stages.training.objectives.preference import PairExample, PreferenceObjective
 from stages.training.schedule import StepPlan
 from stages.training.start import load_start
@@ -176,6 +179,11 @@ def _pairs(
         )
     if rejects.rows:
         context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
+    if isinstance(config.loss, KtoLoss):
+        singles, apart = Singles(table, train, limit), Singles(table, held_out, limit)
+        taken = [singles[i] for i in StepPlan(len(singles), config.training).items_used()]
+        counts |= {"examples": len(singles), "held_out_examples": len(apart)}
+        return _Pairs(singles, apart, [*taken, *apart], counts)
     tail = config.loss.tail_weight
     used = train[StepPlan(len(train), config.training).items_used()]
     both = view_pairs(table, np.concatenate([used, held_out]), tail_weight=tail)
@@ -196,6 +204,11 @@ def _reference(
     """The reference's log-probabilities of all pairs, from disk or from one pass."""
     training, device = config.training, start.device
     other = config.reference or _reference_of_rounds(context)
+    if other is not None and config.follow is not None:
+        raise ConfigError(
+            "train.follow: a reference that follows the policy begins as the policy does; leave "
+            "train.reference out, or train.follow"
+        )
     fingerprint = reference_fingerprint(other or source, tokenizer, training.dtype)
     weights = weight_format(start)
     if weights != "float32":
@@ -231,6 +244,10 @@ def _optimise(
 ) -> tuple[PreTrainedModel, list[Row]]:
     trained = sharded(model)
     engine = open_engine(trained, config.training, context.progress)
+    size = config.training.micro_batch_size or config.training.batch_size
+    follower = None
+    if config.follow is not None:
+        follower = FollowingReference(config.follow, trained, engine, size)
     rows = train(
         TrainingRun(
             trained,
@@ -242,6 +259,7 @@ def _optimise(
             title="train",
             identity={"reference": reference.fingerprint},
             observers=observers,
+            follower=follower,
         )
     )
     return collected(trained), rows

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from schemas.errors import BackendError, DataError
 from schemas.stage import StageContext, Task
 from stages.training.checkpoints.resume import (
+    Remembered,
     drop_checkpoints_after,
     restore_training_state,
     save_training_state,
@@ -34,6 +35,24 @@ from stages.training.schedule import StepPlan
 Item = TypeVar("Item")
 
 _SHOW_EVERY_SECONDS = 0.2
+_UPDATES = "reference_updates"
+
+
+class Follower(Protocol[Item]):
+    """What items are compared with, where it changes as training goes on."""
+
+    tensors: dict[str, Tensor]
+    updates: int
+    tokens_scored: int
+
+    def attach(self, model: PreTrainedModel, items: Sequence[Item]) -> Sequence[Item]:
+        """The items with what it says of them now."""
+
+    def after_step(self, step: int, model: PreTrainedModel) -> None:
+        """Change, where the step is one after which it does."""
+
+    def restore(self, updates: int, tensors: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,7 @@ class TrainingRun(Generic[Item]):
     title: str
     identity: Mapping[str, str] = field(default_factory=dict)
     observers: Sequence[Observer] = ()
+    follower: Follower[Item] | None = None
 
 
 def train(run: TrainingRun[Item]) -> list[Row]:
@@ -88,9 +108,7 @@ class _Trainer(Generic[Item]):
     def run_all(self) -> list[Row]:
         run = self.run
         drop_checkpoints_after(run.context.output, self.plan.total_steps)
-        resumed = restore_training_state(
-            run.context.output, run.model, self.optimizer, run.identity
-        )
+        resumed = self._restore()
         share_file(run.context.output / METRICS_JSONL)
         log = MetricsLog(run.context.output, resumed)
         try:
@@ -106,6 +124,23 @@ class _Trainer(Generic[Item]):
         log.write_parquet()
         run.model.eval()
         return log.rows
+
+    def _restore(self) -> int | None:
+        run, remembered = self.run, Remembered()
+        resumed = restore_training_state(
+            run.context.output, run.model, self.optimizer, run.identity, remembered
+        )
+        numbers = remembered.numbers
+        run.objective.remembered |= {n: v for n, v in numbers.items() if n != _UPDATES}
+        if run.follower is not None and resumed is not None:
+            run.follower.restore(int(numbers.get(_UPDATES, 0)), remembered.tensors)
+        return resumed
+
+    def _remembered(self) -> Remembered:
+        follower, numbers = self.run.follower, dict(self.run.objective.remembered)
+        if follower is None:
+            return Remembered(numbers)
+        return Remembered({**numbers, _UPDATES: follower.updates}, follower.tensors)
 
     def _run_from(self, resumed: int | None, log: MetricsLog, task: Task) -> None:
         first = 0 if resumed is None else resumed + 1
@@ -135,8 +170,10 @@ class _Trainer(Generic[Item]):
 
     def _train_step(self, step: int) -> Row:
         run, started = self.run, time.perf_counter()
-        items = [run.items[i] for i in self.plan.items_at(step)]
+        items: Sequence[Item] = [run.items[i] for i in self.plan.items_at(step)]
         _training_mode(run.model)
+        if run.follower is not None:
+            items = run.follower.attach(run.model, items)
         self.optimizer.zero_grad()
         scale = 1.0 / run.objective.denominator(items)
         dealt = self._dealt(items)
@@ -144,7 +181,7 @@ class _Trainer(Generic[Item]):
         with _memory_errors(step):
             if run.objective.looks_at_batch:
                 seen = [run.objective.measure(run.model, micro) for micro, _ in dealt.passes()]
-                run.objective.see_batch(dealt.items, dealt.columns(seen))
+                run.objective.see_batch(dealt.items, dealt.columns(seen), training=True)
             parts = [
                 run.objective.accumulate(run.model, micro, weight * scale)
                 for micro, weight in dealt.passes()
@@ -156,9 +193,12 @@ class _Trainer(Generic[Item]):
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
+        if run.follower is not None:
+            run.follower.after_step(step, run.model)
         tokens = sum(map(run.objective.num_tokens, items))
         return {
             **run.objective.summarise(columns),
+            **_followed(run.follower),
             "learning_rate": learning_rate,
             "grad_norm": norm,
             f"num_{run.objective.unit}s": len(items),
@@ -185,7 +225,10 @@ class _Trainer(Generic[Item]):
 
     def _measure_held_out(self) -> Row:
         run = self.run
-        dealt = self._dealt(run.held_out)
+        items = run.held_out
+        if run.follower is not None:
+            items = run.follower.attach(run.model, items)
+        dealt = self._dealt(items)
         columns = dealt.columns(
             [run.objective.measure(run.model, micro) for micro, _ in dealt.passes()]
         )
@@ -195,9 +238,22 @@ class _Trainer(Generic[Item]):
 
     def _save(self, step: int) -> None:
         run = self.run
-        save_training_state(run.context.output, step, run.model, self.optimizer, run.identity)
+        save_training_state(
+            *(run.context.output, step, run.model, self.optimizer, run.identity),
+            self._remembered(),
+        )
         for observer in self.observers:
             observer.saved(step)
+
+
+def _followed(follower: Follower[Any] | None) -> Row:
+    """What a changing reference has cost so far; nothing where there is none."""
+    if follower is None:
+        return {}
+    return {
+        "reference_updates": follower.updates,
+        "reference_tokens": follower.tokens_scored,
+    }
 
 
 def _reporters(run: TrainingRun[Any]) -> list[Observer]:

@@ -440,3 +440,34 @@ def test_the_reference_says_only_what_max_steps_asks_for(base: Path, tmp_path: P
             remove(context.output / left)
     held_out = len(TEST_NAMES)
     assert scored == [2 * TRAINING["batch_size"] + held_out, whole + held_out]
+
+
+def test_kto_trains_on_every_completion_by_itself(base: Path, tmp_path: Path) -> None:
+    """Two examples a pair, half of the loss at the start, and good ones above bad ones after it."""
+    context = context_of(tmp_path)
+    counts = STAGE.run(settings_of(base, loss={"kind": "kto", "beta": 0.5}), context)
+    assert 2 * counts["train"] >= counts["examples"] > counts["train"]
+    rows = record(context.output)
+    assert rows[0]["eval_loss"] == pytest.approx(0.5, abs=1e-5)
+    assert rows[0]["eval_kl"] == pytest.approx(0, abs=1e-4)
+    assert rows[-1]["eval_rewards/margins"] > 0
+    assert rows[-1]["eval_loss"] < 0.5
+
+
+def test_kto_has_no_weights_of_pairs(base: Path) -> None:
+    with pytest.raises(ValueError, match="weights of pairs"):
+        settings_of(base, loss={"kind": "kto"}, weights={"kind": "margin"})
+
+
+def test_a_reference_that_follows(base: Path, tmp_path: Path) -> None:
+    context = context_of(tmp_path)
+    STAGE.run(settings_of(base, follow={"every": 2, "mix": 0.5}), context)
+    rows = record(context.output)
+    assert rows[0]["eval_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[-1]["reference_updates"] == rows[-1]["step"] // 2
+
+
+def test_a_reference_that_follows_is_no_other_models(base: Path, tmp_path: Path) -> None:
+    settings = settings_of(base, follow={}, reference={"path": str(base)})
+    with pytest.raises(ConfigError, match="begins as the policy does"):
+        STAGE.run(settings, context_of(tmp_path))

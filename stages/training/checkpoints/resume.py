@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,18 @@ from stages.training.distributed.world import current_world
 
 CHECKPOINTS = RESUME_FOLDER
 
+_REMEMBERED = "remembered.safetensors"
+
 Identity = Mapping[str, str]
 _Saved = tuple[int, dict[str, Tensor], dict[str, Any]]
+
+
+@dataclass
+class Remembered:
+    """What goes on from step to step beside weights and optimizer: a running mean, a reference."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_training_state(
@@ -36,6 +47,7 @@ def save_training_state(
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     identity: Identity,
+    remembered: Remembered | None = None,
 ) -> None:
     """Write `resume/step-N` atomically, then remove older ones. All ranks call it, rank 0 writes.
 
@@ -55,7 +67,12 @@ def save_training_state(
             {"optimizer": moments, "random": _random_state(model.device)},
             writing / "optimizer.pt",
         )
-        (writing / "state.json").write_text(json.dumps({"step": step, "identity": dict(identity)}))
+        state: dict[str, Any] = {"step": step, "identity": dict(identity)}
+        if remembered is not None:
+            state["remembered"] = dict(remembered.numbers)
+            if remembered.tensors:
+                save_file(dict(remembered.tensors), writing / _REMEMBERED)
+        (writing / "state.json").write_text(json.dumps(state))
     for other in (output / CHECKPOINTS).iterdir():
         if other != folder:
             remove(other)
@@ -66,8 +83,11 @@ def restore_training_state(
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     identity: Identity,
+    remembered: Remembered | None = None,
 ) -> int | None:
     """Load the newest checkpoint into model and optimizer; returns its step, None without one.
+
+    What else it holds goes into `remembered`.
 
     All ranks call it; rank 0 reads, whose directory it is.
 
@@ -87,7 +107,17 @@ def restore_training_state(
     fill_optimizer(optimizer, saved.get("optimizer"))
     if world.size == 1:
         _set_random_state(saved["random"])
+    if remembered is not None:
+        found = world.agree(_read_remembered(folder) if world.is_main else None)
+        assert found is not None
+        remembered.numbers, remembered.tensors = found.numbers, found.tensors
     return world.agree(step)
+
+
+def _read_remembered(folder: Path) -> Remembered:
+    numbers = json.loads((folder / "state.json").read_text()).get("remembered", {})
+    tensors = folder / _REMEMBERED
+    return Remembered(numbers, load_file(tensors) if tensors.is_file() else {})
 
 
 def _read(folder: Path, parameters: Mapping[str, Tensor], identity: Identity) -> _Saved:

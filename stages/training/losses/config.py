@@ -160,18 +160,38 @@ class AotLoss(PairLoss):
 class BcoLoss(PairLoss):
     """BCO: a classifier of chosen and rejected, its threshold their mean reward.
 
-    The threshold is that of the step's pairs (`shift = "batch"`), or none as in TRL's bco_pair.
+    The threshold is that of the step's pairs (`shift = "batch"`), that of all pairs so far
+    (`"running"`), or none as in TRL's bco_pair.
     """
 
     kind: Literal["bco"] = "bco"
-    shift: Literal["batch", "none"] = Field(
-        "batch", description="threshold: the mean reward of the optimizer step, or none"
+    shift: Literal["batch", "running", "none"] = Field(
+        "batch",
+        description="threshold: the mean reward of the optimizer step, of all steps so far "
+        "(running), or none",
     )
 
     @property
     def looks_at_batch(self) -> bool:
         """See `PairLoss`."""
-        return self.shift == "batch"
+        return self.shift != "none"
+
+
+class KtoLoss(PairLoss):
+    """KTO: every completion by itself, good or bad, against a baseline of the policy's drift.
+
+    A pair counts as two examples. The baseline is the policy's KL from the reference, estimated on
+    completions of other prompts over the whole optimizer step.
+    """
+
+    kind: Literal["kto"] = "kto"
+    desirable_weight: float = Field(1.0, gt=0, description="weight of good completions")
+    undesirable_weight: float = Field(1.0, gt=0, description="weight of bad completions")
+
+    @property
+    def looks_at_batch(self) -> bool:
+        """See `PairLoss`."""
+        return True
 
 
 class SftLoss(PairLoss):
@@ -234,6 +254,16 @@ Loss = Annotated[
     | DiscoPopLoss
     | AotLoss
     | BcoLoss
+    | KtoLoss
     | CombinedLoss,
     Field(discriminator="kind"),
 ]
+
+
+class FollowsPolicy(Config):
+    """How a reference follows the policy (TR-DPO)."""
+
+    every: int = Field(512, ge=1, description="optimizer steps between two updates")
+    mix: float = Field(
+        0.6, gt=0, le=1, description="the policy's share in the new reference; 1 takes its place"
+    )

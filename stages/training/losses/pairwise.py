@@ -26,6 +26,7 @@ from stages.training.losses.config import (
     ExoLoss,
     HingeLoss,
     IpoLoss,
+    KtoLoss,
     LengthNormalisedLoss,
     NcaLoss,
     OrpoLoss,
@@ -50,6 +51,10 @@ class PairLogps:
     chosen_collision: Tensor | None = None
     """Sum over the completion's tokens of log sum_v p(v)^2, where asked for."""
     rejected_collision: Tensor | None = None
+    desirable: Tensor | None = None
+    """Of single completions (KTO): whether each is good. `rejected` is then another prompt's."""
+    running_log_ratio: float | None = None
+    """Mean log-ratio of all completions so far, where a loss goes by it."""
 
     @property
     def chosen_log_ratio(self) -> Tensor:
@@ -223,11 +228,29 @@ def aot_loss(logps: PairLogps, beta: float, epsilon: float, *, paired: bool) -> 
 def bco_loss(logps: PairLogps, beta: float, *, shifted: bool) -> Tensor:
     """-log s(r_w - d) - log s(d - r_l), r = beta * log-ratio, d the mean of all r in the batch.
 
-    Jung et al. 2024 (BCO, arXiv:2404.04656), eq. 10; d is no function of the policy.
+    Or of all r so far, where these are known. Jung et al. 2024 (BCO, arXiv:2404.04656), eq. 10; d
+    is no function of the policy.
     """
     chosen, rejected = beta * logps.chosen_log_ratio, beta * logps.rejected_log_ratio
-    threshold = torch.cat([chosen, rejected]).mean().detach() if shifted else 0.0
+    threshold: Tensor | float = 0.0
+    if shifted and logps.running_log_ratio is not None:
+        threshold = beta * logps.running_log_ratio
+    elif shifted:
+        threshold = torch.cat([chosen, rejected]).mean().detach()
     return -F.logsigmoid(chosen - threshold) - F.logsigmoid(threshold - rejected)
+
+
+def kto_loss(logps: PairLogps, beta: float, good: float, bad: float) -> Tensor:
+    """w_D (1 - s(beta (r - z))) of a good completion, w_U (1 - s(beta (z - r))) of a bad one.
+
+    r is its log-ratio, z the mean log-ratio of completions under prompts that are not theirs, zero
+    at least, and no function of the policy. Ethayarajh et al. 2024 (KTO, arXiv:2402.01306), eq. 8.
+    """
+    if logps.desirable is None:
+        raise ValueError("whether completions are good is not known")
+    baseline = logps.rejected_log_ratio.mean().clamp(min=0).detach()
+    ahead = beta * (logps.chosen_log_ratio - baseline)
+    return torch.where(logps.desirable, good * (-ahead).sigmoid(), bad * ahead.sigmoid())
 
 
 def policy_weight(logps: PairLogps) -> Tensor:
@@ -302,7 +325,10 @@ TERMS: Mapping[type[PairLoss], Term] = {
     SppoLoss: lambda loss, logps: sppo_loss(*_ratios(logps), loss.beta),
     DiscoPopLoss: _discopop,
     AotLoss: _aot,
-    BcoLoss: lambda loss, logps: bco_loss(logps, loss.beta, shifted=loss.shift == "batch"),
+    BcoLoss: lambda loss, logps: bco_loss(logps, loss.beta, shifted=loss.shift != "none"),
+    KtoLoss: lambda loss, logps: kto_loss(
+        logps, loss.beta, loss.desirable_weight, loss.undesirable_weight
+    ),
     SftLoss: lambda loss, logps: rpo_term(logps.chosen, logps.chosen_tokens),
     CombinedLoss: _combined,
 }

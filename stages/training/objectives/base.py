@@ -39,8 +39,16 @@ class Objective(Protocol[Item]):
     def looks_at_batch(self) -> bool:
         """Whether a step is measured as a whole before its gradients are taken."""
 
-    def see_batch(self, items: Sequence[Item], columns: Columns) -> Columns:
-        """Given what `measure` said of a whole step or set: the same with the losses in it."""
+    remembered: dict[str, float]
+    """Numbers that go on from step to step, and so into checkpoints."""
+
+    def see_batch(
+        self, items: Sequence[Item], columns: Columns, *, training: bool = False
+    ) -> Columns:
+        """Given what `measure` said of a whole step or set: the same with the losses in it.
+
+        `training`: the step is about to be trained on, and not only measured.
+        """
 
     def accumulate(self, model: PreTrainedModel, items: Sequence[Item], scale: float) -> Columns:
         """Add the gradient of scale * (sum of the items' losses) to the parameters.
@@ -65,6 +73,7 @@ class TreeObjective(ABC, Generic[TreeItem]):
     def __init__(self, engine: Engine | None = None) -> None:
         """Without an engine: padded batches in float32."""
         self.engine = engine or PaddedEngine()
+        self.remembered: dict[str, float] = {}
 
     @abstractmethod
     def denominator(self, items: Sequence[TreeItem]) -> float:
@@ -74,7 +83,9 @@ class TreeObjective(ABC, Generic[TreeItem]):
     def terms(self, items: Sequence[TreeItem], scores: Scores) -> Terms:
         """Losses and columns of items from the log-probabilities of their completions."""
 
-    def see_batch(self, items: Sequence[TreeItem], columns: Columns) -> Columns:
+    def see_batch(
+        self, items: Sequence[TreeItem], columns: Columns, *, training: bool = False
+    ) -> Columns:
         """See `Objective`; most objectives look at one item at a time."""
         return columns
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from evals.models.chat.read_only import scored
 from stages.training.data.pair_weights import effective_pairs
 from stages.training.engines.choose import Engine, Scores, Terms
-from stages.training.losses.config import CombinedLoss, PairLoss
+from stages.training.losses.config import BcoLoss, CombinedLoss, PairLoss
 from stages.training.losses.pairwise import PairLogps, pair_loss, rpo_term
 from stages.training.objectives.base import Columns, TreeObjective, with_router_term
 
@@ -35,6 +35,9 @@ class PairExample:
     weight: float | None = None
     tail_weight: float = 1.0
     """Of the tokens by which one completion is longer than the other: see `token_weights`."""
+    desirable: bool | None = None
+    """Of a single completion, `chosen_ids`: whether it is good; `rejected_ids` are then another
+    prompt's, by which a baseline is estimated. None for a pair."""
 
     @property
     def branches(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -62,12 +65,21 @@ def needs_collision(loss: PairLoss) -> bool:
     return loss.policy_weights
 
 
+def _goes_on(loss: PairLoss) -> bool:
+    """Whether a loss, or one of several, goes by the mean of all steps so far."""
+    if isinstance(loss, CombinedLoss):
+        return any(_goes_on(part.loss) for part in loss.losses)
+    return isinstance(loss, BcoLoss) and loss.shift == "running"
+
+
 def _pair_logps(
     items: Sequence[PairExample],
     chosen: Tensor,
     rejected: Tensor,
     collisions: Mapping[str, Tensor | None],
+    running: float | None = None,
 ) -> PairLogps:
+    single = items[0].desirable is not None
     return PairLogps(
         chosen,
         rejected,
@@ -76,6 +88,8 @@ def _pair_logps(
         chosen.new_tensor([scored(p.chosen_ids) for p in items]),
         chosen.new_tensor([scored(p.rejected_ids) for p in items]),
         **collisions,
+        desirable=chosen.new_tensor([bool(p.desirable) for p in items]).bool() if single else None,
+        running_log_ratio=running,
     )
 
 
@@ -94,6 +108,7 @@ class PreferenceObjective(TreeObjective[PairExample]):
         self.looks_at_batch = loss.looks_at_batch
         self.needs_collision = needs_collision(loss)
         self._seen: dict[str, tuple[float, float, float]] = {}
+        self.remembered = {"log_ratios": 0.0, "mean_log_ratio": 0.0} if _goes_on(loss) else {}
 
     def key(self, item: PairExample) -> str:
         """The pair's id."""
@@ -103,7 +118,9 @@ class PreferenceObjective(TreeObjective[PairExample]):
         """Pairs of the step."""
         return len(items)
 
-    def see_batch(self, items: Sequence[PairExample], columns: Columns) -> Columns:
+    def see_batch(
+        self, items: Sequence[PairExample], columns: Columns, *, training: bool = False
+    ) -> Columns:
         """Take loss and slopes of every pair from the whole step.
 
         The gradient of a step is then the sum over pairs of slope * gradient of log p, whatever
@@ -112,12 +129,25 @@ class PreferenceObjective(TreeObjective[PairExample]):
         chosen = columns["chosen"].clone().requires_grad_()
         rejected = columns["rejected"].clone().requires_grad_()
         given = {n: columns.get(n) for n in ("chosen_collision", "rejected_collision")}
-        losses = self._weighed(items, _pair_logps(items, chosen, rejected, given))
-        slopes = torch.autograd.grad(losses.sum(), (chosen, rejected))
+        logps = _pair_logps(items, chosen, rejected, given, self._running(columns, training))
+        losses = self._weighed(items, logps)
+        slopes = torch.autograd.grad(losses.sum(), (chosen, rejected), materialize_grads=True)
         table = torch.stack([losses.detach(), *slopes], dim=1).tolist()
         rows = zip(items, table, strict=True)
         self._seen = {item.key: (loss, up, down) for item, (loss, up, down) in rows}
         return {**columns, "loss": losses.detach()}
+
+    def _running(self, columns: Columns, training: bool) -> float | None:
+        """The mean log-ratio of all completions so far, those of a step that is trained on too."""
+        if not self.remembered:
+            return None
+        count, mean = self.remembered["log_ratios"], self.remembered["mean_log_ratio"]
+        if training:
+            both = torch.cat([columns["chosen_log_ratio"], columns["rejected_log_ratio"]])
+            mean = (count * mean + float(both.sum())) / (count + len(both))
+            count += len(both)
+            self.remembered |= {"log_ratios": count, "mean_log_ratio": mean}
+        return mean
 
     def terms(self, items: Sequence[PairExample], scores: Scores) -> Terms:
         """Losses of pairs, and what `summarise` reports."""
@@ -135,6 +165,8 @@ class PreferenceObjective(TreeObjective[PairExample]):
         columns |= {name: values for name, values in given.items() if values is not None}
         if items[0].weight is not None:
             columns["weight"] = chosen.new_tensor([p.weight for p in items])
+        if logps.desirable is not None:
+            columns["desirable"] = logps.desirable.double()
         if scores.logps.requires_grad and self.looks_at_batch:
             return Terms(self._as_seen(items, chosen, rejected), columns)
         return Terms(self._weighed(items, logps), columns)
@@ -159,6 +191,8 @@ class PreferenceObjective(TreeObjective[PairExample]):
         compare across betas; nll_loss is the chosen completion's, per token. Only `loss` is
         weighted; effective_pairs says how many pairs it is the mean of (see `effective_pairs`).
         """
+        if "desirable" in columns:
+            return with_router_term(self._of_singles(columns), columns, "preference_loss")
         beta = self.loss.beta
         gap = columns["chosen_log_ratio"] - columns["rejected_log_ratio"]
         wins, ties = (gap > TIE_NATS).double(), (gap.abs() <= TIE_NATS).double()
@@ -180,3 +214,29 @@ class PreferenceObjective(TreeObjective[PairExample]):
             "nll_loss": float(columns["nll"].mean()),
         }
         return with_router_term(metrics, columns, "preference_loss")
+
+    def _of_singles(self, columns: Columns) -> dict[str, float]:
+        """The same names, chosen being the good completions and rejected the bad ones.
+
+        rewards/accuracies is the share of completions on the right side of the baseline, `kl`.
+        """
+        beta, good = self.loss.beta, columns["desirable"].bool()
+        ratio, baseline = columns["chosen_log_ratio"], columns["rejected_log_ratio"].mean()
+        ahead = torch.where(good, ratio - baseline.clamp(min=0), baseline.clamp(min=0) - ratio)
+        wins, ties = (ahead > TIE_NATS).double(), (ahead.abs() <= TIE_NATS).double()
+        metrics = {
+            "loss": float(columns["loss"].mean()),
+            "rewards/accuracies": float((wins + ties / 2).mean()),
+            "rewards/tie_rate": float(ties.mean()),
+            "kl": max(0.0, float(baseline)),
+        }
+        for name, rows in (("chosen", good), ("rejected", ~good)):
+            if rows.any():
+                metrics[f"rewards/{name}"] = beta * float(ratio[rows].mean())
+                metrics[f"logps/{name}"] = float(columns["chosen"][rows].mean())
+        if good.any():
+            metrics["nll_loss"] = float(columns["nll"][good].mean())
+        if good.any() and (~good).any():
+            gap = float(ratio[good].mean() - ratio[~good].mean())
+            metrics |= {"rewards/margins": beta * gap, "log_ratio_gap": gap}
+        return metrics

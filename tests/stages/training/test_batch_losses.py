@@ -12,6 +12,7 @@ from stages.training.losses.config import (
     AotLoss,
     BcoLoss,
     CombinedLoss,
+    KtoLoss,
     PairLoss,
     SigmoidLoss,
     WeightedLoss,
@@ -74,7 +75,10 @@ def plain_gradients(
             strict=True,
         )
     ]
-    losses = pair_loss(loss, PairLogps(chosen, rejected, *constant, *collisions))
+    good = torch.tensor([bool(p.desirable) for p in pairs])
+    others: list[Any] = [*constant, *collisions]
+    logps = replace(PairLogps(chosen, rejected, *others), desirable=good)
+    losses = pair_loss(loss, logps)
     losses.mean().backward()  # type: ignore[no-untyped-call]
     return (
         {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None},
@@ -91,6 +95,7 @@ LOSSES = {
         losses=(WeightedLoss(loss=AotLoss(beta=0.2)), WeightedLoss(weight=0.5, loss=SigmoidLoss()))
     ),
     "ld": SigmoidLoss(beta=0.2, tail_weight=0.3),
+    "kto": KtoLoss(beta=0.2, undesirable_weight=1.5),
 }
 
 
@@ -100,6 +105,8 @@ def test_passes_of_any_size_and_kind_give_the_gradient_of_the_whole(
 ) -> None:
     loss = LOSSES[name]
     given = [replace(p, tail_weight=loss.tail_weight) for p in with_reference(pairs)]
+    if isinstance(loss, KtoLoss):
+        given = [replace(p, desirable=i % 3 > 0) for i, p in enumerate(given)]
     expected, value = plain_gradients(new_model(), loss, given)
     engines: list[Engine] = [PaddedEngine(), PackedEngine()]
     for engine in engines:
@@ -108,3 +115,24 @@ def test_passes_of_any_size_and_kind_give_the_gradient_of_the_whole(
             assert said == pytest.approx(value, rel=1e-5)
             for parameter, gradient in expected.items():
                 torch.testing.assert_close(found[parameter], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_a_running_threshold_is_the_mean_of_all_rewards_so_far(
+    new_model: NewModel, pairs: list[PairExample]
+) -> None:
+    """By hand over two steps; measuring held-out pairs in between leaves it alone."""
+    objective = PreferenceObjective(BcoLoss(beta=0.2, shift="running"), PackedEngine())
+    model, given = new_model(), with_reference(pairs)
+    seen: list[float] = []
+    for step, training in ((given[:3], True), (given[3:6], False), (given[6:], True)):
+        columns = dict(objective.measure(model, step))
+        gaps = torch.cat([columns["chosen_log_ratio"], columns["rejected_log_ratio"]])
+        if training:
+            seen += gaps.tolist()
+        losses = objective.see_batch(step, columns, training=training)["loss"]
+        mean = 0.2 * sum(seen) / len(seen)
+        chosen, rejected = 0.2 * columns["chosen_log_ratio"], 0.2 * columns["rejected_log_ratio"]
+        expected = -torch.nn.functional.logsigmoid(chosen - mean)
+        expected = expected - torch.nn.functional.logsigmoid(mean - rejected)
+        torch.testing.assert_close(losses, expected)
+    assert objective.remembered["log_ratios"] == len(seen)

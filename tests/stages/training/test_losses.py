@@ -17,6 +17,7 @@ from stages.training.losses.config import (
     ExoLoss,
     HingeLoss,
     IpoLoss,
+    KtoLoss,
     LengthNormalisedLoss,
     Loss,
     NcaLoss,
@@ -236,3 +237,14 @@ def test_wpo_weighs_by_what_the_policy_would_write() -> None:
     weight = math.exp((-1 + 0.6) / 4 + (-5 + 1) / 2)
     plain, weighed = SigmoidLoss(beta=0.5), SigmoidLoss(beta=0.5, policy_weights=True)
     assert float(pair_loss(weighed, one)) == pytest.approx(weight * float(pair_loss(plain, one)))
+
+
+def test_kto_by_hand() -> None:
+    """A good and a bad completion; the baseline is the mean drift, or zero where that is less."""
+    for drift, baseline in (([0.4, 0.8], 0.6), ([-1.0, 0.2], 0.0)):
+        logps = replace(pairs([-2.0, -1.0], drift, [-3.0, -1.5], [0.0, 0.0]))
+        logps = replace(logps, desirable=torch.tensor([True, False]))
+        loss = KtoLoss(beta=0.5, desirable_weight=2.0, undesirable_weight=3.0)
+        good = 2 * (1 - 1 / (1 + math.exp(-0.5 * (1.0 - baseline))))
+        bad = 3 * (1 - 1 / (1 + math.exp(-0.5 * (baseline - 0.5))))
+        assert pair_loss(loss, logps).tolist() == pytest.approx([good, bad])

@@ -1,6 +1,7 @@
 """Every loss that TRL has too, against TRL's own code on the same log-probabilities."""
 
 import warnings
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from stages.training.losses.config import (
     ExoLoss,
     HingeLoss,
     IpoLoss,
+    KtoLoss,
     LengthNormalisedLoss,
     NcaLoss,
     OrpoLoss,
@@ -39,7 +41,8 @@ def trl() -> Any:
         from trl.experimental.cpo import CPOTrainer
         from trl.experimental.orpo import ORPOTrainer
         from trl.trainer.dpo_trainer import DPOTrainer
-    return SimpleNamespace(dpo=DPOTrainer, cpo=CPOTrainer, orpo=ORPOTrainer)
+        from trl.trainer.kto_trainer import KTOTrainer
+    return SimpleNamespace(dpo=DPOTrainer, cpo=CPOTrainer, orpo=ORPOTrainer, kto=KTOTrainer)
 
 
 def token_logps(seed: int) -> torch.Tensor:
@@ -212,3 +215,46 @@ def test_orpo(trl: Any) -> None:
 
 def on_cpu() -> SimpleNamespace:
     return SimpleNamespace(device="cpu")
+
+
+def test_kto_is_trls(trl: Any) -> None:
+    """Six completions, good and bad, and their baseline from six mismatched ones."""
+    good = torch.tensor([True, False, True, True, False, False])
+    policy, reference, drift, drift_before = (
+        (token_logps(seed) * completion_mask()).sum(dim=1) for seed in (1, 2, 3, 4)
+    )
+    loss = KtoLoss(beta=0.3, desirable_weight=1.2, undesirable_weight=0.7)
+    lengths = torch.ones(6, dtype=torch.float64)
+    logps = PairLogps(policy, drift, reference, drift_before, lengths, lengths, desirable=good)
+    scores = (token_logps(1) * completion_mask())[:, 1:]
+    outputs = SimpleNamespace(
+        log_probs=scores, entropy=scores, mean_logits=scores, is_top1=scores > 0
+    )
+    same = SimpleNamespace(
+        device="cpu", gather=lambda tensor: tensor, gather_for_metrics=lambda tensor: tensor
+    )
+    recorded: Any = defaultdict(list)
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=False),
+        accelerator=same,
+        aux_loss_enabled=False,
+        precompute_ref_logps=True,
+        calculate_KL=True,
+        loss_type="kto",
+        beta=0.3,
+        desirable_weight=1.2,
+        undesirable_weight=0.7,
+        _compute_kl_logps=lambda model, batch: drift,
+        _metrics={"eval": recorded, "train": recorded},
+        _total_train_tokens=0,
+    )
+    inputs = {
+        "input_ids": torch.zeros_like(completion_mask()),
+        "attention_mask": torch.ones_like(completion_mask()),
+        "completion_mask": completion_mask(),
+        "label": good,
+        "ref_logps": reference,
+        "ref_KL_logps": drift_before,
+    }
+    theirs = trl.kto._compute_loss(trainer, lambda **_: outputs, inputs, return_outputs=False)
+    assert float(pair_loss(loss, logps).mean()) == pytest.approx(float(theirs), abs=1e-7)
