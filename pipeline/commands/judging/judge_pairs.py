@@ -11,7 +11,6 @@ from rich.console import Console
 from evals.files.outputs.labelled_pairs import labelled_pairs
 from evals.judge_card.card import build_card
 from evals.judges.judge_spec import judge_settings
-from pipeline.commands.judging.judge_card import show_card
 from pipeline.commands.named_run import begin_run
 from pipeline.commands.options import (
     ApiKeyOption,
@@ -22,6 +21,7 @@ from pipeline.commands.options import (
     judge_runtime,
 )
 from pipeline.commands.runs.run import run_recipe
+from pipeline.display.judge_card import show_card
 from schemas.files import write_text
 from schemas.manifest import Manifest, read_manifest
 from schemas.parquet import read_rows
