@@ -1,6 +1,7 @@
 """Every recipe that is shipped is sound, and opens with its command and its hardware."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,3 +25,24 @@ def test_recipes_cover_the_three_data_sets() -> None:
     texts = [path.read_text() for path in RECIPES]
     for kind in ("hh", "helpsteer3", "ultrafeedback"):
         assert any(f'kind = "{kind}"' in text for text in texts)
+
+
+def test_recipes_name_models_of_today_and_a_judge_of_another_family() -> None:
+    recipes = {path.stem: load_recipe(path) for path in RECIPES}
+    families = ("Qwen3", "SmolLM3", "OLMo", "gemma-3", "Llama-3.2")
+    judged = [r for r in recipes.values() if {"sample", "label"} <= set(r.stages)]
+    on_policy: dict[str, Any] = {}
+    for recipe in judged:
+        stages: Any = recipe.stages
+        if stages["judge"].judge.kind == "llm":
+            assert stages["sample"].model == stages["train"].model, recipe.name
+            on_policy[stages["sample"].model.path] = stages["judge"].judge.model.path
+    for family in families:
+        assert any(family in policy for policy in on_policy), family
+    for policy, judge in on_policy.items():
+        assert policy.partition("/")[0] != judge.partition("/")[0], policy
+    thinks = {
+        name: recipes[f"qwen3-{name}"].stages["sample"].model.chat_template_kwargs  # type: ignore[attr-defined]
+        for name in ("plain", "thinking")
+    }
+    assert thinks == {"plain": {"enable_thinking": False}, "thinking": {"enable_thinking": True}}
