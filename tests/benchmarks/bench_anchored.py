@@ -3,7 +3,8 @@
 Simulated: judges from useless to perfect, 50 to 400 labels of 805 prompts, ties, even and weighted
 draws. Real: Auto-J's human pairs with the longer-wins rule and a rule of the text as judges; the
 human rate of all pairs is the truth, each replicate redraws the prompts with replacement and then
-labels n of them. Writes results/anchored.json beside this file.
+labels n of them; PandaLM's pairs and stored judges likewise, where PREFLINE_PANDALM names a copy.
+Writes results/anchored.json beside this file.
 """
 
 import json
@@ -20,12 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from evals.files.labelled import read_labelled
+from evals.files.published.numbers import Files
+from evals.files.published.pandalm import ANNOTATORS, judged, people
+from evals.files.published.pandalm import JUDGES as STORED
 from evals.judges.layout import text_of
 from evals.statistics.anchored import Anchored, anchored_rate
 from evals.statistics.intervals import wilson_effective
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("PREFLINE_REAL_DATA", ROOT.parent / "shared" / "data"))
+PANDALM = Path(os.environ["PREFLINE_PANDALM"]) if "PREFLINE_PANDALM" in os.environ else None
+"""A copy of its repository; without one its cells stay as they are in the results."""
+
 RESULT = Path(__file__).parent / "results" / "anchored.json"
 
 PROMPTS, TRUTH = 805, 0.65
@@ -86,6 +93,20 @@ def _real(case: tuple[str, int]) -> Row:
             for u in units
         ]
     )
+    return _replicates(name, judged, labels, n)
+
+
+def _stored(case: tuple[str, int]) -> Row:
+    """PandaLM's pairs: 999, three people each, and the verdicts of its two stored judges."""
+    name, n = case
+    files = Files(PANDALM or Path())
+    points = {1: 1.0, 2: 0.0, 0: 0.5}
+    labels = np.array([np.mean([points[row[who]] for who in ANNOTATORS]) for row in people(files)])
+    return _replicates(name, np.array(judged(files)[name]), labels, n)
+
+
+def _replicates(name: str, judged: Array, labels: Array, n: int) -> Row:
+    """The people's rate of all pairs is the truth; pairs are redrawn, then n of them labelled."""
     truth = float(labels.mean())
     generator = np.random.default_rng([7, n])
     found, naive = [], 0
@@ -117,6 +138,12 @@ def _coverage(found: list[Anchored], truth: float) -> Row:
     return row
 
 
+def kept_cells() -> list[Row]:
+    """The cells of stored judges that the results have."""
+    found: list[Row] = json.loads(RESULT.read_bytes()).get("stored", []) if RESULT.exists() else []
+    return found
+
+
 def main() -> int:
     """Measure, write, and say what holds; 1 where a promise is broken."""
     if not DATA.is_dir():
@@ -126,7 +153,8 @@ def main() -> int:
     with ProcessPoolExecutor(max_workers=4) as pool:
         real = pool.map(_real, product(("length", "rule: more lists"), LABELLED))
         simulated = pool.map(_simulate, product(JUDGES, TIES, LABELLED, (False, True)))
-        result = {"real": list(real), "simulated": list(simulated)}
+        stored = pool.map(_stored, product(STORED.values(), LABELLED)) if PANDALM else kept_cells()
+        result = {"real": list(real), "stored": list(stored), "simulated": list(simulated)}
     cells = [row for rows in result.values() for row in rows]
     kept = {
         f"{who}_coverage_93_to_97_by_two_simulation_errors": all(
@@ -138,8 +166,9 @@ def main() -> int:
     rows = [
         {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in cells
     ]
-    split = len(result["real"])
-    table = {"kept": kept, "real": rows[:split], "simulated": rows[split:]}
+    table = {"kept": kept} | {
+        name: [rows[cells.index(cell)] for cell in found] for name, found in result.items()
+    }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(table, indent=1) + "\n")
     for promise, holds in kept.items():
