@@ -1,5 +1,6 @@
 """What an interval says: better, worse, or cannot tell. Nothing else decides it."""
 
+from schemas.results.benchmarks import NoWorse
 from schemas.results.win_rates import Conclusion
 
 LEVEL = 0.05
@@ -17,3 +18,16 @@ def tested(difference: float | None, p_value: float) -> Conclusion:
     if not difference or p_value > LEVEL:
         return "cannot tell"
     return "better" if difference > 0 else "worse"
+
+
+def no_worse(low: float | None, high: float | None, margin: float) -> NoWorse:
+    """What the 95% interval of a difference says of "no worse by more than `margin`".
+
+    The test of non-inferiority at the 2.5% level; that a difference is not significant says
+    nothing.
+    """
+    if low is None or high is None:
+        return "cannot tell"
+    if low > 0:
+        return "better"
+    return "no worse" if low > -margin else "worse" if high < -margin else "cannot tell"

@@ -87,6 +87,21 @@ def sign_flip_p(differences: Sequence[float], *, flips: int = FLIPS, seed: int =
     return (1 + as_much) / (1 + flips)
 
 
+def benjamini_hochberg(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjusted p-values, by name: among those at most q a share q is expected to be wrong.
+
+    (Y. Benjamini and Y. Hochberg 1995.) The k-th smallest of m is multiplied by m / k, and is never
+    above that of a larger one.
+    """
+    adjusted: dict[str, float] = {}
+    least = 1.0
+    ordered = sorted(p_values, key=lambda key: p_values[key], reverse=True)
+    for rank, name in zip(range(len(ordered), 0, -1), ordered, strict=True):
+        least = min(least, p_values[name] * len(ordered) / rank)
+        adjusted[name] = least
+    return {name: adjusted[name] for name in p_values}
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's adjusted p-values, by name: the error rate over all of them together is held.
 

@@ -1,8 +1,12 @@
 """benchmarks.json: every measure of every task, and policy less baseline, paired by sample."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from schemas.results.base import Result
+
+NoWorse = Literal["better", "no worse", "worse", "cannot tell"]
 
 
 class TaskResult(Result):
@@ -29,7 +33,12 @@ class TaskResult(Result):
 
 
 class PairedResult(Result):
-    """One model (`model`) minus the baseline, of one metric, over the samples that both have."""
+    """One model (`model`) minus the baseline, of one metric, over the samples that both have.
+
+    `margin` is how much worse the recipe calls no worse; `conclusion` what the interval says of
+    that: better (above 0), no worse (above -margin), worse (below -margin), or cannot tell; None
+    where no margin was declared.
+    """
 
     task: str
     model: str = "policy"
@@ -40,6 +49,8 @@ class PairedResult(Result):
     ci_low: float | None = None
     ci_high: float | None = None
     n: int
+    margin: float | None = None
+    conclusion: NoWorse | None = None
 
 
 class BenchmarkResults(Result):

@@ -8,7 +8,7 @@ from schemas.results.base import Estimate, Result
 from schemas.results.benchmarks import BenchmarkResults
 from schemas.results.judge_card import JudgeCard
 from schemas.results.training import GuardFinding, SampledTokens
-from schemas.results.win_rates import JudgeWinRate, Measure
+from schemas.results.win_rates import Conclusion, JudgeWinRate, Measure
 
 Json = dict[str, Any]
 ReportConclusion = Literal["better", "worse", "cannot_tell", "not_measured"]
@@ -46,6 +46,9 @@ class ShownCategory(Result):
     n_wins: int | None = None
     n_losses: int | None = None
     n_ties: int | None = None
+    p_value: float | None = None
+    p_bh: float | None = None
+    verdict: Conclusion | None = None
 
 
 class ShownWinRate(JudgeWinRate):

@@ -239,6 +239,17 @@ class WinRate(Result):
     verdict: Conclusion
 
 
+class CategoryRate(WinRate):
+    """The win rate of one category; `p_value` that it is one half, `p_bh` among all categories.
+
+    `p_bh` is Benjamini and Hochberg's: of the categories that it calls better or worse one in
+    twenty is expected to be wrong. None where a category has too few prompts to be rated.
+    """
+
+    p_value: float | None = None
+    p_bh: float | None = None
+
+
 class WinRateReport(WinRate):
     """All that one judge's verdicts say: rates side by side, the headline, warnings.
 
@@ -260,7 +271,7 @@ class JudgeWinRate(WinRateReport):
 
     judge: str
     judge_fingerprint: str = ""
-    categories: dict[str, WinRate] = Field(default_factory=dict)
+    categories: dict[str, CategoryRate] = Field(default_factory=dict)
     differences: list[ModelPair] = Field(default_factory=list)
 
 
@@ -268,7 +279,8 @@ class Declared(Result):
     """declared.json: what decides and who judges, written before a verdict is opened.
 
     `judges` are role -> name and fingerprint; `models` name -> fingerprint of the weights.
-    `until_settled`: of the `prompts` only as many are judged as it takes to tell.
+    `until_settled`: of the `prompts` only as many are judged as it takes to tell. `margins`: by
+    benchmark, how much worse is no worse.
     """
 
     headline: Measure
@@ -276,6 +288,7 @@ class Declared(Result):
     models: dict[str, str] = Field(default_factory=dict)
     prompts: int = 0
     until_settled: bool = False
+    margins: dict[str, float] = Field(default_factory=dict)
 
 
 class WinRates(RootModel[dict[str, JudgeWinRate]]):

@@ -34,7 +34,9 @@ def _work(config: EvaluateConfig, known: Known) -> Work:
     judges = ("judge" in known) + (config.truth is not None)
     models = 2 + len(config.compare_with)
     completions = prompts * config.n
-    return Work("verdicts", 2 * judges * completions, models * completions * config.max_tokens)
+    more = prompts * (config.best_of or 0)
+    tokens = (models * completions + more) * config.max_tokens
+    return Work("verdicts", 2 * (judges * completions + more), tokens)
 
 
 STAGE = Stage(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from evals.benchmarks.run import BenchmarkRun
+from evals.statistics.conclusions import no_worse
 from evals.statistics.estimates import paired_difference
 from schemas.results.benchmarks import PairedResult, TaskResult
 
@@ -30,9 +31,12 @@ def task_entries(about: TaskResult, run: BenchmarkRun) -> Iterator[TaskResult]:
 
 
 def paired_entries(
-    task: str, model: str, run: BenchmarkRun, baseline: BenchmarkRun
+    task: str, model: str, run: BenchmarkRun, baseline: BenchmarkRun, margin: float | None
 ) -> Iterator[PairedResult]:
-    """One model minus baseline for each measure that both have scores per sample of."""
+    """One model minus baseline for each measure that both have scores per sample of.
+
+    `margin` is what was declared to be no worse.
+    """
     of_baseline = {(m.scorer, m.metric): m.scores for m in baseline.measured}
     for measured in run.measured:
         other = of_baseline.get((measured.scorer, measured.metric), {})
@@ -48,4 +52,6 @@ def paired_entries(
                 ci_low=found.ci_low,
                 ci_high=found.ci_high,
                 n=found.n,
+                margin=margin,
+                conclusion=margin and no_worse(found.ci_low, found.ci_high, margin),
             )

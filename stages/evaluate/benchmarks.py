@@ -176,7 +176,7 @@ class Benchmarks:
             measures = self._log(answers, task).with_suffix(".json")
             write_result(measures, TaskMeasures(measured=found))
             tasks += found
-        result = BenchmarkResults(tasks=tasks, paired=list(_paired(runs)))
+        result = BenchmarkResults(tasks=tasks, paired=list(_paired(runs, self._config)))
         write_result(self._context.output / "benchmarks.json", result)
         return result
 
@@ -237,10 +237,12 @@ def _policy_first(names: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: name == BASELINE)
 
 
-def _paired(runs: Mapping[tuple[str, str], BenchmarkRun]) -> Iterator[PairedResult]:
+def _paired(
+    runs: Mapping[tuple[str, str], BenchmarkRun], config: EvaluateConfig
+) -> Iterator[PairedResult]:
     for (model, task), run in runs.items():
         if model not in (JUDGE, BASELINE) and (BASELINE, task) in runs:
-            yield from paired_entries(task, model, run, runs[BASELINE, task])
+            yield from paired_entries(task, model, run, runs[BASELINE, task], config.margin(task))
 
 
 def _asked(task: str) -> Asked:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges import Judge
+from evals.win_rate.categories import category_rates
 from evals.win_rate.differences import adjusted, policy_difference
 from evals.win_rate.report import JudgedComparisons, win_rate_report
-from evals.win_rate.win_rate import IDENTICAL, win_rates_by_category
+from evals.win_rate.win_rate import IDENTICAL
 from schemas.conversations import is_cut_in_thought
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
@@ -137,7 +138,7 @@ def judge_win_rate(judge: Judge, judged: JudgedComparisons, measure: Measure) ->
         **dict(win_rate_report(judged, measure)),
         judge=judge.name,
         judge_fingerprint=judge.fingerprint,
-        categories=win_rates_by_category(judged.verdicts, judged.categories),
+        categories=category_rates(judged.verdicts, judged.categories),
     )
 
 

@@ -1,5 +1,7 @@
 """Settings of evaluate."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +12,7 @@ from evals.models.samplers import AutoSampler, SamplerConfig, SamplingSettings
 from schemas.results.win_rates import Measure
 
 POLICY, BASELINE = "policy", "baseline"
+ALL_TASKS = "all"
 
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -94,10 +97,36 @@ class EvaluateConfig(SamplingSettings):
     ] = Field(
         default_factory=dict,
         description="further models by name, such as base, each against the same baseline on the "
-        "same prompts; benchmarks too, where they can be run",
+        'same prompts; benchmarks too, where they can be run; or "best_of_4" alone',
+    )
+    best_of: int | None = Field(
+        None,
+        ge=2,
+        description="also compare with the best of so many samples of the baseline, as the judge "
+        "chooses it: what training gained over sampling more",
+    )
+    margins: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="by task, or for `all`: how much worse than its baseline a model may be on a "
+        "benchmark and still be no worse, in the measure's own units, like { all = 0.02 }",
     )
     epochs: int = Field(1, ge=1, description="completions per sample of a task")
     limit: int | None = Field(None, ge=1, description="samples per task; null takes all")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _best_of_alone(cls, value: Any) -> Any:
+        """`compare_with = "best_of_4"` is `best_of = 4`."""
+        if isinstance(value, Mapping) and isinstance(said := value.get("compare_with"), str):
+            number = re.fullmatch(r"best_of_(\d+)", said)
+            if number is None:
+                raise ValueError(
+                    f"compare_with: {said!r} is neither best_of_4, or another number, nor models "
+                    "by name"
+                )
+            rest = {key: one for key, one in value.items() if key != "compare_with"}
+            return {**rest, "best_of": int(number[1])}
+        return value
 
     @field_validator("compare_with")
     @classmethod
@@ -113,10 +142,10 @@ class EvaluateConfig(SamplingSettings):
                 "stop_when_settled: a length-controlled rate has no interval that holds whenever "
                 "one stops; take headline win_rate or discrete, or judge all prompts"
             )
-        if self.stop_when_settled and self.compare_with:
+        if self.stop_when_settled and (self.compare_with or self.best_of):
             raise ValueError(
-                "stop_when_settled: models of compare_with are compared on a number of prompts "
-                "that is fixed beforehand; leave one of the two out"
+                "stop_when_settled: models of compare_with and best_of are compared on a number of "
+                "prompts that is fixed beforehand; leave one of the two out"
             )
         return self
 
@@ -128,6 +157,22 @@ class EvaluateConfig(SamplingSettings):
                 "labels is named; give truth and leave labels out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "EvaluateConfig":
+        if self.best_of and self.temperature == 0:
+            raise ValueError(
+                "best_of: at temperature 0 all samples are one; raise temperature, or leave it out"
+            )
+        if unknown := sorted(self.margins.keys() - {*self.tasks, ALL_TASKS}):
+            raise ValueError(
+                f"margins.{unknown[0]}: is none of tasks, nor {ALL_TASKS}; name a task that is run"
+            )
+        return self
+
+    def margin(self, task: str) -> float | None:
+        """How much worse on a task is no worse; None where nothing was declared."""
+        return self.margins.get(task, self.margins.get(ALL_TASKS))
 
     @property
     def sources(self) -> list[ContenderSource]:

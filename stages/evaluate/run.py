@@ -21,6 +21,7 @@ from schemas.results.win_rates import Declared, JudgeWinRate, WinRates
 from schemas.stage import RESUME_FOLDER, StageContext
 from schemas.tables import PROMPTS, REJECTS
 from stages.evaluate.benchmarks import Benchmarks
+from stages.evaluate.best_of import best_contestant, best_samples
 from stages.evaluate.compare import Match, cut_in_thought, judge_win_rate, model_pairs
 from stages.evaluate.config import BASELINE, POLICY, EvaluateConfig
 from stages.evaluate.contestants import (
@@ -54,6 +55,7 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     if not asked.from_ingest:  # the way back from a verdict leads over this table
         write_table(context.output / PROMPTS.file_name, PROMPTS, prompts)
     models = contestants(config, context)
+    best = best_contestant(config, models)
     kept = KeptWork(context.output / RESUME_FOLDER)
     benchmarks = Benchmarks(config, context, models, kept)
     sampled = {model.name: Completions(model, prompts, config, context, kept) for model in models}
@@ -67,6 +69,10 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
                 context.progress.note(f"{model.name}: a file of outputs cannot run benchmarks")
         else:
             _write(model, own, model.source, benchmarks, config, context)
+    if best is not None:
+        many = config.model_copy(update={"n": config.best_of})
+        sampled[best.name] = Completions(best, prompts, many, context, kept)
+        _sample_more(best, sampled[best.name], config, context)
     for model in models:
         benchmarks.score(model)
     benchmarks.judge()
@@ -74,11 +80,11 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     matches = [
         Match(name, one.rows, baseline, kept, context)
         for name, one in sampled.items()
-        if name != BASELINE
+        if name != BASELINE and not (best and name == best.name)
     ]
     completions = {name: one.rows for name, one in sampled.items()}
     spent: Counter[str] = Counter()
-    rates = _judge(matches, models, completions, spent, config, context)
+    rates = _judge(matches, models, completions, spent, config, context, best, kept)
     measured = benchmarks.write()
     for match in matches:
         match.write(context.output)
@@ -129,23 +135,43 @@ def _write(
         sampler.close()
 
 
+def _sample_more(
+    best: Contestant, completions: Completions, config: EvaluateConfig, context: StageContext
+) -> None:
+    """Let the baseline write the samples of which the best is chosen."""
+    if completions.missing and context.runtime.engine == "ray":
+        completions.sample()
+    elif completions.missing and not isinstance(best.source, OutputsFile):
+        sampler = open_sampler(config.sampler, best.source, context.runtime)
+        try:
+            completions.sample(sampler)
+        finally:
+            sampler.close()
+    completions.write()
+
+
 def _judge(
-    matches: Sequence[Match],
+    matches: list[Match],
     models: Sequence[Contestant],
     completions: Mapping[str, Sequence[Row]],
     spent: Counter[str],
     config: EvaluateConfig,
     context: StageContext,
+    best: Contestant | None,
+    kept: KeptWork,
 ) -> WinRates:
     """Let every judge give its verdicts; returns the win rate by each: `judge` and `truth`.
 
     Args:
-        matches: of every model against the baseline, the policy's first.
+        matches: of every model against the baseline, the policy's first; the one of the best of
+            several samples is added.
         models: of the evaluation.
         completions: by model.
         spent: what the judges cost is added to it.
         config: of the stage.
         context: of the stage.
+        best: stands for the best of several samples.
+        kept: holds verdicts while the stage goes on.
     """
     policy = matches[0]
     if not policy.comparisons:
@@ -160,6 +186,13 @@ def _judge(
     if config.stop_when_settled and judges:
         role, first = next(iter(judges.items()))
         judge_until_settled(policy, first, ways[role], config.headline, context.progress)
+    if best is not None and judges:
+        role, first = next(iter(judges.items()))
+        chosen, verdicts_of_best = best_samples(
+            best.name, completions[best.name], first, ways[role], kept, context
+        )
+        spent.update(spending_counts(first, verdicts_of_best))
+        matches.append(Match(best.name, chosen, completions[BASELINE], kept, context))
     rates: dict[str, JudgeWinRate] = {}
     given: dict[str, list[Row]] = {}
     for role, judge in judges.items():
@@ -225,6 +258,7 @@ def _declare(
         models={model.name: model.fingerprint for model in models},
         prompts=prompts,
         until_settled=config.stop_when_settled,
+        margins=config.margins,
     )
     write_result(context.output / DECLARED, declared)
 

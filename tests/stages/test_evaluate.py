@@ -12,6 +12,7 @@ from evals import food_world
 from evals.files.verdicts import read_judged
 from evals.judges import LengthJudge, RuleJudge, save_judge
 from evals.models.checkpoints import ModelSource
+from evals.models.contenders import OutputsFile
 from evals.models.samplers import (
     Sample,
     SampledCompletion,
@@ -706,3 +707,51 @@ def test_true_verdicts_stand_for_people_beside_a_judge_that_likes_length(world: 
     assert said in human["statement"]
     with pytest.raises(ValueError, match="truth_labels"):
         EvaluateConfig(truth_labels=10)
+
+
+def test_the_best_of_several_samples_is_a_yardstick(world: World) -> None:
+    """Of four random foods one is the favourite in a third of the cases, and the judge finds it."""
+    config = EvaluateConfig.model_validate(
+        {"truth": {"kind": "rule"}, "max_tokens": 12, "compare_with": "best_of_4"}
+    )
+    context = world.context()
+    counts = STAGE.run(config, context)
+    many = read_rows(context.output / "completions_best_of_4.parquet", COMPLETIONS)
+    assert len(many) == 4 * 24
+    said: dict[str, set[str]] = {}
+    for row in many:
+        said.setdefault(row["prompt_id"], set()).add(row["completion"][0]["content"])
+    compared = read_rows(context.output / "comparisons_best_of_4.parquet", COMPARISONS)
+    chosen = {row["prompt_id"]: row["completion_a"][0]["content"] for row in compared}
+    assert {p: text == "pizza" for p, text in chosen.items()} == {
+        p: "pizza" in texts for p, texts in said.items()
+    }
+    own = read_rows(context.output / "completions_baseline.parquet", COMPLETIONS)
+    assert len(own) == counts["completions_baseline"] == 24
+    pairs = {(d["first"], d["second"]): d for d in rates(context.output)["truth"]["differences"]}
+    assert {("policy", "best_of_4"), ("best_of_4", "baseline")} <= pairs.keys()
+    assert (
+        pairs["policy", "best_of_4"]["difference"]["value"]
+        < (pairs["policy", "baseline"]["difference"]["value"])
+    )
+
+
+def test_what_best_of_cannot_be(world: World) -> None:
+    with pytest.raises(ValueError, match="best_of_4"):
+        EvaluateConfig.model_validate({"compare_with": "the best"})
+    with pytest.raises(ValueError, match="temperature 0"):
+        EvaluateConfig(best_of=4, temperature=0)
+    outputs = world.root / "outputs.jsonl"
+    outputs.write_text('{"prompt": "q", "output": "a"}\n')
+    with pytest.raises(ConfigError, match=r"evaluate\.best_of"):
+        STAGE.run(
+            EvaluateConfig(best_of=2, baseline=OutputsFile(outputs=str(outputs))), world.context()
+        )
+
+
+def test_margins_are_declared_by_task() -> None:
+    config = EvaluateConfig(tasks=("a", "b"), margins={"all": 0.02, "b": 0.1})
+    assert (config.margin("a"), config.margin("b")) == (0.02, 0.1)
+    assert EvaluateConfig(tasks=("a",)).margin("a") is None
+    with pytest.raises(ValueError, match=r"margins\.c"):
+        EvaluateConfig(tasks=("a",), margins={"c": 0.02})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from evals.win_rate.categories import MIN_CATEGORY
 from schemas.results.base import Estimate
 from schemas.results.benchmarks import BenchmarkResults, PairedResult, TaskResult
 from schemas.results.judge_card import JudgeCard
@@ -55,10 +56,6 @@ def _shown(rate: JudgeWinRate) -> ShownWinRate:
 
 def _measured(rate: JudgeWinRate) -> bool:
     return rate.win_rate is not None
-
-
-MIN_CATEGORY = 50
-"""A category of fewer prompts has an interval of some 27 points: it is counted, and not rated."""
 
 
 def _categories(rate: JudgeWinRate) -> dict[str, ShownCategory]:

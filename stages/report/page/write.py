@@ -9,13 +9,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from evals.win_rate.categories import MIN_CATEGORY
 from schemas.files import writing_file
 from schemas.results.report import ReportSummary
 from schemas.results.win_rates import WinRateReport
 from schemas.stage import StageContext
 from stages.report.charts import lines
 from stages.report.config import ReportConfig
-from stages.report.gather.results import MIN_CATEGORY
 from stages.report.gather.rounds import rounds_figure
 from stages.report.gather.sources import STAGE_ORDER
 from stages.report.gather.summary import summarize
