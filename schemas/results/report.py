@@ -51,6 +51,17 @@ class ShownCategory(Result):
     verdict: Conclusion | None = None
 
 
+class JudgeErrors(Estimate):
+    """What the judge's errors, as its card has them, could do to its win rate: a diagnostic.
+
+    `right` is how often it sees a true win, or loss, as such; `statement` says it in words.
+    """
+
+    right: float
+    n_labels: int
+    statement: str
+
+
 class ShownWinRate(JudgeWinRate):
     """A judge's win rates; value and interval are of the declared measure."""
 
@@ -62,6 +73,7 @@ class ShownWinRate(JudgeWinRate):
     declared: Measure
     verdict: ReportConclusion  # type: ignore[assignment]
     categories: dict[str, ShownCategory]  # type: ignore[assignment]
+    judge_errors: JudgeErrors | None = None
 
 
 class ShownCard(JudgeCard):

@@ -27,6 +27,14 @@ class JudgeConfig(JudgeFloors):
         2000, ge=1, description="held-out comparisons that the judge card takes; null takes all"
     )
 
+    attacks: int | None = Field(
+        None,
+        ge=1,
+        description="held-out pairs (50 is a good number) on which the card measures how far texts "
+        "that speak to the judge move it: some 120 verdicts each; the price of a judge that is "
+        "paid for is said first",
+    )
+
     @model_validator(mode="after")
     def _training_needs_a_model(self) -> "JudgeConfig":
         if not isinstance(self.judge, PreferenceModelJudge):

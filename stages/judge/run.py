@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from evals.judge_card.attacks import attack_cost, attack_table
 from evals.judge_card.card import build_card
 from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
-from evals.judges import PreferenceModelJudge, open_judge, save_judge
+from evals.judges import Judge, PreferenceModelJudge, open_judge, save_judge
 from evals.judges.layout import comparisons_neutralised
 from evals.judges.progress import spending_counts
 from schemas.errors import DataError
 from schemas.labels import LabeledComparison
 from schemas.parquet import read_rows, write_table
 from schemas.results.base import write_result
-from schemas.results.judge_card import Floors, JudgeCard
+from schemas.results.judge_card import Attack, Floors, JudgeCard
 from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, DECIDING, REJECTS, VERDICTS
 from stages.judge.config import JudgeConfig
@@ -105,6 +106,8 @@ def _measure(
         return build_card(units, own, **named)
 
     card, final = figures(dev), figures(test)
+    if config.attacks and dev:
+        card = card.model_copy(update={"attacks": _attacked(judge, dev, config.attacks, context)})
     floors = JudgeFloors(**{name: getattr(config, name) for name in JudgeFloors.model_fields})
     further = {
         "split": "dev",
@@ -128,6 +131,16 @@ def _measure(
         **comparisons_neutralised(judge, [u.comparison for u in (*dev, *test)]),
         **spending_counts(judge, verdicts),
     }
+
+
+def _attacked(
+    judge: Judge, dev: Sequence[LabeledComparison], pairs: int, context: StageContext
+) -> list[Attack]:
+    """The attack table, its price said before it is paid."""
+    shown = [unit.comparison for unit in dev]
+    if cost := attack_cost(judge, shown, pairs):
+        context.progress.note(f"judge: attacks cost about {cost:.4g} in the unit of the prices")
+    return attack_table(judge, shown, pairs)
 
 
 def _say_what_it_is_worth(card: JudgeCard, progress: Progress) -> None:

@@ -313,3 +313,17 @@ def test_no_model_to_train_is_refused(tmp_path: Path) -> None:
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config_of(**settings)
+
+
+def test_attacks_are_measured_where_the_recipe_asks(tmp_path: Path) -> None:
+    """Three times the text always wins for a judge that likes length."""
+    even = [labelled(f"q{i}", "short", "equal", "A") for i in range(6)]
+    context = context_of(tmp_path, ingest=ingested(tmp_path / "ingest", [], even))
+    STAGE.run(config_of(judge={"kind": "length"}, attacks=3), context)
+    attacks = json.loads((context.output / "card.json").read_text())["attacks"]
+    thrice = next(a for a in attacks if a["group"] == "length")
+    assert thrice["neutralised"]["both"]["value"] == pytest.approx(0.5)
+    assert thrice["neutralised"]["both"]["n"] == 6
+    context = context_of(tmp_path / "again", ingest=tmp_path / "ingest")
+    STAGE.run(config_of(judge={"kind": "length"}), context)
+    assert json.loads((context.output / "card.json").read_text())["attacks"] == []

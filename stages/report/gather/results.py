@@ -8,6 +8,7 @@ from schemas.results.benchmarks import BenchmarkResults, PairedResult, TaskResul
 from schemas.results.judge_card import JudgeCard
 from schemas.results.report import (
     Headlined,
+    JudgeErrors,
     ReportConclusion,
     ShownCard,
     ShownCategory,
@@ -15,6 +16,7 @@ from schemas.results.report import (
     SoftRate,
 )
 from schemas.results.win_rates import MEASURES, Conclusion, JudgeWinRate, WinRates
+from stages.report.gather.judge_errors import judge_errors
 from stages.report.gather.people import People
 from stages.report.gather.sources import Json, Sources
 from stages.report.page.text import percent, points, words
@@ -28,14 +30,18 @@ def win_rates(sources: Sources, people: People) -> dict[str, ShownWinRate]:
     `human` is what labels that were given since then, or before, make of it.
     """
     found = sources.result("evaluate", "win_rates.json", WinRates)
-    rates = found.root if found else {}
+    known = {
+        name: rate.model_copy(update={"human": people.of(rate)})
+        for name, rate in (found.root if found else {}).items()
+    }
+    card = sources.result("judge", "card.json", JudgeCard) if "judge" in known else None
     return {
-        name: _shown(rate.model_copy(update={"human": people.of(rate)}))
-        for name, rate in rates.items()
+        name: _shown(rate, judge_errors(rate, card) if name == "judge" else None)
+        for name, rate in known.items()
     }
 
 
-def _shown(rate: JudgeWinRate) -> ShownWinRate:
+def _shown(rate: JudgeWinRate, errors: JudgeErrors | None) -> ShownWinRate:
     soft = SoftRate(win_rate=rate.win_rate, ci_low=rate.ci_low, ci_high=rate.ci_high, n=rate.n)
     declared = rate.headline
     measure = declared.measure if declared else "win_rate"
@@ -51,6 +57,7 @@ def _shown(rate: JudgeWinRate) -> ShownWinRate:
         soft=soft,
         measure=MEASURES[measure],
         declared=measure,
+        judge_errors=errors,
     )
 
 
