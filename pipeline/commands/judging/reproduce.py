@@ -26,7 +26,10 @@ def reproduce(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")] = False,
 ) -> None:
-    """Recompute published numbers offline; exit with 1 where one is beyond its tolerance."""
+    """Recompute published numbers offline, and say how far ours are from them.
+
+    Exits with 1 where one is beyond its tolerance.
+    """
     found = _numbers(name, path)
     missed = [one for one in found if not one.holds(tolerance)]
     if as_json:
