@@ -32,7 +32,7 @@ from stages.evaluate.contestants import (
 )
 from stages.evaluate.given import take_outputs
 from stages.evaluate.people import with_people
-from stages.evaluate.prompts import evaluation_prompts
+from stages.evaluate.prompts import EvaluationPrompts, evaluation_prompts
 from stages.evaluate.sampling import Completions
 from stages.evaluate.settling import judge_until_settled
 from stages.shards.kept import KeptWork
@@ -58,23 +58,7 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     best = best_contestant(config, models)
     kept = KeptWork(context.output / RESUME_FOLDER)
     benchmarks = Benchmarks(config, context, models, kept)
-    sampled = {model.name: Completions(model, prompts, config, context, kept) for model in models}
-    # The baseline comes first: some tasks compare with what it wrote.
-    for model in models:
-        own = sampled[model.name]
-        if isinstance(model.source, OutputsFile):
-            take_outputs(own, model.source, model.fingerprint, asked, context.progress)
-            own.write()
-            if config.tasks:
-                context.progress.note(f"{model.name}: a file of outputs cannot run benchmarks")
-        else:
-            _write(model, own, model.source, benchmarks, config, context)
-    if best is not None:
-        many = config.model_copy(update={"n": config.best_of})
-        sampled[best.name] = Completions(best, prompts, many, context, kept)
-        _sample_more(best, sampled[best.name], config, context)
-    for model in models:
-        benchmarks.score(model)
+    sampled = _sampled(models, best, asked, benchmarks, kept, config, context)
     benchmarks.judge()
     baseline = sampled[BASELINE].rows
     matches = [
@@ -92,21 +76,58 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     write_result(context.output / "win_rates.json", rates)
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
     kept.forget_others()
-    verdicts = next(match.verdicts for match in matches if match.name == POLICY)
     return {
         "prompts": len(prompts),
-        "completions_policy": len(completions[POLICY]),
-        "completions_baseline": len(completions[BASELINE]),
-        "completions_cut_in_thought": sum(
-            len(cut_in_thought(completions[name])) for name in (POLICY, BASELINE)
-        ),
+        **_counts(completions, matches),
         "rejects": len(rejects),
-        "comparisons": len(matches[0].comparisons),
-        "verdicts": len(verdicts),
-        "unscored": sum(row["verdict"] is None for row in verdicts),
         **spent,
         "benchmarks": len(measured.tasks),
         "benchmarks_failed": sum(entry.error is not None for entry in measured.tasks),
+    }
+
+
+def _sampled(
+    models: Sequence[Contestant],
+    best: Contestant | None,
+    asked: EvaluationPrompts,
+    benchmarks: Benchmarks,
+    kept: KeptWork,
+    config: EvaluateConfig,
+    context: StageContext,
+) -> dict[str, Completions]:
+    """All completions by model, and the benchmarks that models answer by themselves."""
+    found: dict[str, Completions] = {}
+    # The baseline comes first: some tasks compare with what it wrote.
+    for model in models:
+        own = Completions(model, asked.rows, config, context, kept)
+        found[model.name] = own
+        if isinstance(model.source, OutputsFile):
+            take_outputs(own, model.source, model.fingerprint, asked, context.progress)
+            own.write()
+            if config.tasks:
+                context.progress.note(f"{model.name}: a file of outputs cannot run benchmarks")
+        else:
+            _write(model, own, model.source, benchmarks, config, context)
+    if best is not None:
+        many = config.model_copy(update={"n": config.best_of})
+        found[best.name] = Completions(best, asked.rows, many, context, kept)
+        _sample_more(best, found[best.name], config, context)
+    for model in models:
+        benchmarks.score(model)
+    return found
+
+
+def _counts(completions: Mapping[str, Sequence[Row]], matches: Sequence[Match]) -> dict[str, int]:
+    """For the manifest: of policy and baseline."""
+    [match] = [match for match in matches if match.name == POLICY]
+    cut = (len(cut_in_thought(completions[name])) for name in (POLICY, BASELINE))
+    return {
+        "completions_policy": len(completions[POLICY]),
+        "completions_baseline": len(completions[BASELINE]),
+        "completions_cut_in_thought": sum(cut),
+        "comparisons": len(match.comparisons),
+        "verdicts": len(match.verdicts),
+        "unscored": sum(row["verdict"] is None for row in match.verdicts),
     }
 
 

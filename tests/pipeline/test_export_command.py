@@ -10,7 +10,9 @@ import polars
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.commands.data.export import Format, Ties, export, write_export
+from pipeline.commands.data.export import export
+from pipeline.commands.data.exporting import write_export
+from pipeline.commands.data.formats import Format, Ties
 from schemas.errors import ConfigError, DataError
 from schemas.ids import comparison_id, pair_id, prompt_id
 from schemas.parquet import read_rows, write_table

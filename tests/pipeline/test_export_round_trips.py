@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.commands.data.export import Format, Ties, write_export
+from pipeline.commands.data.exporting import write_export
+from pipeline.commands.data.formats import Format, Ties
 from schemas.ids import comparison_id, pair_id, prompt_id
 from schemas.labels import Message
 from schemas.parquet import read_rows, write_table

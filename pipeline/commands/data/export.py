@@ -1,44 +1,12 @@
 """The export command: tables as files that TRL, the Tinker cookbook and `datasets` read."""
 
 import json
-import os
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from schemas.errors import ConfigError, DataError
-from schemas.files import first_line, is_plain_name
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from pipeline.commands.data.interchange import Converted
-
-_BATCH_ROWS = 2048
-Row = dict[str, Any]
-
-
-class Format(StrEnum):
-    """What can be written."""
-
-    TRL = "trl"
-    COOKBOOK = "cookbook"
-    JSONL = "jsonl"
-    HUB_LAYOUT = "hub-layout"
-
-
-class Ties(StrEnum):
-    """What becomes of comparisons that nobody won."""
-
-    KEEP = "keep"
-    DROP = "drop"
+from pipeline.commands.data.formats import Format, Ties
 
 
 def export(
@@ -61,9 +29,12 @@ def export(
     Without a table: the preference pairs of the run, or else its comparisons; for the cookbook
     its comparisons; for hub-layout all tables of ingest.
     """
-    tables = _tables(to, what, run_dir)
+    # Loads pyarrow, which --help does without.
+    from pipeline.commands.data import exporting
+
+    tables = exporting.tables_to_export(to, what, run_dir)
     wish = ties or (Ties.DROP if to is Format.TRL else Ties.KEEP)
-    counts = write_export(to, tables, out, wish)
+    counts = exporting.write_export(to, tables, out, wish)
     if as_json:
         typer.echo(json.dumps({"out": str(out), "files": counts}))
         return
@@ -74,195 +45,3 @@ def export(
         typer.echo(
             "its DPO trains a Tie as if B were better: --ties drop leaves them out", err=True
         )
-
-
-def _tables(to: Format, what: str | None, run_dir: Path) -> list[Path]:
-    """The files to read. Raises MissingInputError."""
-    from pipeline.commands.data.stats import tables_of
-
-    if what is not None:
-        return tables_of(what, run_dir)
-    if to is Format.HUB_LAYOUT:
-        return tables_of("ingest", run_dir)
-    wanted = ["label/comparisons"] if to is Format.COOKBOOK else ["label/preference_pairs"]
-    there = [name for name in wanted if (run_dir / f"{name}.parquet").is_file()]
-    return tables_of((there or ["ingest/comparisons"])[0], run_dir)
-
-
-def write_export(
-    to: Format, tables: list[Path], out: Path, ties: Ties = Ties.KEEP
-) -> dict[str, dict[str, int]]:
-    """Write a folder that is there whole or not at all; file -> rows written and left out.
-
-    A file per split where the table has splits; rows keep the table's order.
-
-    Raises:
-        ConfigError: the folder exists, or the format cannot hold this table.
-        DataError: a table cannot be read.
-    """
-    if out.exists():
-        raise ConfigError(f"{out}: exists; delete it or choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    several = len(tables) > 1 or to is Format.HUB_LAYOUT
-    counts: dict[str, dict[str, int]] = {}
-    # In a folder whose name nothing of the user's can have.
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:
-        working = Path(aside) / out.name
-        working.mkdir()
-        for path in tables:
-            part = f"data/{path.stem}/" if to is Format.HUB_LAYOUT else f"{path.stem}/"
-            counts |= _write_table(to, path, working, part * several, ties)
-        if to is Format.HUB_LAYOUT:
-            (working / "README.md").write_text(_card(counts), encoding="utf-8")
-        os.replace(working, out)
-    return counts
-
-
-def _write_table(
-    to: Format, path: Path, out: Path, folder: str, ties: Ties
-) -> dict[str, dict[str, int]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from schemas.parquet import rows_of
-
-    try:
-        with ExitStack() as stack:
-            file = stack.enter_context(pq.ParquetFile(path))
-            sinks = _Sinks(to, out, folder, _schema(to, file), stack)
-            convert = _converter(to, path, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                rows = rows_of(pa.Table.from_batches([batch]))
-                sinks.write(_sorted_out(rows, convert, ties, sinks.counts))
-            return sinks.counted()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
-
-
-def _schema(to: Format, file: "pq.ParquetFile") -> "pa.Schema":
-    """The columns to write; of messages only the fields that any message of the file has."""
-    import pyarrow as pa
-
-    from pipeline.commands.data.interchange import TRL_SCHEMA
-    from schemas.tables import MESSAGES
-
-    found = file.schema_arrow
-    used = _used_fields(file, [f.name for f in found if f.type == MESSAGES])
-    messages = pa.list_(pa.struct([f for f in MESSAGES.value_type if f.name in used]))
-    schema = TRL_SCHEMA if to is Format.TRL else found.remove_metadata()
-    return pa.schema([f.with_type(messages) if f.type == MESSAGES else f for f in schema])
-
-
-def _used_fields(file: "pq.ParquetFile", columns: list[str]) -> set[str]:
-    """The fields of a message that are not null everywhere; role and content always."""
-    used = {"role", "content"}
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns) if columns else ():
-        for column in batch.columns:
-            turns = column.flatten()
-            pairs = zip(turns.type, turns.flatten(), strict=True)
-            used |= {field.name for field, values in pairs if values.null_count < len(values)}
-    return used
-
-
-def _converter(to: Format, path: Path, columns: list[str]) -> Callable[[Row], "Converted"]:
-    from pipeline.commands.data.interchange import TO_COOKBOOK, TO_TRL
-    from schemas.tables import TABLES
-
-    known = {Format.TRL: TO_TRL, Format.COOKBOOK: TO_COOKBOOK}.get(to)
-    if known is None:
-        return lambda row: row
-    for name, convert in known.items():
-        if TABLES[name].required <= set(columns):
-            return convert
-    raise ConfigError(
-        f"{path}: only comparisons and preference_pairs can be written as {to}; "
-        "choose such a table, or --to jsonl"
-    )
-
-
-def _sorted_out(
-    rows: list[Row],
-    convert: Callable[[Row], "Converted"],
-    ties: Ties,
-    counts: dict[str, Counter[str]],
-) -> Iterator[tuple[str, Row]]:
-    """(split, converted row) of the rows that are written; everything is counted."""
-    from pipeline.commands.data.interchange import Skipped
-
-    for row in rows:
-        split = row.get("split") or "train"
-        count = counts.setdefault(split, Counter(rows=0))
-        is_tie = row.get("label") == "Tie"
-        converted = convert(row)
-        if isinstance(converted, Skipped):
-            count[f"{converted.reason} left out"] += 1
-        elif is_tie and ties is Ties.DROP:
-            count["ties left out"] += 1
-        else:
-            count["rows"] += 1
-            if is_tie:
-                count["ties kept"] += 1
-            yield split, converted
-
-
-class _Sinks:
-    """The files of one table, one per split, opened when their first row comes."""
-
-    def __init__(
-        self, to: Format, out: Path, folder: str, schema: "pa.Schema", stack: ExitStack
-    ) -> None:
-        self.counts: dict[str, Counter[str]] = {}
-        self._suffix = ".parquet" if to in (Format.TRL, Format.HUB_LAYOUT) else ".jsonl"
-        self._out, self._folder, self._schema, self._stack = out, folder, schema, stack
-        self._open: dict[str, Callable[[list[Row]], None]] = {}
-
-    def write(self, rows: Iterator[tuple[str, Row]]) -> None:
-        """Write some rows to the files of their splits."""
-        by_split: dict[str, list[Row]] = {}
-        for split, row in rows:
-            by_split.setdefault(split, []).append(row)
-        for split, listed in by_split.items():
-            if not is_plain_name(split):
-                raise DataError(
-                    f"split {split!r}: cannot be the name of a file; correct it where the table "
-                    "comes from"
-                )
-            if split not in self._open:
-                self._open[split] = self._sink(self._out / f"{self._folder}{split}{self._suffix}")
-            self._open[split](listed)
-
-    def counted(self) -> dict[str, dict[str, int]]:
-        """File -> its counts."""
-        return {
-            f"{self._folder}{split}{self._suffix}": dict(count)
-            for split, count in self.counts.items()
-        }
-
-    def _sink(self, path: Path) -> Callable[[list[Row]], None]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if self._suffix == ".jsonl":
-            lines = self._stack.enter_context(path.open("w", encoding="utf-8", newline="\n"))
-            return lambda rows: lines.writelines(
-                json.dumps(row, ensure_ascii=False) + "\n" for row in rows
-            )
-        writer = self._stack.enter_context(
-            pq.ParquetWriter(path, self._schema, compression="zstd", compression_level=1)
-        )
-        return lambda rows: writer.write_table(pa.Table.from_pylist(rows, schema=self._schema))
-
-
-def _card(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """A README that tells `datasets` which files belong to which configuration and split."""
-    names = sorted({Path(file).parent.name for file in counts})
-    default = "comparisons" if "comparisons" in names else names[0] if names else ""
-    lines = ["---", "configs:"]
-    for name in names:
-        lines += [f"- config_name: {name}", *(["  default: true"] if name == default else [])]
-        lines += ["  data_files:"]
-        for file in counts:
-            if Path(file).parent.name == name:
-                lines += [f"  - split: {Path(file).stem}", f"    path: {file}"]
-    return "\n".join([*lines, "---", "", "Tables written by `prefline export`.", ""])
