@@ -195,9 +195,12 @@ def test_the_declared_measure_decides(world: World) -> None:
     STAGE.run(TRUTH.model_copy(update={"headline": "length_controlled"}), context)
     truth = rates(context.output)["truth"]
     controlled = truth["length_controlled"]
-    assert controlled["win_rate"] is None
-    assert controlled["reason"] in truth["statement"]
-    assert (truth["headline"]["measure"], truth["verdict"]) == ("length_controlled", "cannot tell")
+    # All wins or ties: the plain regression has no optimum, the penalised one has.
+    assert controlled["penalised"]
+    assert 0.5 < controlled["win_rate"] < 1
+    assert truth["headline"]["measure"] == "length_controlled"
+    assert truth["headline"]["value"] == controlled["win_rate"] != truth["win_rate"]
+    assert truth["verdict"] == truth["headline"]["verdict"]
     assert truth["length_matched"]["n"] == 24  # foods are short words
 
 
