@@ -63,6 +63,9 @@ def _interval(rate: Mapping[str, Any]) -> str:
 
 def _paragraphs(run_dir: Path, summary: Mapping[str, Any]) -> Iterator[str]:
     yield from _statements(run_dir)
+    trained = (run_dir / "train" / "manifest.json").is_file()
+    if trained and not (run_dir / "sweep").is_dir():
+        yield "of one training run: `prefline run --seeds 3` tells what another would move"
     for task, model, error in _failed(summary):
         yield f"not measured: {task}, {model}: {error}"
     yield from _warnings(summary)

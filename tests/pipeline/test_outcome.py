@@ -35,6 +35,7 @@ def test_the_end_says_all_there_is_to_know(
         for model, value in (("policy", 0.25), ("baseline", 0.2), ("other", 0.3))
     ]
     warnings = [{"stage": "train", "message": "train: low"}, {"stage": "train", "message": "low"}]
+    write_json(tmp_path / "train" / "manifest.json", {})
     outcome_table(tmp_path, {"benchmarks": {"tasks": tasks}, "warnings": warnings})
     said = capsys.readouterr().out
     assert "by the judge, length: Better: win rate 62.5%." in said
@@ -42,4 +43,5 @@ def test_the_end_says_all_there_is_to_know(
         assert f"ifeval x accuracy, {line}" in said
     assert said.count("train: low") == 1
     assert "1 warning:" in said
+    assert "of one training run" in said
     assert f"Report: {tmp_path}/report/index.html" in said

@@ -38,7 +38,8 @@ def test_the_page_needs_nothing_else(run: FakeRun) -> None:
     assert not page.names() & {"script", "link", "iframe", "object", "embed", "img", "base"}
     for _, attributes in page.tags:
         for name in ("href", "src", "xlink:href", "action", "data", "poster", "srcset"):
-            assert (attributes.get(name) or "#").startswith("#")
+            # Beside places in the page only inspect's logs of the same run are linked.
+            assert (attributes.get(name) or "#").startswith(("#", "../evaluate/logs/"))
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"@import|url\(|https?://|//cdn", page.source)
 
@@ -48,7 +49,7 @@ def test_every_tag_is_closed_in_its_place_and_every_anchor_leads_somewhere(run: 
     assert page.misnested == []
     assert len(set(page.ids())) == len(page.ids())
     anchors = {a["href"] for tag, a in page.tags if tag == "a"}
-    assert {a[1:] for a in anchors if a} <= set(page.ids())
+    assert {a[1:] for a in anchors if a and a.startswith("#")} <= set(page.ids())
 
 
 def test_every_number_on_the_page_is_in_the_summary(run: FakeRun) -> None:
@@ -77,6 +78,7 @@ def test_the_answer_comes_first(run: FakeRun) -> None:
         "the true rule",
         "95.2%",
         "DPO (β 0.1) on 36 preference pairs from food",
+        "of one training run",
         "97.4% of held-out comparisons",
     ):
         assert words in start
