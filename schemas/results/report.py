@@ -200,6 +200,37 @@ class Compared(Result):
     judge: str
 
 
+class Standing(Result):
+    """A model on the leaderboard: its win rate over the baseline, whose own is one half."""
+
+    name: str
+    win_rate: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int
+    p_holm: float | None = None
+    verdict: Conclusion | None = None
+
+
+class Spent(Result):
+    """What a stage's judge took; `cost` in the unit of the prices."""
+
+    stage: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+
+
+class PreviousRate(Result):
+    """The declared measure of the evaluation before, and the change since; rates in [0, 1]."""
+
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    change: float
+
+
 class ReportSummary(Result):
     """The whole page as numbers; what was not measured is null, never 0."""
 
@@ -207,6 +238,9 @@ class ReportSummary(Result):
     title: str
     verdict: Headlined
     compared: Compared | None = None
+    leaderboard: list[Standing] = Field(default_factory=list)
+    spent: list[Spent] = Field(default_factory=list)
+    previous: PreviousRate | None = None
     win_rate: dict[str, ShownWinRate]
     rounds: list[Round]
     world: Json | None

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evals.audit.labels import read_labels
+from evals.audit.labels import majority, read_labels
 from evals.win_rate.human import human_win_rate
 from schemas.errors import DataError
 from schemas.results.report import Warned
@@ -42,6 +42,18 @@ class People:
                 raise
             self._warn(str(error))
             return rate.human
+
+    def said(self) -> dict[str, str]:
+        """What most people said, by comparison; nothing where their labels cannot be read."""
+        if self._path is None:
+            return {}
+        try:
+            return dict(majority(read_labels(self._path)))
+        except DataError as error:
+            if self._named:
+                raise
+            self._warn(str(error))
+            return {}
 
     def _warn(self, message: str) -> None:
         if message not in {warned.message for warned in self.warnings}:

@@ -16,6 +16,7 @@ from stages.report.gather import (
     results,
     rounds,
     stages,
+    standings,
     training,
     verdict_list,
 )
@@ -43,6 +44,11 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
         title=config.title,
         verdict=verdict,
         compared=_compared(sources, verdict),
+        leaderboard=standings.leaderboard(rates, verdict.by),
+        spent=standings.spent(sources),
+        previous=standings.previous(
+            context, sources, rates.get(verdict.by) if verdict.by else None
+        ),
         win_rate=rates,
         rounds=rounds.rounds(context.inputs),
         world=results.world(sources, config.world),
@@ -68,7 +74,7 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
         ),
         verdicts=finite(
             verdict_list.verdict_list(
-                compared, verdicts, verdict.judge, config.verdicts, config.seed
+                compared, verdicts, verdict.judge, config.verdicts, config.seed, people.said()
             )
         ),
         stages=stages.stages(sources),

@@ -17,7 +17,12 @@ _SIDES = {"A": "policy", "B": "baseline", "Tie": "tie"}
 
 
 def verdict_list(
-    comparisons: Rows, verdicts: Rows, judge: str | None, count: int, seed: int
+    comparisons: Rows,
+    verdicts: Rows,
+    judge: str | None,
+    count: int,
+    seed: int,
+    people: Mapping[str, str] | None = None,
 ) -> Json:
     """The comparisons with their verdicts, doubtful ones first; at most `count`, drawn by `seed`.
 
@@ -27,6 +32,7 @@ def verdict_list(
         judge: the judge by whom a comparison is sorted and found.
         count: how many comparisons are listed; of more, these are a fair sample.
         seed: of that sample.
+        people: comparison_id -> A, B or Tie, what most people said of it.
 
     Returns:
         `{n_comparisons, outcomes: {outcome: n}, entries}`; an entry is `{comparison_id, category,
@@ -35,8 +41,12 @@ def verdict_list(
     said: dict[str, Rows] = defaultdict(list)
     for row in verdicts:
         said[row["comparison_id"]].append(row)
+    labelled = {key: _SIDES[label] for key, label in (people or {}).items()}
     drawn = sorted(comparisons, key=lambda c: (seed_from(seed, c["comparison_id"]), str(c)))
-    entries = [_entry(c, said[c["comparison_id"]], judge) for c in drawn[:count]]
+    entries = [
+        _entry(c, said[c["comparison_id"]], judge, labelled.get(c["comparison_id"]))
+        for c in drawn[:count]
+    ]
     entries.sort(key=lambda entry: OUTCOMES.index(entry["outcome"]))
     found = Counter(entry["outcome"] for entry in entries)
     return {
@@ -46,7 +56,9 @@ def verdict_list(
     }
 
 
-def _entry(comparison: Mapping[str, Any], rows: Rows, judge: str | None) -> Json:
+def _entry(
+    comparison: Mapping[str, Any], rows: Rows, judge: str | None, people: str | None
+) -> Json:
     ordered = sorted(rows, key=lambda row: (row["judge"], row["order"]))
     mine = [row for row in ordered if row["judge"] == judge]
     return {
@@ -55,11 +67,27 @@ def _entry(comparison: Mapping[str, Any], rows: Rows, judge: str | None) -> Json
         "prompt": _last_turn(comparison["prompt"]),
         "policy": _last_turn(comparison["completion_a"]),
         "baseline": _last_turn(comparison["completion_b"]),
-        "outcome": outcome_of([_SIDES.get(row["verdict"]) for row in mine]),
+        "outcome": outcome_of(_sides(mine)),
         "policy_score": _mean(scores := [s for s in map(_score, mine) if s is not None]),
         "order_gap": max(scores) - min(scores) if len(scores) > 1 else None,
+        "judges_disagree": _judges_disagree(ordered),
+        "people": people,
+        "people_disagree": people is not None and people != outcome_of(_sides(mine)),
         "verdicts": [_verdict(row) for row in ordered],
     }
+
+
+def _sides(rows: Rows) -> list[str | None]:
+    return [_SIDES.get(row["verdict"]) for row in rows]
+
+
+def _judges_disagree(rows: Rows) -> bool:
+    """Whether two judges that have made up their minds name other sides."""
+    by_judge: dict[str, Rows] = defaultdict(list)
+    for row in rows:
+        by_judge[row["judge"]].append(row)
+    found = {outcome_of(_sides(own)) for own in by_judge.values()} - {"split", "unscored"}
+    return len(found) > 1
 
 
 def outcome_of(sides: list[str | None]) -> str:

@@ -47,13 +47,37 @@
   const count = document.createElement("span");
   count.className = "note"; count.setAttribute("role", "status");
   const texts = entries.map((entry) => entry.textContent.toLowerCase());
-  search.addEventListener("input", () => {
-    const wanted = search.value.toLowerCase();
+  const chooser = (label, options) => {
+    const select = document.createElement("select");
+    select.setAttribute("aria-label", label);
+    for (const [text, value] of options) select.append(new Option(text, value));
+    select.addEventListener("change", filter);
+    return select;
+  };
+  const has = (key) => (entry) => key in entry.dataset;
+  const kinds = {
+    "all verdicts": () => true,
+    "orders disagree": has("orders"),
+    "judges disagree": has("judges"),
+    "judge and people disagree": has("people"),
+    "policy longer": (entry) => Number(entry.dataset.longer) > 0,
+    "policy shorter": (entry) => Number(entry.dataset.longer) < 0,
+  };
+  const filter = () => {
+    const wanted = search.value.toLowerCase(), is = kinds[kind.value];
     let found = 0;
-    entries.forEach((entry, i) => { entry.hidden = !texts[i].includes(wanted); found += !entry.hidden; });
-    count.textContent = wanted ? `${found} of ${entries.length}` : "";
-  });
+    entries.forEach((entry, i) => {
+      entry.hidden = !(texts[i].includes(wanted) && is(entry) && (!category.value || entry.dataset.category === category.value));
+      found += !entry.hidden;
+    });
+    count.textContent = found < entries.length ? `${found} of ${entries.length}` : "";
+  };
+  const filled = Object.entries(kinds).filter(([, is]) => entries.some(is));
+  const kind = chooser("Which verdicts", filled.map(([name]) => [name, name]));
+  const known = [...new Set(entries.map((entry) => entry.dataset.category).filter(Boolean))].sort();
+  const category = chooser("Category", [["all categories", ""], ...known.map((name) => [name, name])]);
+  search.addEventListener("input", filter);
   order.addEventListener("change", () => list.append(...[...entries].sort(orders[order.value])));
-  tools.append(search, order, count);
+  tools.append(search, kind, ...(known.length > 1 ? [category] : []), order, count);
   list.before(tools);
 })();
