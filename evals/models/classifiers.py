@@ -58,7 +58,16 @@ def load_reward_model(
 def rewards(
     model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: int | None
 ) -> list[float]:
-    """The reward of each row of token ids, one padded batch.
+    """The reward of each row of token ids, one padded batch."""
+    with torch.inference_mode():
+        found: list[float] = padded_rewards(model, rows, pad_id).double().tolist()
+    return found
+
+
+def padded_rewards(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], pad_id: int | None
+) -> torch.Tensor:
+    """The same as a tensor (n,), differentiable.
 
     A decoder is read at its last token that is not padding, and finds it by its id. So where a row
     ends with `pad_id`, as where that is the end token too, an id that no row holds takes its place.
@@ -70,7 +79,6 @@ def rewards(
     ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     model.config.get_text_config().pad_token_id = pad_id
-    with torch.inference_mode():
-        logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-    found: list[float] = logits[:, 0].double().tolist()
-    return found
+    logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+    column: torch.Tensor = logits[:, 0]
+    return column

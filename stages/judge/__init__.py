@@ -31,7 +31,10 @@ def _training(config: JudgeConfig) -> Mapping[str, Any] | None:
         return None
     measuring = {"min_label_mass", "engine", "dtype"}
     judge = config.judge.model_dump(mode="json", exclude=measuring)
-    return {"judge": judge, "training": config.training.model_dump(mode="json")}
+    made = {"judge": judge, "training": config.training.model_dump(mode="json")}
+    if config.judge.kind == "reward_model":
+        made["rewards"] = config.rewards.model_dump(mode="json")
+    return made
 
 
 def _model(config: JudgeConfig) -> Any:

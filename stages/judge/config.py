@@ -5,8 +5,23 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from evals.judge_card.floors import JudgeFloors
-from evals.judges import JudgeKind, PreferenceModelJudge
+from evals.judges import JudgeKind, PreferenceModelJudge, RewardModelJudge
+from schemas.stage import Config
 from stages.training.config import TrainingConfig
+
+
+class RewardTraining(Config):
+    """How a reward_model is trained."""
+
+    centring: float = Field(
+        0.0, ge=0, description="weight of (sum of both rewards)^2, which keeps rewards around zero"
+    )
+    margin: float = Field(
+        0.0,
+        ge=0,
+        description="by how much the chosen reward is to be ahead, times the strength of the "
+        "preference where the data say one",
+    )
 
 
 class JudgeConfig(JudgeFloors):
@@ -16,7 +31,12 @@ class JudgeConfig(JudgeFloors):
 
     judge: JudgeKind = Field(description="the judge; its kind decides what else it takes")
     training: TrainingConfig | None = Field(
-        None, description="train the preference_model on ingest's labelled train comparisons"
+        None,
+        description="train the preference_model or reward_model on ingest's labelled train "
+        "comparisons",
+    )
+    rewards: RewardTraining = Field(
+        RewardTraining(), description="how a reward_model is trained (Bradley-Terry)"
     )
     fresh_weights: bool = Field(
         False,
@@ -38,10 +58,10 @@ class JudgeConfig(JudgeFloors):
     @model_validator(mode="after")
     def _training_needs_a_model(self) -> "JudgeConfig":
         if not isinstance(self.judge, PreferenceModelJudge):
-            if self.training is not None:
+            if self.training is not None and not isinstance(self.judge, RewardModelJudge):
                 raise ValueError(
                     f"training: a judge of kind {self.judge.kind} cannot be trained; "
-                    "leave the section out, or use kind preference_model"
+                    "leave the section out, or use kind preference_model or reward_model"
                 )
         elif self.training is None and self.judge.model is None:
             raise ValueError(

@@ -7,7 +7,13 @@ from typing import Any
 from evals.judge_card.attacks import attack_cost, attack_table
 from evals.judge_card.card import build_card
 from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
-from evals.judges import Judge, PreferenceModelJudge, open_judge, save_judge
+from evals.judges import (
+    Judge,
+    PreferenceModelJudge,
+    RewardModelJudge,
+    open_judge,
+    save_judge,
+)
 from evals.judges.layout import comparisons_neutralised
 from evals.judges.progress import spending_counts
 from schemas.errors import DataError
@@ -19,9 +25,11 @@ from schemas.stage import Progress, StageContext
 from schemas.tables import COMPARISONS, DECIDING, REJECTS, VERDICTS
 from stages.judge.config import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
+from stages.judge.reward_training import RewardModelTraining, counts_of
 from stages.judge.training import PreferenceModelTraining
 from stages.shards.judging import judge_all
 from stages.shards.kept import KeptWork
+from stages.training.config import TrainingConfig
 from stages.training.distributed.world import current_world
 
 
@@ -54,13 +62,16 @@ def _train(
     config: JudgeConfig, train: Labelled, dev: Labelled, context: StageContext
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Rows for the rejects table, and counts; both empty where nothing is to be trained."""
-    if config.training is None or not isinstance(config.judge, PreferenceModelJudge):
+    if config.training is None:
         return [], {}
     if not train.comparisons:
         raise DataError(
             "judge: no labelled comparisons in ingest's train split, so there is nothing to train "
             "on; ingest data with preferences, or use a judge of kind rule or length"
         )
+    if isinstance(config.judge, RewardModelJudge):
+        return _train_rewards(config, config.judge, config.training, (train, dev), context)
+    assert isinstance(config.judge, PreferenceModelJudge)
     training = PreferenceModelTraining(config.judge, config.training, context, config.fresh_weights)
     learned = training.tokenise(train.comparisons)
     if not learned.examples:
@@ -79,6 +90,29 @@ def _train(
         "train_examples": len(learned.examples),
         "rejected_prompt_too_long": len(rejects),
     }
+
+
+def _train_rewards(
+    config: JudgeConfig,
+    judge: RewardModelJudge,
+    settings: TrainingConfig,
+    splits: tuple[Labelled, Labelled],
+    context: StageContext,
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The same for a Bradley-Terry reward model."""
+    train, dev = splits
+    training = RewardModelTraining(judge, settings, config.rewards, context)
+    pairs, left_out = training.tokenise(train)
+    if not pairs:
+        raise DataError(
+            f"judge: none of {len(train.comparisons)} train comparisons can be trained on "
+            f"({counts_of(left_out)}); ingest comparisons without ties, or raise "
+            "judge.training.max_length"
+        )
+    training.run(pairs, training.tokenise(dev)[0])
+    rejects = [reject(train.rows[index], *why) for index, why in left_out.items()]
+    counts = {"train_comparisons": len(train.comparisons), "train_examples": len(pairs)}
+    return rejects, counts | counts_of(left_out)
 
 
 def _measure(

@@ -5,6 +5,7 @@ results/memory.json. A case is measured above what the process takes before it l
 """
 
 import argparse
+import importlib
 import json
 import random
 import resource
@@ -64,6 +65,8 @@ def run_case(model: str, name: str) -> None:
     tokens = settings.pop("tokens")
     training = TrainingConfig.model_validate(settings)
     prompt, completion = 24, (tokens - 24) // 2
+    if training.optimizer_states == "int8":
+        importlib.import_module("bitsandbytes")
     idle = _peak()
     source = ModelSource(path=model)
     return_what_is_freed(training, torch.device("cpu"))

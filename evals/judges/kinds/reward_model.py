@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from evals.judges.interface import Judge
+from evals.judges.kinds.preference_model import MODEL_FOLDER
 from evals.models.checkpoints import Dtype, ModelSource
 from schemas.stage import Config, Runtime, implementation
 
@@ -23,7 +24,10 @@ class RewardModelJudge(Config):
     """
 
     kind: Literal["reward_model"] = "reward_model"
-    model: ModelSource = Field(description="a sequence classifier with one label")
+    model: ModelSource = Field(
+        description="a sequence classifier with one label; with judge.training what it is trained "
+        "from, a language model too"
+    )
     max_prompt_tokens: int | None = Field(
         None, ge=1, description="most tokens that the judge reads; null takes the model's limit"
     )
@@ -41,11 +45,15 @@ class RewardModelJudge(Config):
     )
 
     def open(self, folder: Path | None, runtime: Runtime) -> Judge:
-        """Load the model.
+        """Load the model trained in `folder`, else the one the settings name.
 
         Raises:
             ConfigError: it is no reward model, or has no chat template.
             What loading a model raises.
         """
-        judge: Judge = implementation(_ENGINES[self.engine])(self, runtime)
+        trained = folder / MODEL_FOLDER if folder else None
+        config = self
+        if trained is not None and trained.is_dir():
+            config = self.model_copy(update={"model": ModelSource(path=str(trained))})
+        judge: Judge = implementation(_ENGINES[self.engine])(config, runtime)
         return judge

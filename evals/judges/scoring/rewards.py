@@ -62,7 +62,11 @@ class RewardReader(ABC):
 
     def _scores(self, texts: Mapping[str, tuple[Messages, Messages]]) -> dict[str, Scored]:
         """Scores by key. Those of the latest calls are remembered: a completion has many rivals."""
-        rows = {key: self._fitted(*text) for key, text in texts.items() if key not in self._known}
+        rows = {
+            key: self.conversation_ids(*text)
+            for key, text in texts.items()
+            if key not in self._known
+        }
         fits = sorted(
             (k for k in rows if len(rows[k]) <= self.max_tokens), key=lambda k: len(rows[k])
         )
@@ -79,7 +83,7 @@ class RewardReader(ABC):
         """How many conversations were not shown whole."""
         return cut_warning(self._cut, self.max_tokens)
 
-    def _fitted(self, prompt: Messages, completion: Messages) -> list[int]:
+    def conversation_ids(self, prompt: Messages, completion: Messages) -> list[int]:
         """The conversation's tokens, its completion cut to fit where that is wished."""
         ids = whole = self._ids(prompt, completion)
         most = token_length(self.renderer.tokenizer, completion)

@@ -117,8 +117,10 @@ def test_too_long_is_cut_in_the_open(model: Path) -> None:
     assert isinstance(verdict, LabelProbabilities)
     assert verdict.prompt_tokens is not None
     assert verdict.prompt_tokens <= 2 * judge.max_tokens
-    assert len(judge._fitted(long.prompt, long.completion_a)) <= judge.max_tokens
-    assert CUT_MARK in str(judge.renderer.tokenizer.decode(judge._fitted(*long_side(long))))
+    assert len(judge.conversation_ids(long.prompt, long.completion_a)) <= judge.max_tokens
+    assert CUT_MARK in str(
+        judge.renderer.tokenizer.decode(judge.conversation_ids(*long_side(long)))
+    )
     assert isinstance(other, LabelProbabilities)
     assert judge.warnings
     hopeless = comparison("q" * 700, "x", "y")
