@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from evals.judge_card.attacks import attack_cost, attack_table
 from evals.judge_card.card import build_card
 from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
@@ -18,7 +21,7 @@ from evals.judges.layout import comparisons_neutralised
 from evals.judges.progress import spending_counts
 from schemas.errors import DataError
 from schemas.labels import LabeledComparison
-from schemas.parquet import read_rows, write_table
+from schemas.parquet import iter_batches, read_rows, rows_of, write_table
 from schemas.results.base import write_result
 from schemas.results.judge_card import Attack, Floors, JudgeCard
 from schemas.stage import Progress, StageContext
@@ -40,14 +43,17 @@ def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
         DataError: training is asked for and there is nothing to train on.
         ConfigError: the model to start from is not named, or cannot tell the labels apart.
     """
-    rows = _compared(context, DECIDING)
-    train, dev = labelled(rows, "train"), labelled(rows, "dev")
+    most = config.max_card_comparisons
+    if config.training is None:  # nobody learns from the others
+        train, dev = labelled([], "train"), _first(context, "dev", most)
+    else:
+        rows = _compared(context, DECIDING)
+        train, dev = labelled(rows, "train"), labelled(rows, "dev")
     rejects, counts = _train(config, train, dev, context)
     if not current_world().is_main:
         return {}
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
-    test = labelled(_compared(context, ("test",)), "test")
-    most = config.max_card_comparisons
+    test = _first(context, "test", most)
     return counts | _measure(config, dev.comparisons[:most], test.comparisons[:most], context)
 
 
@@ -56,6 +62,19 @@ def _compared(context: StageContext, splits: Sequence[str]) -> list[dict[str, An
     if not context.has("ingest"):
         return []
     return read_rows(context.input("ingest", COMPARISONS.file_name), COMPARISONS, tuple(splits))
+
+
+def _first(context: StageContext, split: str, most: int | None) -> Labelled:
+    """The labelled comparisons of a split that come first by id: no others are held in memory."""
+    if not context.has("ingest"):
+        return labelled([], split)
+    path = context.input("ingest", COMPARISONS.file_name)
+    found = pq.read_table(path, columns=["comparison_id", "label", "split"])
+    found = found.filter(pc.and_(pc.equal(found["split"], split), pc.is_valid(found["label"])))
+    ids = found["comparison_id"].take(pc.sort_indices(found["comparison_id"])).slice(0, most)
+    batches = iter_batches(path, COMPARISONS, splits=(split,))
+    chosen = (batch.filter(pc.is_in(batch["comparison_id"], ids)) for batch in batches)
+    return labelled([row for batch in chosen for row in rows_of(batch)], split)
 
 
 def _train(

@@ -1,11 +1,16 @@
 """The rows to work on, one shard a row group: any shard can be read alone."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from schemas.files import write_text, writing_file
 from schemas.ids import file_sha256
@@ -92,27 +97,93 @@ def sorted_rows(
     """The rows of a declared table, or those that have one of `values` in `column`, sorted by it.
 
     Rows of other splits than `splits` are passed over. A file that is sorted by it already is
-    streamed. Any other is read once for every `values_at_once` values, so that memory does not
-    grow with it; rows of one value keep the order they have in the file.
+    streamed. Any other is read once and dealt on the disk into stretches of `values_at_once`
+    values, so that memory does not grow with it; rows of one value keep the order they have in the
+    file.
     """
     opened = [("split", "in", list(splits))] if splits is not None else None
     held = pq.read_table(path, columns=[column], filters=opened)[column].combine_chunks()
-    if _is_sorted(held):
-        yield from _among(path, table, column, values, splits)
+    is_sorted = _is_sorted(held)
+    if values is None and is_sorted:
+        yield from iter_batches(path, table, splits=splits)
         return
-    values = pa.chunked_array([pc.unique(held)]) if values is None else values
-    values = values.take(pc.sort_indices(values))
-    for start in range(0, len(values), values_at_once):
-        part = values.slice(start, values_at_once)
-        rows = pa.concat_tables(_among(path, table, column, part, splits))
-        yield rows.take(pc.sort_indices(rows[column]))
+    places = _Places(pc.unique(held) if values is None else values)
+    del held
+    read = iter_batches(path, table, splits=splits)
+    batches = ((batch, places.of(batch[column])) for batch in read)
+    if is_sorted:
+        yield from (batch.filter(pa.array(at >= 0)) for batch, at in batches)
+        return
+    with TemporaryDirectory(prefix="prefline-sort-") as folder:
+        size = max(values_at_once, -(-len(places) // _MOST_FILES))
+        for stretch in _dealt(batches, size, Path(folder)):
+            rows = _read(stretch)
+            yield rows.take(pc.sort_indices(rows[column]))
 
 
-def _among(
-    path: Path, table: Table, column: str, values: pa.ChunkedArray | None, splits: Splits
-) -> Iterator[pa.Table]:
-    for batch in iter_batches(path, table, splits=splits):
-        yield batch if values is None else batch.filter(pc.is_in(batch[column], values))
+class _Places:
+    """Where values stand among others in ascending order; -1 for those that are not among them."""
+
+    def __init__(self, values: pa.Array | pa.ChunkedArray) -> None:
+        self._values = np.sort(_as_bytes(values))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def of(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
+        """[rows] the places."""
+        wanted = _as_bytes(column)
+        if not len(self._values):
+            return np.full(len(wanted), -1)
+        places = np.searchsorted(self._values, wanted)
+        found = self._values[np.minimum(places, len(self._values) - 1)] == wanted
+        return np.where(found, places, -1)
+
+
+def _as_bytes(values: pa.Array | pa.ChunkedArray) -> NDArray[np.bytes_]:
+    return np.array([value.encode() for value in values.to_pylist()], dtype=np.bytes_)
+
+
+def _dealt(
+    batches: Iterable[tuple[pa.Table, NDArray[np.int64]]], size: int, folder: Path
+) -> list[Path]:
+    """Files of the rows of `size` values each, in the order of the values."""
+    with ExitStack() as files:
+        writers: dict[int, Any] = {}
+        for rows, places in _together(batches):
+            stretches = np.where(places >= 0, places // size, -1)
+            for stretch in np.unique(stretches[stretches >= 0]).tolist():
+                if stretch not in writers:
+                    file = files.enter_context(pa.OSFile(str(folder / str(stretch)), "wb"))
+                    stream = pa.ipc.new_stream(file, rows.schema)
+                    writers[stretch] = files.enter_context(stream)
+                writers[stretch].write_table(rows.filter(pa.array(stretches == stretch)))
+    return [folder / str(stretch) for stretch in sorted(writers)]
+
+
+_ROWS_TOGETHER = 1 << 16
+_MOST_FILES = 256  # that are open at once
+
+
+def _together(
+    batches: Iterable[tuple[pa.Table, NDArray[np.int64]]],
+) -> Iterator[tuple[pa.Table, NDArray[np.int64]]]:
+    """Larger batches: what goes to one file is written in few pieces."""
+    held: list[tuple[pa.Table, NDArray[np.int64]]] = []
+    rows = 0
+    for batch, places in batches:
+        held.append((batch, places))
+        rows += batch.num_rows
+        if rows >= _ROWS_TOGETHER:
+            yield pa.concat_tables([b for b, _ in held]), np.concatenate([p for _, p in held])
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables([b for b, _ in held]), np.concatenate([p for _, p in held])
+
+
+def _read(path: Path) -> pa.Table:
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        return stream.read_all()
 
 
 def _is_sorted(values: pa.Array) -> bool:

@@ -53,8 +53,7 @@ def _sources(card: Json, path: Path) -> list[Json]:
         {
             "source": source,
             **found,
-            "train": held.get((source, "train"), 0),
-            "test": held.get((source, "test"), 0),
+            **{split: held.get((source, split), 0) for split in ("train", "dev", "test")},
         }
         for source, found in card["by_source"].items()
     ]

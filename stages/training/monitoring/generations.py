@@ -59,18 +59,27 @@ class Generations(Observer):
     ) -> None:
         """`prompts` are rows of the prompts table."""
         self._path = output / GENERATIONS.file_name
+        self._newest = output / "generations.newest.parquet"
         self._prompts = prompts
         self._renderer = renderer
         self._settings = settings
         self._training = training
         self._progress = progress
         self._rows: list[dict[str, Any]] = []
+        self._in_table = 0
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Forget what was written after the step that training goes on from."""
         last = rows[-1]["step"] if rows else -1
-        found = read_rows(self._path, GENERATIONS) if self._path.exists() else []
-        self._rows = [row for row in found if row["step"] <= last]
+        paths = [path for path in (self._path, self._newest) if path.exists()]
+        found = [row for path in paths for row in read_rows(path, GENERATIONS)]
+        rows_of = {(row["step"], row["prompt_id"]): row for row in found if row["step"] <= last}
+        self._rows, self._in_table = list(rows_of.values()), 0
+
+    def close(self) -> None:
+        """Put the newest rows to the others."""
+        if self._rows:
+            self._write_all()
 
     def measure(self, step: int, model: PreTrainedModel) -> Row:
         """Complete the prompts; returns the measures of `measures_of`.
@@ -82,9 +91,24 @@ class Generations(Observer):
             self._say_what_is_missing(made)
         if not made:
             return {}
-        self._rows = [row for row in self._rows if row["step"] != step] + made
-        write_table(self._path, GENERATIONS, self._rows)
+        self._rows += made
+        self._write()
         return measures_of(made)
+
+    def _write(self) -> None:
+        """Write the newest rows, or all of them where these have doubled: each row is written a few
+        times, however many follow it.
+        """
+        newest = self._rows[self._in_table :]
+        if len(newest) > self._in_table:
+            self._write_all()
+        else:
+            write_table(self._newest, GENERATIONS, newest)
+
+    def _write_all(self) -> None:
+        write_table(self._path, GENERATIONS, self._rows)
+        self._in_table = len(self._rows)
+        self._newest.unlink(missing_ok=True)
 
     def _complete(self, step: int, model: PreTrainedModel) -> list[dict[str, Any]]:
         settings = self._settings

@@ -71,6 +71,7 @@ def test_the_numbers_are_those_of_the_table(tmp_path: Path) -> None:
         "strength": 2 / 3,
         "chosen_longer": 0.5,
         "train": 2,
+        "dev": 0,
         "test": 1,
     }
     assert (two["source"], two["unlabelled"], two["a_share"], two["strength"]) == (
