@@ -25,9 +25,7 @@ def main() -> int:
     parser.add_argument("--save", default="", help="add the counts to tests/faults/counts.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="prefline-faults-") as folder:
-        work = Path(os.environ.get("PREFLINE_FAULTS", folder))
-        if "PREFLINE_FAULTS" not in os.environ:
-            _start_again(build_library(work), work)
+        work = start_under_the_library(Path(folder), "tests.faults.run_all")
         import_everything(work, warm_commands(work))
         tallies = []
         for case in cases(work, options.lora):
@@ -57,8 +55,13 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _start_again(library: Path, work: Path) -> None:
-    """The same in a process that has the library in front of all others; ends this one."""
+def start_under_the_library(folder: Path, module: str) -> Path:
+    """Start the module again in a process that has the library in front of all others, and end with
+    it; in that process, the folder to work in.
+    """
+    if "PREFLINE_FAULTS" in os.environ:
+        return Path(os.environ["PREFLINE_FAULTS"])
+    library, work = build_library(folder), folder
     environment = os.environ | {
         "LD_PRELOAD": str(library),
         "PREFLINE_FAULTS": str(work),
@@ -70,7 +73,7 @@ def _start_again(library: Path, work: Path) -> None:
     code = os.spawnve(
         os.P_WAIT,
         sys.executable,
-        [sys.executable, "-m", "tests.faults.run_all", *sys.argv[1:]],
+        [sys.executable, "-m", module, *sys.argv[1:]],
         environment,
     )
     raise SystemExit(code)

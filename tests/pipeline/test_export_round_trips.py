@@ -1,9 +1,11 @@
 """Whatever is in a table: what is exported and read again is the same comparisons."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -161,3 +163,31 @@ def told(row: Row) -> tuple[Any, ...]:
         row["label_source"],
         row["split"],
     )
+
+
+def test_calls_thoughts_and_tools_are_written_under_trls_names(tmp_path: Path) -> None:
+    """`tools`, `tool_calls` with their type, `reasoning_content`; and all of it comes back."""
+    call = {"id": "1", "function": {"name": "look", "arguments": '{"city": "Oslo"}'}}
+    asked: Row = {"role": "user", "content": "Weather in Oslo?"}
+    rows = [
+        {
+            "prompt": [asked],
+            "chosen": [{"role": "assistant", "content": "", "tool_calls": [call]}],
+            "rejected": [{"role": "assistant", "content": "Cold.", "reasoning_content": "North."}],
+            "tools": json.dumps([{"type": "function", "function": {"name": "look"}}]),
+            "chat_template_kwargs": '{"enable_thinking": true}',
+        }
+    ]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = read_again(tmp_path / "in", "jsonl", sides="as_given")
+    table = tmp_path / "comparisons.parquet"
+    write_table(table, COMPARISONS, before)
+    write_export(Format.TRL, [table], tmp_path / "trl", Ties.KEEP)
+    (written,) = pq.read_table(tmp_path / "trl/train.parquet").to_pylist()
+    (turn,) = written["chosen"]
+    assert turn["tool_calls"] == [{"id": "1", "type": "function", "function": call["function"]}]
+    assert written["rejected"][0]["reasoning_content"] == "North."
+    assert json.loads(written["tools"])[0]["function"]["name"] == "look"
+    assert json.loads(written["chat_template_kwargs"]) == {"enable_thinking": True}
+    assert by_id(read_again(tmp_path / "trl", "parquet")) == by_id(before)

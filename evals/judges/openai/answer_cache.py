@@ -5,6 +5,7 @@ process leaves every answer that counted, several processes may use the file at 
 torn write left at its end is not read. Memory does not grow with the number of answers.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from evals.judges.openai.replies import Reply
 from schemas.errors import BackendError, ConfigError
+from schemas.files import first_line
 
 FILE_NAME = "answers.sqlite"
 
@@ -73,8 +75,8 @@ class Answers:
                 "SELECT reply FROM answers WHERE request = ?", (request,)
             ).fetchone()
         try:
-            return Reply.from_json(found[0]) if found else None
-        except (ValueError, TypeError, KeyError):
+            return Reply.from_json(_checked(request, found[0])) if found else None
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def put(self, judge: str, answered: Iterable[tuple[str, Reply, Tokens]]) -> None:
@@ -83,7 +85,10 @@ class Answers:
             self._database.executemany(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
                 [
-                    (request, judge, tokens.prompt, tokens.completion, reply.to_json())
+                    (
+                        *(request, judge, tokens.prompt, tokens.completion),
+                        _with_check(request, reply.to_json()),
+                    )
                     for request, reply, tokens in answered
                 ],
             )
@@ -123,7 +128,34 @@ class Answers:
         try:
             yield
         except sqlite3.Error as error:
-            raise BackendError(f"{self._path}: {error}; {_remedy(error)}") from error
+            said = first_line(error)[:200]
+            raise BackendError(f"{self._path}: {said}; {_remedy(error)}") from error
+
+
+_CHECK_DIGITS = 16
+
+
+def _with_check(request: str, reply: str) -> str:
+    """The text of a reply behind a checksum, since SQLite keeps none of its pages."""
+    return f"{_check(request, reply)} {reply}"
+
+
+def _checked(request: str, kept: str) -> str:
+    """The text of a reply as it was written; earlier versions kept it without a checksum.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    if kept.startswith("{"):
+        return kept
+    check, _, reply = kept.partition(" ")
+    if check != _check(request, reply):
+        raise ValueError("the reply is not what was written")
+    return reply
+
+
+def _check(request: str, reply: str) -> str:
+    return hashlib.sha256(f"{request} {reply}".encode()).hexdigest()[:_CHECK_DIGITS]
 
 
 def _remedy(error: sqlite3.Error) -> str:
@@ -144,6 +176,8 @@ def _remedy(error: sqlite3.Error) -> str:
 def _open(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=60)
     try:
+        # Damage to a text is seen by its checksum, not by an error that stops everything.
+        database.text_factory = lambda data: data.decode("utf-8", "replace")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.executescript(_SCHEMA)

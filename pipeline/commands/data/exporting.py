@@ -13,12 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.commands.data.formats import Format, Ties
-from pipeline.commands.data.interchange import TO_COOKBOOK, TO_TRL, TRL_SCHEMA, Converted, Skipped
+from pipeline.commands.data.interchange import (
+    TO_COOKBOOK,
+    TO_TRL,
+    TRL_NAMES,
+    TRL_SCHEMA,
+    TRL_TOOL_CALLS,
+    Converted,
+    Skipped,
+)
 from pipeline.commands.data.stats import tables_of
 from schemas.errors import ConfigError, DataError
 from schemas.files import first_line, is_plain_name
 from schemas.parquet import rows_of
-from schemas.tables import MESSAGES, TABLES
+from schemas.tables import MESSAGES, TABLES, TEMPLATE_COLUMNS
 
 _BATCH_ROWS = 2048
 Row = dict[str, Any]
@@ -86,9 +94,24 @@ def _schema(to: Format, file: pq.ParquetFile) -> pa.Schema:
 
     found = file.schema_arrow
     used = _used_fields(file, [f.name for f in found if f.type == MESSAGES])
-    messages = pa.list_(pa.struct([f for f in MESSAGES.value_type if f.name in used]))
-    schema = TRL_SCHEMA if to is Format.TRL else found.remove_metadata()
+    fields = [f for f in MESSAGES.value_type if f.name in used]
+    schema = found.remove_metadata()
+    if to is Format.TRL:
+        fields = [f.with_name(TRL_NAMES.get(f.name, f.name)) for f in fields]
+        fields = [f.with_type(TRL_TOOL_CALLS) if f.name == "tool_calls" else f for f in fields]
+        unused = _unused_columns(file)
+        schema = pa.schema([f for f in TRL_SCHEMA if f.name not in unused])
+    messages = pa.list_(pa.struct(fields))
     return pa.schema([f.with_type(messages) if f.type == MESSAGES else f for f in schema])
+
+
+def _unused_columns(file: pq.ParquetFile) -> set[str]:
+    """The columns for a chat template that no row has."""
+    there = sorted(TEMPLATE_COLUMNS & set(file.schema_arrow.names))
+    used: set[str] = set()
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=there) if there else ():
+        used |= {name for name in there if batch.column(name).null_count < batch.num_rows}
+    return set(TEMPLATE_COLUMNS) - used
 
 
 def _used_fields(file: pq.ParquetFile, columns: list[str]) -> set[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.labels import Preference
-from schemas.tables import MESSAGES
+from schemas.tables import MESSAGES, TEMPLATE_COLUMNS
 
 Row = Mapping[str, Any]
 
@@ -26,6 +26,31 @@ class Skipped:
 
 
 Converted = dict[str, Any] | Skipped
+
+TRL_NAMES: Mapping[str, str] = {"reasoning": "reasoning_content"}
+"""What TRL and chat templates call fields of a message that our tables call otherwise."""
+TRL_TOOL_CALLS = pa.list_(
+    pa.struct(
+        [
+            ("id", pa.string()),
+            ("type", pa.string()),
+            ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())])),
+        ]
+    )
+)
+
+
+def trl_turns(turns: Any) -> list[dict[str, Any]]:
+    """Messages as TRL renders them: thoughts are `reasoning_content`, calls have their type."""
+    return [_trl_turn(turn) for turn in turns]
+
+
+def _trl_turn(turn: Row) -> dict[str, Any]:
+    named = {TRL_NAMES.get(name, name): value for name, value in turn.items()}
+    if turn.get("tool_calls"):
+        named["tool_calls"] = [{"type": "function", **call} for call in turn["tool_calls"]]
+    return named
+
 
 TRL_SCHEMA = pa.schema(
     [
@@ -43,6 +68,9 @@ TRL_SCHEMA = pa.schema(
         ("category", pa.string()),
         ("prompt_id", pa.string()),
         ("comparison_id", pa.string()),
+        # As JSON text, where any row has them.
+        ("tools", pa.string()),
+        ("chat_template_kwargs", pa.string()),
     ]
 )
 """TRL's explicit conversational preference format, and what we need to read it back."""
@@ -57,15 +85,20 @@ def comparison_to_trl(row: Row) -> Converted:
     a, b = row["completion_a"], row["completion_b"]
     chosen, rejected = _scores(label, row["strength"])
     return {
-        "prompt": row["prompt"],
-        "chosen": a if side == "A" else b,
-        "rejected": b if side == "A" else a,
+        "prompt": trl_turns(row["prompt"]),
+        "chosen": trl_turns(a if side == "A" else b),
+        "rejected": trl_turns(b if side == "A" else a),
         "score_chosen": chosen,
         "score_rejected": rejected,
         "chosen_side": side,
         **{name: row[name] for name in ("strength", "label_source", "category")},
         **{name: row[name] for name in ("prompt_id", "comparison_id")},
+        **_template(row),
     }
+
+
+def _template(row: Row) -> dict[str, Any]:
+    return {name: row.get(name) for name in sorted(TEMPLATE_COLUMNS)}
 
 
 def _scores(label: str, strength: float | None) -> tuple[float | None, float | None]:
@@ -78,9 +111,11 @@ def _scores(label: str, strength: float | None) -> tuple[float | None, float | N
 def pair_to_trl(row: Row) -> Converted:
     """A preference pair as TRL's preference."""
     chosen, rejected = _scores(Preference.A, row["margin"])
-    shared = ("prompt", "chosen", "rejected", "label_source", "prompt_id", "comparison_id")
+    shared = ("label_source", "prompt_id", "comparison_id")
     return {
+        **{name: trl_turns(row[name]) for name in ("prompt", "chosen", "rejected")},
         **{name: row[name] for name in shared},
+        **_template(row),
         "score_chosen": chosen,
         "score_rejected": rejected,
         "chosen_side": None,
