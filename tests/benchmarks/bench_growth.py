@@ -196,7 +196,7 @@ def main() -> int:
         }
         sys.stdout.write(f"{name}: {found[name]}\n")
         sys.stdout.flush()
-    options.result.write_text(json.dumps(found, indent=1) + "\n")
+        options.result.write_text(json.dumps(found, indent=1) + "\n")
     too_fast = [name for name, case in found.items() if case["exponent"] > MOST]
     slow_status = found.get("status, rounds.n", {"times": 0})["times"] > MOST_TIMES
     return int(bool(too_fast) or slow_status)

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import fsspec
-
 from schemas.errors import BackendError, MissingInputError
 from schemas.files import first_line, writing_file
 from schemas.hashes import cache_folder
@@ -67,6 +65,8 @@ def fetched(path: str, place: str) -> Path:
 
 
 def _store(path: str) -> tuple[Any, str]:
+    import fsspec  # which loads more than most runs need
+
     store, place = _asked(path, lambda: fsspec.core.url_to_fs(path))
     return store, str(place)
 
