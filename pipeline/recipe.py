@@ -271,7 +271,8 @@ def _describe(section: str, config: type[Config], error: ValidationError) -> Ite
         kind = item["type"]
         if kind == "extra_forbidden":
             beside = own_keys(config) if config.written_flat and len(keys) == 1 else []
-            yield f"{where}: unknown key{_suggest(keys[-1], [*fields_of(model), *beside])}"
+            known = dict.fromkeys([*fields_of(model), *beside])
+            yield f"{where}: unknown key{_suggest(keys[-1], known)}"
         elif kind == "union_tag_invalid":
             context = item.get("ctx", {})
             yield f"{where}: unknown kind {context['tag']!r}: one of {context['expected_tags']}"

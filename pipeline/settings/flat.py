@@ -29,9 +29,11 @@ def flattened(config: type[Config], values: Any) -> Any:
 def nested(config: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
     """The same as the config model has them."""
     flat, own = config.written_flat, own_keys(config)
-    if flat is None or flat in values:
+    if flat is None:
         return dict(values)
     mine = {key: value for key, value in values.items() if key in own}
+    if flat in values:  # no section: that is what is wrong, whatever stands beside it
+        return mine | {flat: values[flat]}
     return mine | {flat: {key: value for key, value in values.items() if key not in own}}
 
 
