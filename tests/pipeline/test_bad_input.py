@@ -45,7 +45,7 @@ MISTAKES = {
     "missing kind": ("evaluate.truth={}", "evaluate.truth: kind is missing", "rule, length"),
     "NaN": ("train.training.learning_rate=nan", "train.training.learning_rate:", "finite number"),
     "wrong type": ("ingest.datasets.0.people=few", "ingest.datasets.0.people:", "valid integer"),
-    "no section": ("judge.judge=3", "judge: must be a section", "got 3"),
+    "no section": ("evaluate.sampler=3", "evaluate.sampler: must be a section", "got 3"),
     "index": ("ingest.datasets.4.people=3", "4 is not an index below 1", "datasets.0"),
     "no value": ("sample.n", "--set sample.n: write section.key=value", "sample.n=4"),
 }
@@ -121,7 +121,12 @@ BAD_FILES: dict[str, tuple[str, bytes | None, str, str]] = {
         "damaged or cut-off gzip after row",
         "fetch the file again",
     ),
-    "no usable row": ("jsonl", b'[1]\n{"a": 1}\n', "none of 2 rows can be used", "check that kind"),
+    "no usable row": (
+        "jsonl",
+        b'[1]\n{"a": 1}\n',
+        "none of 2 rows can be used",
+        "check the dataset's kind",
+    ),
     "not Parquet": ("parquet", b"PAR1 or so", "cannot be read as Parquet", "fetch the file again"),
 }
 

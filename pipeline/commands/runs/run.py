@@ -82,13 +82,13 @@ def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -
         PipelineError: what the user can mend, before a stage is begun where that can be.
     """
     preflight.refuse(recipe, preflight.problems(recipe))
-    for warning in preflight.warnings(recipe):
-        _say(f"warning: {warning}")
     opened = open_run(recipe, run_dir)
     opened.refuse_missing_files()
     to_do = _to_do(opened, until)
     preflight.refuse(recipe, preflight.server_problems(recipe, to_do))
     if to_do:
+        for warning in preflight.warnings(recipe):
+            _say(f"warning: {warning}")
         preflight.refuse(recipe, preflight.template_problems(preflight.chat_models(recipe)))
     with run_lock(opened.directory, whole=True):
         if recipe.variants:
