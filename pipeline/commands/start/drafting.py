@@ -9,6 +9,7 @@ from evals.files.outputs.rows import file_rows
 from evals.judges.judge_spec import judge_settings
 from schemas.errors import ConfigError, MissingInputError
 from stages.ingest.datasets.detect_format import guess
+from stages.ingest.readers.formats import format_of
 from stages.ingest.readers.raw_rows import RawRow
 
 PUBLISHED: Mapping[str, Mapping[str, Any]] = {
@@ -51,8 +52,18 @@ def dataset_settings(data: str, path: Path | None = None) -> dict[str, Any]:
     if path is not None:
         raise ConfigError(f"--path: is for {', '.join(PUBLISHED)}; {data} is a path itself")
     place = _existing(Path(data))
-    own = "parquet" if place.is_file() and _opens_like_parquet(place) else "jsonl"
-    return {"kind": (_kind(place) if place.is_file() else None) or own, "path": data}
+    own = _own_kind(place)
+    known = _kind(place) if place.is_file() and own != "arrow" else None
+    return {"kind": known or own, "path": data}
+
+
+def _own_kind(place: Path) -> str:
+    """The kind that reads people's own rows in this file, or in the files of this folder."""
+    if place.is_file() and _opens_like_parquet(place):
+        return "parquet"
+    first = place if place.is_file() else next(iter(sorted(place.rglob("*.arrow"))), Path())
+    format_ = format_of(first)
+    return "jsonl" if format_ == "json" else format_
 
 
 def _opens_like_parquet(path: Path) -> bool:
