@@ -107,7 +107,12 @@ def _fail_for_the_world(error: BaseException) -> NoReturn:
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    """Do what Ctrl-C does at this moment: an event loop then ends its tasks, and none is left."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    if callable(on_interrupt):
+        on_interrupt(number, frame)
+    else:
+        raise KeyboardInterrupt
 
 
 def _fail(message: str) -> NoReturn:

@@ -19,13 +19,15 @@ class CheckpointRecord(Result):
     """What is kept where, how it measured, what is published and why.
 
     `publish` is the rule, as the recipe has it; its `measure` is missing where the last step was
-    asked for.
+    asked for. `loss_of_first` is what the published weights must give again when they are read
+    back: nats of a few rows, by the model that was saved.
     """
 
     publish: dict[str, Any] = Field(default_factory=dict)
     published_step: int
     final_step: int
     why: str
+    loss_of_first: float | None = None
     checkpoints: list[KeptCheckpoint]
 
 

@@ -205,7 +205,7 @@ class Case:
         found = [] if again.code else differing(self._expected, contents(self._folder))
         tally.differences += bool(found)
         if found or again.code or again.traceback:
-            tally.faults.append({"at": at, "files": found, "said": again.said[-2000:]})
+            tally.faults.append({"at": at, "files": found, "said": again.said[-900:]})
 
     def _fresh(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -38,7 +38,7 @@ def main() -> int:
                 _save(options.save, case.tally)
             _say(json.dumps(case.tally.to_json()))
             for fault in case.tally.faults[:20]:
-                _say(f"  {json.dumps(fault)[:600]}")
+                _say(f"  {json.dumps(fault)[:1500]}")
     _say(json.dumps({"kills": sum(t.kills for t in tallies)}))
     return int(not all(tally.sound for tally in tallies))
 

@@ -33,7 +33,7 @@ def test_an_earlier_checkpoint_is_evaluated_beside_the_published_one(
 
 def test_only_evaluate_has_checkpoints_and_only_kept_ones(run_dir: Path) -> None:
     said = refusal(prefline(*on(run_dir, "report"), "--checkpoint-step", "2"))
-    assert "--checkpoint-step: is for evaluate" in said
+    assert "No such option: --checkpoint-step" in said
     said = refusal(prefline(*on(run_dir, "evaluate"), "--checkpoint-step", "999"))
     assert "no checkpoint of step 999 was kept, only of " in said
 

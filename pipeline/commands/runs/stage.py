@@ -19,7 +19,6 @@ from pipeline.commands.options import (
     SetOption,
     resolve,
 )
-from pipeline.commands.runs.shelf import compare_runs
 from pipeline.display.progress import make_progress
 from pipeline.runs.checkpoint_run import checkpoint_run
 from pipeline.runs.locks import run_lock
@@ -97,6 +96,9 @@ def _report(of_a_recipe: Callable[..., None]) -> Callable[..., None]:
         as_json: JsonOption = False,
     ) -> None:
         if runs:
+            # numpy and pyarrow, which the help of every stage can do without
+            from pipeline.commands.runs.shelf import compare_runs
+
             compare_runs(runs, out, as_json)
         elif recipe is None:
             raise ConfigError("report: give a recipe with --recipe, or two runs to compare")

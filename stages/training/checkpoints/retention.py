@@ -163,6 +163,7 @@ class KeptCheckpoints(Observer):
             published_step=published.step,
             final_step=published.final_step,
             why=published.why,
+            loss_of_first=published.loss,
             checkpoints=[
                 KeptCheckpoint(
                     step=step,
@@ -178,8 +179,11 @@ class KeptCheckpoints(Observer):
         """Undo a publication whose stage was killed before it was finished."""
         record, model = self._output / RECORD, self._output / PUBLISHED
         if record.exists() and model.exists():
-            step = read_result(record, CheckpointRecord).published_step
+            said = read_result(record, CheckpointRecord)
+            step, loss = said.published_step, said.loss_of_first
             (self._output / KEPT).mkdir(exist_ok=True)
+            if loss is not None:
+                write_json(self._output / KEPT / _LOSSES, self._losses() | {str(step): loss})
             os.replace(model, self._folder(step))
         record.unlink(missing_ok=True)
         remove(model)

@@ -99,7 +99,10 @@ def test_a_good_shape_with_bad_content_is_no_other_kind() -> None:
 
 
 def test_the_kinds_of_some_columns_are_named(ingest: Ingest, tmp_path: Path) -> None:
-    assert kinds_with(["context", "response1", "response2", "overall_preference"]) == ["helpsteer3"]
+    assert kinds_with(["context", "response1", "response2", "overall_preference"]) == [
+        "helpsteer3",
+        "parquet",
+    ]
     pq.write_table(pa.Table.from_pylist([HH]), tmp_path / "a.parquet")
     with pytest.raises(
         DataError, match="kind = 'ultrafeedback' or kind = 'hh' or kind = 'parquet'"
