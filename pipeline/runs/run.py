@@ -224,7 +224,8 @@ class Run:
             progress.note(f"{stage.name}: continuing where it was interrupted, or had ended")
         elif left:
             progress.note(f"{stage.name}: what an interrupted run left has other settings")
-        watched = WatchedProgress(progress, self.progress_file(stage))
+        # Absolute: a benchmark's task may work in a folder of its own.
+        watched = WatchedProgress(progress, self.progress_file(stage).absolute())
         if finished is None:
             with noting_failure(partial):
                 finished = self._work(stage, config, payload, upstream, watched, resumed)
