@@ -201,10 +201,18 @@ class Compared(Result):
 
 
 class Standing(Result):
-    """A model on the leaderboard: its win rate over the baseline, whose own is one half."""
+    """A model on the leaderboard: its win rate over the baseline, whose own is one half.
+
+    `elo` is its Bradley-Terry rating over all pairs that were judged, the baseline's 1000. `shown`
+    is what people call it.
+    """
 
     name: str
+    shown: str = ""
     win_rate: float
+    elo: float | None = None
+    elo_low: float | None = None
+    elo_high: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
     n: int

@@ -153,10 +153,44 @@ class PolicyDifference(Result):
 
 
 class ModelPair(PolicyDifference):
-    """Two models of an evaluation by name, and how they differ."""
+    """Two models of an evaluation by name, and how they differ.
+
+    `head_to_head` is the win rate of the first over the second, where they were compared with each
+    other and not with the baseline alone.
+    """
 
     first: str
     second: str
+    head_to_head: Rate | None = None
+
+
+class ModelRating(Result):
+    """A model's rating on the Elo scale and its 95% interval, from `n` scores of prompts.
+
+    The anchor has no interval. Without a comparison that connects a model with it, all is None.
+    """
+
+    name: str
+    elo: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+
+
+class Ratings(Result):
+    """Bradley and Terry's model over all pairs of models that were compared; best first.
+
+    `anchor` stands at 1000. `penalised`: somebody won, or lost, all, so that half a win and half a
+    loss stand for what nobody knows. Intervals come from `draws` redraws of the prompts, each one
+    for all pairs.
+    """
+
+    models: list[ModelRating]
+    anchor: str
+    n_pairs: int
+    n_prompts: int
+    penalised: bool = False
+    draws: int = 0
 
 
 class LabelledRate(Result):
@@ -267,12 +301,16 @@ class WinRateReport(WinRate):
 
 
 class JudgeWinRate(WinRateReport):
-    """The report on one judge of an evaluation, by category too, and how all models differ."""
+    """The report on one judge of an evaluation, by category too, and how all models differ.
+
+    `ratings` are there from three models on.
+    """
 
     judge: str
     judge_fingerprint: str = ""
     categories: dict[str, CategoryRate] = Field(default_factory=dict)
     differences: list[ModelPair] = Field(default_factory=list)
+    ratings: Ratings | None = None
 
 
 class Declared(Result):

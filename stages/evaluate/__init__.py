@@ -35,8 +35,10 @@ def _work(config: EvaluateConfig, known: Known) -> Work:
     models = 2 + len(config.compare_with)
     completions = prompts * config.n
     more = prompts * (config.best_of or 0)
+    others = 1 + len(config.compare_with) + bool(config.best_of)
+    pairs = others * (others - 1) // 2 if config.all_pairs else 0
     tokens = (models * completions + more) * config.max_tokens
-    return Work("verdicts", 2 * (judges * completions + more), tokens)
+    return Work("verdicts", 2 * (judges * completions * (1 + pairs) + more), tokens)
 
 
 STAGE = Stage(

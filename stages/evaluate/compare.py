@@ -1,4 +1,4 @@
-"""One model against the baseline: comparisons, verdicts in both orders, win rates."""
+"""One model against another: comparisons, verdicts in both orders, win rates and ratings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -8,13 +8,14 @@ from typing import Any
 from evals.judges import Judge
 from evals.win_rate.categories import category_rates
 from evals.win_rate.differences import adjusted, policy_difference
+from evals.win_rate.ratings import ratings
 from evals.win_rate.report import JudgedComparisons, win_rate_report
-from evals.win_rate.win_rate import IDENTICAL
+from evals.win_rate.win_rate import IDENTICAL, prompt_scores, win_rate
 from schemas.conversations import is_cut_in_thought
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
 from schemas.parquet import write_table
-from schemas.results.win_rates import Headline, JudgeWinRate, Measure, ModelPair
+from schemas.results.win_rates import Headline, JudgeWinRate, Measure, ModelPair, Rate, Ratings
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, VERDICTS
 from stages.evaluate.config import BASELINE, POLICY
@@ -25,9 +26,10 @@ Row = dict[str, Any]
 
 
 class Match:
-    """One contestant against the baseline: their comparisons, and all verdicts on them.
+    """One contestant against the baseline, or another: their comparisons and all verdicts on them.
 
-    The policy's tables are `comparisons` and `verdicts`; others' have their name at the end.
+    The policy's tables are `comparisons` and `verdicts`; others' have their name at the end, those
+    of two that are no baseline both names with a plus sign between them.
     """
 
     def __init__(
@@ -37,13 +39,17 @@ class Match:
         baseline: Sequence[Row],
         kept: KeptWork,
         context: StageContext,
+        against: str = BASELINE,
     ) -> None:
         self.name = name
+        self.against = against
+        self.own = own
         self.comparisons = comparison_rows(own, baseline)
         self._cut = cut_in_thought([*own, *baseline])
         self._kept = kept
         self._context = context
-        self._suffix = "" if name == POLICY else f"_{name}"
+        both = name if against == BASELINE else f"{name}+{against}"
+        self._suffix = "" if both == POLICY else f"_{both}"
         self._said: dict[str, dict[tuple[str, str], Row]] = {}
         self._verdicts: dict[str, list[Row]] = {}
 
@@ -171,6 +177,35 @@ def model_pairs(
         )
         for pair, one in adjusted(found).items()
     ]
+
+
+def between(matches: Sequence[Match], kept: KeptWork, context: StageContext) -> list[Match]:
+    """The matches of every two models that were compared with the baseline."""
+    return [
+        Match(one.name, one.own, other.own, kept, context, against=other.name)
+        for one, other in combinations(matches, 2)
+    ]
+
+
+def rated(verdicts: Mapping[tuple[str, str], Sequence[Row]]) -> Ratings | None:
+    """The ratings that one judge's verdicts on all matches come to; none below three models."""
+    return ratings({pair: prompt_scores(rows) for pair, rows in verdicts.items()}, BASELINE)
+
+
+def with_head_to_head(
+    pairs: Sequence[ModelPair], verdicts: Mapping[tuple[str, str], Sequence[Row]]
+) -> list[ModelPair]:
+    """The same pairs with the win rates of those that were compared with each other."""
+    return [
+        pair.model_copy(update={"head_to_head": _rate(rows)})
+        if (rows := verdicts.get((pair.first, pair.second)))
+        else pair
+        for pair in pairs
+    ]
+
+
+def _rate(rows: Sequence[Row]) -> Rate:
+    return Rate(**dict(win_rate(rows)))
 
 
 def _comparison(row: Row) -> Comparison:

@@ -99,6 +99,11 @@ class EvaluateConfig(SamplingSettings):
         description="further models by name, such as base, each against the same baseline on the "
         'same prompts; benchmarks too, where they can be run; or "best_of_4" alone',
     )
+    all_pairs: bool = Field(
+        False,
+        description="judge every two models against each other, not only each against the "
+        "baseline; ratings of three or more rest on whatever pairs are judged",
+    )
     best_of: int | None = Field(
         None,
         ge=2,

@@ -22,7 +22,15 @@ from schemas.stage import RESUME_FOLDER, StageContext
 from schemas.tables import PROMPTS, REJECTS
 from stages.evaluate.benchmarks import Benchmarks
 from stages.evaluate.best_of import best_contestant, best_samples
-from stages.evaluate.compare import Match, cut_in_thought, judge_win_rate, model_pairs
+from stages.evaluate.compare import (
+    Match,
+    between,
+    cut_in_thought,
+    judge_win_rate,
+    model_pairs,
+    rated,
+    with_head_to_head,
+)
 from stages.evaluate.config import BASELINE, POLICY, EvaluateConfig
 from stages.evaluate.contestants import (
     Contestant,
@@ -119,7 +127,7 @@ def _sampled(
 
 def _counts(completions: Mapping[str, Sequence[Row]], matches: Sequence[Match]) -> dict[str, int]:
     """For the manifest: of policy and baseline."""
-    [match] = [match for match in matches if match.name == POLICY]
+    match = matches[0]
     cut = (len(cut_in_thought(completions[name])) for name in (POLICY, BASELINE))
     return {
         "completions_policy": len(completions[POLICY]),
@@ -185,7 +193,7 @@ def _judge(
 
     Args:
         matches: of every model against the baseline, the policy's first; the one of the best of
-            several samples is added.
+            several samples is added, and those of all other pairs.
         models: of the evaluation.
         completions: by model.
         spent: what the judges cost is added to it.
@@ -214,15 +222,17 @@ def _judge(
         )
         spent.update(spending_counts(first, verdicts_of_best))
         matches.append(Match(best.name, chosen, completions[BASELINE], kept, context))
+    if config.all_pairs:
+        matches += between(matches, kept, context)
     rates: dict[str, JudgeWinRate] = {}
     given: dict[str, list[Row]] = {}
     for role, judge in judges.items():
-        verdicts = {m.name: m.judge(judge, ways[role]) for m in matches}
+        verdicts = {(m.name, m.against): m.judge(judge, ways[role]) for m in matches}
         for rows in verdicts.values():
             spent.update(spending_counts(judge, rows))
             _say_missing(judge, rows, context)
         judged = judged_comparisons(
-            verdicts[POLICY],
+            verdicts[POLICY, BASELINE],
             policy.comparisons,
             {name: completions[name] for name in (POLICY, BASELINE)},
             judge_model=judge_model_name(context) if role == "judge" else "",
@@ -230,11 +240,16 @@ def _judge(
             until_settled=config.stop_when_settled,
         )
         found = judge_win_rate(judge, judged, config.headline)
-        scores = {name: prompt_scores(rows) for name, rows in verdicts.items()}
-        pairs = model_pairs(scores, found.headline)
-        further = {"differences": pairs, "declared_headline": config.headline}
+        against = {m.name: verdicts[m.name, BASELINE] for m in matches if m.against == BASELINE}
+        scores = {name: prompt_scores(rows) for name, rows in against.items()}
+        pairs = with_head_to_head(model_pairs(scores, found.headline), verdicts)
+        further = {
+            "differences": pairs,
+            "ratings": rated(verdicts),
+            "declared_headline": config.headline,
+        }
         rates[role] = found.model_copy(update=further)
-        given[role] = verdicts[POLICY]
+        given[role] = verdicts[POLICY, BASELINE]
     _warn(rates, context)
     return WinRates(with_people(rates, given, config))
 

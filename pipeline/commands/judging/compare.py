@@ -57,6 +57,14 @@ def compare(
     tasks: Annotated[
         str | None, typer.Option(help="Benchmarks of every model that can be run: a,b.")
     ] = None,
+    all_pairs: Annotated[
+        bool,
+        typer.Option(
+            "--all-pairs/--against-baseline",
+            help="From three on: judge every two against each other, or each against the baseline "
+            "alone.",
+        ),
+    ] = True,
     chat_template: Annotated[
         str | None, typer.Option(help="Of base models: chatml or role_colon.")
     ] = None,
@@ -78,6 +86,7 @@ def compare(
             max_tokens=max_tokens,
             temperature=temperature,
             tasks=[task.strip() for task in tasks.split(",")] if tasks else (),
+            all_pairs=all_pairs,
             chat_template=chat_template,
             api_key_env=api_key_env,
             runtime=judge_runtime(prompt_price, completion_price, max_cost),

@@ -5,21 +5,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.results.report import PreviousRate, ShownWinRate, Spent, Standing
+from schemas.results.win_rates import Ratings
 from schemas.stage import StageContext
 from stages.report.gather.sources import Sources
 
 BASELINE = "baseline"
 
 
-def leaderboard(rates: Mapping[str, ShownWinRate], by: str | None) -> list[Standing]:
-    """Every model's win rate over the baseline, best first; empty where there is but one model."""
+def leaderboard(
+    rates: Mapping[str, ShownWinRate], by: str | None, names: Mapping[str, str]
+) -> list[Standing]:
+    """Every model's win rate over the baseline, best first; empty where there is but one model.
+
+    `names` are what people call them.
+    """
     pairs = [] if by is None else rates[by].differences
     against = [pair for pair in pairs if pair.second == BASELINE]
     if len(against) < 2:
         return []
+    elos = _elos(rates[by].ratings if by else None)
     found = [
         Standing(
             name=pair.first,
+            shown=names.get(pair.first, ""),
+            **elos.get(pair.first, {}),
             win_rate=0.5 + (pair.difference.value or 0.0),
             ci_low=_above_half(pair.difference.ci_low),
             ci_high=_above_half(pair.difference.ci_high),
@@ -29,8 +38,18 @@ def leaderboard(rates: Mapping[str, ShownWinRate], by: str | None) -> list[Stand
         )
         for pair in against
     ]
-    baseline = Standing(name=BASELINE, win_rate=0.5, n=max(one.n for one in found))
+    n = max(one.n for one in found)
+    baseline = Standing(
+        name=BASELINE, shown=names.get(BASELINE, ""), win_rate=0.5, n=n, **elos.get(BASELINE, {})
+    )
     return sorted([*found, baseline], key=lambda one: (-one.win_rate, one.name))
+
+
+def _elos(ratings: Ratings | None) -> dict[str, dict[str, float | None]]:
+    return {
+        one.name: {"elo": one.elo, "elo_low": one.ci_low, "elo_high": one.ci_high}
+        for one in (ratings.models if ratings else ())
+    }
 
 
 def _above_half(end: float | None) -> float | None:

@@ -39,12 +39,13 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
     rates = results.win_rates(sources, people)
     compared = sources.rows("evaluate", COMPARISONS)
     verdict = results.verdict(rates)
+    known_as = _compared(sources, verdict)
     return ReportSummary(
         schema_version=SUMMARY_VERSION,
         title=config.title,
         verdict=verdict,
-        compared=_compared(sources, verdict),
-        leaderboard=standings.leaderboard(rates, verdict.by),
+        compared=known_as,
+        leaderboard=standings.leaderboard(rates, verdict.by, _names(sources, known_as)),
         spent=standings.spent(sources),
         previous=standings.previous(
             context, sources, rates.get(verdict.by) if verdict.by else None
@@ -124,6 +125,13 @@ def _compared(sources: Sources, verdict: Headlined) -> Compared | None:
         baseline=names.get("baseline") or _short(_path(settings.get("baseline")) or start),
         judge="the true rule" if verdict.by == "truth" else _short(verdict.judge or verdict.by),
     )
+
+
+def _names(sources: Sources, compared: Compared | None) -> Mapping[str, str]:
+    """What people call the models of the evaluation, by their names there."""
+    said = _config(sources, "evaluate").get("names") or {}
+    both = {"policy": compared.policy, "baseline": compared.baseline} if compared else {}
+    return {**both, **said}
 
 
 # A loss's name where it is not the name of the method.

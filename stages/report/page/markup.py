@@ -56,6 +56,7 @@ def _setting(value: Any) -> Markup:
 FILTERS: dict[str, Callable[..., Any]] = {
     "pct": lambda value: _data(value, text.percent(value)),
     "num": lambda value: _data(value, text.number(value)),
+    "whole": lambda value: _data(value, text.whole(value)),
     "distance": lambda value: _data(value, text.points(value).removeprefix("+")),
     "points": lambda value: _data(value, text.points(value)),
     "nats": lambda value: _data(value, f"{value:.2g}"),

@@ -51,6 +51,11 @@ def number(value: Any) -> str:
     return text.replace("-", "−") if not text.endswith("e") else text
 
 
+def whole(value: Any) -> str:
+    """A number without its fraction."""
+    return f"{value:,.0f}".replace("-", "−") if is_number(value) else NOTHING
+
+
 def seconds(value: Any) -> str:
     """A duration: 8.4 s, 2 min 05 s, 1 h 02 min."""
     if not is_number(value):

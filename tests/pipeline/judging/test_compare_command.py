@@ -65,6 +65,34 @@ def test_three_files_by_length(files: Path) -> None:
     assert pairs == {("long", "M"), ("long", "short"), ("M", "short")}
     assert all(pair["p_holm"] >= pair["p_value"] for pair in found["pairs"])
     assert Path(found["page"]).is_file()
+    # All three pairs were judged; who wins all has a finite rating, which is said.
+    assert {(p["first"], p["second"]): p["win_rate"] for p in found["pairs"]} == {
+        ("long", "M"): 1.0, ("long", "short"): 1.0, ("M", "short"): 1.0
+    }  # fmt: skip
+    assert rows["long"]["elo"] > rows["M"]["elo"] > rows["short"]["elo"] == 1000
+    assert rows["long"]["elo_low"] < rows["long"]["elo"] < rows["long"]["elo_high"]
+    assert found["ratings"]["penalised"]
+    assert (found["ratings"]["n_pairs"], found["ratings"]["anchor"]) == (3, "short")
+    evaluated = Path(found["page"]).parents[1] / "evaluate"
+    between = pq.read_table(evaluated / "verdicts_policy+M.parquet").to_pylist()
+    assert {row["verdict"] for row in between} == {"A"}
+
+
+def test_two_have_no_rating_and_three_may_be_judged_against_the_baseline_alone(
+    files: Path,
+) -> None:
+    two = compare("short.jsonl", "long.jsonl", "--judge", "length")
+    assert two["ratings"] is None
+    assert by_name(two)["long"]["elo"] is None
+    found = compare(
+        "short.jsonl", "long.jsonl", "middle.jsonl", "-j", "length", "--against-baseline"
+    )
+    assert found["ratings"]["n_pairs"] == 2
+    direct = {(p["first"], p["second"]): p["win_rate"] for p in found["pairs"]}
+    assert direct == {("long", "middle"): None, ("long", "short"): 1.0, ("middle", "short"): 1.0}
+    done = CliRunner().invoke(app, ["compare", *(f"{w}.jsonl" for w in WORDS), "-j", "length"])
+    assert "Elo: Bradley-Terry over 3 pairs, 10 prompts; somebody won or lost all" in done.stdout
+    assert "head to head 100.0%" in done.stdout
 
 
 def test_another_baseline_and_everything_works_on_the_run(files: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas.manifest import MANIFEST_NAME
 from schemas.results.base import Estimate
-from schemas.results.win_rates import ModelPair
+from schemas.results.win_rates import ModelPair, ModelRating, Ratings
 from stages.report.gather.verdict_list import verdict_list
 from tests.fixtures.finished_runs import FakeRun, comparison, completion, verdict
 from tests.stages.report.test_evaluation_section import render, write_rates
@@ -32,6 +32,26 @@ def test_several_models_have_a_leaderboard_and_one_has_none(run: FakeRun) -> Non
     assert rows == [("best_of_4", 0.8), ("policy", 0.7), ("baseline", 0.5)]
     assert "Leaderboard" in page.text
     assert "80.0%70.0 to 90.0%" in page.text
+    assert "Elo" not in page.text
+
+
+def test_ratings_stand_on_the_leaderboard(run: FakeRun) -> None:
+    pairs = [("policy", "base", -0.1), ("policy", "baseline", 0.2), ("base", "baseline", 0.3)]
+    models = [
+        ModelRating(name="base", elo=1240.6, ci_low=1180.2, ci_high=1300.9, n=240),
+        ModelRating(name="policy", elo=1147.2, ci_low=1090.0, ci_high=1210.0, n=240),
+        ModelRating(name="baseline", elo=1000.0, n=480),
+    ]
+    rated = Ratings(models=models, anchor="baseline", n_pairs=3, n_prompts=240, draws=1000)
+    write_rates(run, differences=[pair(*one) for one in pairs], ratings=rated)
+    page, summary = render(run)
+    board = {row["name"]: (row["elo"], row["elo_low"]) for row in summary["leaderboard"]}
+    assert board == {
+        "base": (1240.6, 1180.2), "policy": (1147.2, 1090.0), "baseline": (1000.0, None)
+    }  # fmt: skip
+    assert "1,2411,180 to 1,301" in page.text
+    assert "over 3 pairs of models and 240 prompts" in page.text
+    assert "Somebody won or lost against all others" not in page.text
 
 
 def changed(run: FakeRun, stage: str, **fields: Any) -> None:

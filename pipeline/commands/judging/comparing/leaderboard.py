@@ -26,7 +26,9 @@ def leaderboard(folder: Path, entered: Sequence[Entrant]) -> Json:
     """What a comparison came to, as plain JSON values; rates are in [0, 1].
 
     `rows`: every contender, those against the baseline by their win rate, the baseline itself last
-    with the half that is its by definition. `pairs`: every two, with p adjusted by Holm.
+    with the half that is its by definition; from three on each has an `elo`, the baseline 1000.
+    `pairs`: every two, with p adjusted by Holm, and the `win_rate` of the first over the second
+    where they were judged against each other.
     `unscored` counts verdicts, `n` prompts. `missing` names the prompts that were not compared.
 
     Args:
@@ -46,11 +48,13 @@ def leaderboard(folder: Path, entered: Sequence[Entrant]) -> Json:
     rows.sort(key=lambda row: (-(row["win_rate"] or 0.0), row["name"]))
     half = {"win_rate": 0.5, "ci_low": 0.5, "ci_high": 0.5, "n": len(prompts), "unscored": 0}
     rows.append({"name": names[BASELINE], **half, "mean_tokens": lengths[BASELINE]})
+    elos = _elos(rates.get("ratings"), names)
     return {
         "baseline": names[BASELINE],
         "judge": rates["judge"],
-        "rows": rows,
+        "rows": [row | elos.get(row["name"], _NO_ELO) for row in rows],
         "pairs": [_pair(pair, names) for pair in rates["differences"]],
+        "ratings": _about_ratings(rates.get("ratings"), names),
         "tokens_are": unit,
         "statement": rates["statement"],
         "missing": _missing(folder, names),
@@ -69,6 +73,29 @@ def _row(folder: Path, role: str, name: str, judge: str) -> Json:
         "losses": found.n_losses,
         "ties": found.n_ties,
     }
+
+
+_NO_ELO: Json = dict.fromkeys(("elo", "elo_low", "elo_high"))
+
+
+def _elos(ratings: Json | None, names: Mapping[str, str]) -> dict[str, Json]:
+    """Rating and interval by the name for people."""
+    return {
+        names[one["name"]]: {
+            "elo": one["elo"],
+            "elo_low": one["ci_low"],
+            "elo_high": one["ci_high"],
+        }
+        for one in (ratings or {}).get("models", ())
+    }
+
+
+def _about_ratings(ratings: Json | None, names: Mapping[str, str]) -> Json | None:
+    """What the ratings rest on; None below three contenders."""
+    if ratings is None:
+        return None
+    kept = ("n_pairs", "n_prompts", "penalised", "draws")
+    return {"anchor": names[ratings["anchor"]]} | {key: ratings[key] for key in kept}
 
 
 def _completions(folder: Path, role: str) -> list[Json]:
@@ -92,7 +119,7 @@ def _words(completion: Sequence[Mapping[str, str]]) -> int:
 
 
 def _pair(pair: Mapping[str, Any], names: Mapping[str, str]) -> Json:
-    found = pair["difference"]
+    found, direct = pair["difference"], pair.get("head_to_head") or {}
     return {
         "first": names[pair["first"]],
         "second": names[pair["second"]],
@@ -103,6 +130,9 @@ def _pair(pair: Mapping[str, Any], names: Mapping[str, str]) -> Json:
         "p_value": pair["p_value"],
         "p_holm": pair["p_holm"],
         "verdict": pair["verdict"],
+        "win_rate": direct.get("win_rate"),
+        "win_rate_low": direct.get("ci_low"),
+        "win_rate_high": direct.get("ci_high"),
     }
 
 
@@ -133,12 +163,17 @@ def show_leaderboard(found: Json, console: Console) -> None:
     console.print(f"win rate against {found['baseline']}, judged by {found['judge']}", style="bold")
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("")
-    for column in ("win rate", "95% interval", "n", "unscored", "length"):
+    rated = ("Elo", "95% interval") if found["ratings"] else ()
+    for column in ("win rate", "95% interval", *rated, "n", "unscored", "length"):
         table.add_column(column, justify="right")
     ranked = sorted(found["rows"], key=lambda row: -(row["win_rate"] or 0.0))
     for row in ranked:
-        table.add_row(row["name"], *_cells(row, row["name"] == found["baseline"]))
+        cells = _cells(row, row["name"] == found["baseline"])
+        elo = _elo_cells(row) if rated else []
+        table.add_row(row["name"], *cells[:2], *elo, *cells[2:])
     console.print(table)
+    if found["ratings"]:
+        console.print(_rated_words(found["ratings"]))
     for pair in found["pairs"]:
         console.print(_pair_words(pair))
     for name, missing in _by_name(found["missing"]).items():
@@ -165,12 +200,34 @@ def _cells(row: Json, is_baseline: bool) -> list[str]:
     return [rate, interval, f"{row['n']:,}", f"{row['unscored']:,}", length]
 
 
+def _elo_cells(row: Json) -> list[str]:
+    if row["elo"] is None:
+        return ["none", "nothing scored"]
+    if row["elo_low"] is None:
+        return [f"{row['elo']:,.0f}", "the anchor"]
+    return [f"{row['elo']:,.0f}", f"{row['elo_low']:,.0f} to {row['elo_high']:,.0f}"]
+
+
+def _rated_words(about: Json) -> str:
+    words = f"Elo: Bradley-Terry over {about['n_pairs']} pairs, {about['n_prompts']:,} prompts"
+    if about["penalised"]:
+        words += "; somebody won or lost all, so half a win and half a loss a pair were added"
+    return words
+
+
 def _pair_words(pair: Json) -> str:
     return (
         f"{pair['first']} over {pair['second']}: {100 * pair['difference']:+.1f} points "
         f"({100 * pair['ci_low']:+.1f} to {100 * pair['ci_high']:+.1f}; p {pair['p_holm']:.3g} "
-        f"by Holm): {pair['verdict']}"
+        f"by Holm): {pair['verdict']}{_direct_words(pair)}"
     )
+
+
+def _direct_words(pair: Json) -> str:
+    if pair["win_rate"] is None:
+        return ""
+    ends = f"{pair['win_rate_low']:.1%} to {pair['win_rate_high']:.1%}"
+    return f"; head to head {pair['win_rate']:.1%} ({ends})"
 
 
 def _by_name(missing: Sequence[Json]) -> dict[str, list[Json]]:

@@ -24,6 +24,7 @@ class Wishes:
     max_tokens: int = 512
     temperature: float = 0.7
     tasks: Sequence[str] = ()
+    all_pairs: bool = True
     chat_template: str | None = None
     api_key_env: str | None = None
     runtime: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +52,7 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
             "max_tokens": wishes.max_tokens,
             "temperature": wishes.temperature,
             "tasks": list(wishes.tasks) or None,
+            "all_pairs": (wishes.all_pairs and len(entered) > 2) or None,
         },
         runtime=wishes.runtime,
         title=f"{', '.join(names[1:])} over {names[0]}, judged by {judge}",
