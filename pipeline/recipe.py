@@ -103,7 +103,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text()
     except FileNotFoundError as error:
-        shipped = sorted(p.stem for p in (Path(__file__).parent / "recipes").glob("*.toml"))
+        folder = Path(__file__).parent / "recipes"
+        found = folder.rglob("*.toml")
+        shipped = sorted(p.relative_to(folder).with_suffix("").as_posix() for p in found)
         raise MissingInputError(
             f"{path}: no such recipe; the shipped ones are {', '.join(shipped)} "
             "(in pipeline/recipes)"

@@ -1,11 +1,17 @@
 """Every recipe that is shipped is sound, and opens with its command and its hardware."""
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.recipe import load_recipe
+from tests.fixtures.published_recipes import NAMES, flattened, our_settings, published
+from tests.fixtures.published_recipes import RECIPES as PUBLISHED
 
 RECIPES = sorted((Path(__file__).resolve().parent.parent / "pipeline" / "recipes").glob("*.toml"))
 
@@ -46,3 +52,49 @@ def test_recipes_name_models_of_today_and_a_judge_of_another_family() -> None:
         for name in ("plain", "thinking")
     }
     assert thinks == {"plain": {"enable_thinking": False}, "thinking": {"enable_thinking": True}}
+
+
+def test_every_published_recipe_has_its_settings_upstream() -> None:
+    assert sorted(path.stem for path in PUBLISHED.glob("*.toml")) == NAMES
+    assert len(NAMES) == 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_settings_are_mapped_or_said_to_have_no_counterpart(name: str) -> None:
+    upstream, ours = published(name), our_settings(name)
+    assert re.fullmatch("[0-9a-f]{40}", upstream.commit)
+    keys = [setting.key for setting in upstream.settings]
+    assert len(set(keys)) == len(keys)
+    for setting in upstream.settings:
+        if setting.ours is None:
+            assert setting.why, f"{setting.key}: neither mapped, nor said what follows"
+            continue
+        assert setting.ours in ours, f"{setting.key}: no such setting as {setting.ours}"
+        assert ours[setting.ours] == setting.expected, setting.key
+        assert setting.expected == setting.value or setting.why, (
+            f"{setting.key}: say why it differs"
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_recipes_say_nothing_of_training_that_upstream_does_not(name: str) -> None:
+    """Every setting of [train] that is written is an upstream one, or says why it is there."""
+    upstream = published(name)
+    known = {setting.ours for setting in upstream.settings} | set(upstream.alone)
+    written: dict[str, Any] = {}
+    tree = tomllib.loads((PUBLISHED / f"{name}.toml").read_text())
+    flattened("train", tree["train"], written)
+    leaves = {key for key, value in written.items() if not isinstance(value, dict)}
+    assert leaves - known <= {"train.loss.kind"}  # DPO is what upstream's script is for
+    assert set(upstream.alone) <= leaves
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_recipes_pass_validate_offline(name: str) -> None:
+    result = CliRunner().invoke(app, ["validate", "--recipe", f"published/{name}"])
+    assert result.exit_code == 0, result.output
+    assert "valid; stages: ingest, train, evaluate, report" in result.output
+    first, second = (PUBLISHED / f"{name}.toml").read_text().splitlines()[:2]
+    assert first == f"# make RUN=published/{name} report"
+    assert second.startswith("# hardware: ")
+    assert load_recipe(PUBLISHED / f"{name}.toml").name == name

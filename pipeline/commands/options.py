@@ -70,5 +70,5 @@ def resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
 def shipped_or(recipe: Path) -> Path:
     """The file of a shipped recipe, where that is what is named; else the path as it is."""
     shipped = RECIPES / f"{recipe}.toml"
-    named = not recipe.exists() and len(recipe.parts) == 1 and shipped.exists()
+    named = not (recipe.exists() or recipe.is_absolute()) and shipped.is_file()
     return shipped if named else recipe

@@ -1,12 +1,14 @@
 """Settings of train."""
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from evals.models.checkpoints import ModelSource
 from schemas.stage import Config
 from stages.training.checkpoints.config import BestCheckpoint, Publish
 from stages.training.config import TrainingConfig
-from stages.training.data.config import EqualWeights, PairWeights
+from stages.training.data.config import EqualWeights, PairWeights, WhichPairs
 from stages.training.losses.config import FollowsPolicy, KtoLoss, Loss, SigmoidLoss
 from stages.training.monitoring.config import GenerationSettings, GuardSettings
 
@@ -30,6 +32,16 @@ class TrainConfig(Config):
         None,
         description="TR-DPO: let the reference follow the policy; its pairs are then scored again "
         "at every step (about a third more computation). null: it stays what it was",
+    )
+    pairs: WhichPairs = Field(
+        "auto",
+        description="which pairs: sampled (of label, on policy), given (people's comparisons of "
+        "ingest), both of them mixed, or auto: label's where the recipe has it, else the given",
+    )
+    repeat: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="how often a pass sees the pairs of a source, as in { hh = 0.5, sampled = 2 }: "
+        "its name in [ingest], or sampled for all pairs of label; 0.5 is half of them, 0 none",
     )
     weights: PairWeights = Field(
         EqualWeights(), description="how much each pair counts: none, margin or strength"

@@ -35,7 +35,7 @@ from stages.training.checkpoints.retention import PUBLISHED, KeptCheckpoints
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
 from stages.training.data.drift import sampler_drift
-from stages.training.data.pair_weights import effective_pairs, weigh_pairs
+from stages.training.data.pair_weights import effective_pairs, repeated, weigh_pairs
 from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
 from stages.training.data.reference import (
     PairScorer,
@@ -47,6 +47,7 @@ from stages.training.data.reference_cache import ReferenceCache
 from stages.training.data.rejects import Rejects, length_limit
 from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
 from stages.training.data.singles import Singles
+from stages.training.data.token_store import Rows
 from stages.training.distributed.sharding import collected, save_collected, sharded
 from stages.training.distributed.world import computing_device, current_world
 from stages.training.engines.choose import open_engine
@@ -147,7 +148,7 @@ def _pairs(
 ) -> _Pairs:
     """The pairs to train on and to measure on."""
     limit = length_limit(config.training.max_length, model_config)
-    sources, renderer = pair_sources(context), sound_renderer(tokenizer)
+    sources, renderer = pair_sources(context, config.pairs), sound_renderer(tokenizer)
     by = config.weights.column
     how = config.training.truncation
     reasoning = config.training.loss_on_reasoning
@@ -156,8 +157,10 @@ def _pairs(
     )
     table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
     train, dev = table.split("train"), table.split("dev")
+    distinct = len(train)
+    train = repeated(table, train, config.repeat, config.training.seed) if distinct else train
     held_out = dev[: config.training.max_held_out]
-    if not len(train):
+    if not distinct:
         raise DataError(
             "train: no preference pair of the train split can be used "
             f"({rejects.describe() or 'there are none'}); loosen what [label] demands, raise "
@@ -166,6 +169,7 @@ def _pairs(
     counts = {
         "rows_in": len(table) + len(rejects.rows),
         "train": len(train),
+        **({"train_distinct": len(np.unique(train))} if config.repeat else {}),
         "held_out": len(held_out),
         "held_out_unused": len(dev) - len(held_out),
     }
@@ -185,12 +189,18 @@ def _pairs(
         counts |= {"examples": len(singles), "held_out_examples": len(apart)}
         return _Pairs(singles, apart, [*taken, *apart], counts)
     tail = config.loss.tail_weight
-    used = train[StepPlan(len(train), config.training).items_used()]
+    used = _once(train[StepPlan(len(train), config.training).items_used()])
     both = view_pairs(table, np.concatenate([used, held_out]), tail_weight=tail)
     weights = weigh_pairs(config.weights, table, train)
     if weights is not None:
         counts["effective_pairs"] = round(effective_pairs(weights[train]))
     return _Pairs(view_pairs(table, train, weights, tail), both[len(used) :], both, counts)
+
+
+def _once(rows: Rows) -> Rows:
+    """The rows, each at its first place only."""
+    first: Rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
+    return first
 
 
 def _reference(

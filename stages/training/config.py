@@ -49,9 +49,22 @@ class Truncation(Config):
         "the beginning of the prompt goes; drop_turns: its earliest turns go; cut_thinking: the "
         "end of what was thought before the answer goes",
     )
+    prompt_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="keep_end: so many of a prompt's last tokens stay, and a completion that is "
+        "still too long is cut to max_length less these, as TRL's max_prompt_length did; null: the "
+        "prompt gives way to the completions",
+    )
     train_end: bool = Field(
         False, description="give a completion that was cut an end token, which is trained"
     )
+
+    @model_validator(mode="after")
+    def _of_keep_end(self) -> "Truncation":
+        if self.prompt_tokens is not None and self.how != "keep_end":
+            raise ValueError(f"prompt_tokens is of how = keep_end, not of {self.how}")
+        return self
 
 
 class TrainingConfig(Config):
@@ -60,10 +73,16 @@ class TrainingConfig(Config):
     learning_rate: float = Field(1e-5, gt=0, description="peak learning rate of AdamW")
     lr_schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear",
-        description="decay after warm-up: linear or cosine to zero; constant does not decay",
+        description="decay after warm-up: linear or cosine to min_lr_ratio; constant does not "
+        "decay",
+    )
+    min_lr_ratio: float = Field(
+        0.0, ge=0, lt=1, description="what the schedule decays to, as a share of learning_rate"
     )
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="share of the steps that warm up")
-    num_epochs: int = Field(1, ge=1, description="passes over the training items")
+    num_epochs: int | float = Field(
+        1, gt=0, description="passes over the training items; 0.5 sees half of them, in any order"
+    )
     max_steps: int | None = Field(
         None,
         ge=1,
@@ -194,7 +213,9 @@ def steps_per_epoch(config: TrainingConfig, num_items: int) -> int:
 
 def total_steps(config: TrainingConfig, num_items: int) -> int:
     """Optimizer steps of the whole training."""
-    return config.max_steps or config.num_epochs * steps_per_epoch(config, num_items)
+    return config.max_steps or math.ceil(
+        round(config.num_epochs * steps_per_epoch(config, num_items), 9)
+    )
 
 
 def steps_of_work(config: TrainingConfig, items: int | None) -> Work:

@@ -64,7 +64,8 @@ class StepPlan:
             "linear": 1.0 - progress,
             "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
         }
-        return config.learning_rate * decay[config.lr_schedule]
+        least = config.min_lr_ratio
+        return config.learning_rate * (least + (1.0 - least) * decay[config.lr_schedule])
 
     def evaluates_at(self, step: int) -> bool:
         """Whether held-out items are measured after `step` steps: first, every n, and last."""

@@ -349,3 +349,34 @@ def test_sft_tokenizes_once(tmp_path: Path, base: Path, monkeypatch: pytest.Monk
         written.append([(output / name).read_bytes() for name in files])
     assert written[0] == written[1]
     assert sum(rendered) == len(NAMES)
+
+
+def test_a_source_is_seen_as_often_as_is_declared(runs: Folder, scored: list[str]) -> None:
+    """Two and a half times, or half: the pairs of a pass, each scored once by the reference."""
+    theirs = [
+        comparison(name, "pizza", "soup", "A", row) | {"source": "hh" if row % 2 else "other"}
+        for row, name in enumerate(sorted(set(NAMES) - set(TEST_NAMES)))
+    ]
+    config = runs.config({"num_epochs": 1, "max_steps": None}, repeat={"hh": 2.5, "other": 0})
+    counts = STAGE.run(config, runs.context("first", comparisons=theirs))
+    ours = sum(row["source"] == "hh" and row["split"] == "train" for row in theirs)
+    assert counts["train_distinct"] == ours
+    assert counts["train"] == 2 * ours + round(0.5 * ours)
+    assert Counter(scored).most_common(1)[0][1] == 1
+    with pytest.raises(ConfigError, match="no training pair is of source 'hf'"):
+        STAGE.run(runs.config(repeat={"hf": 2}), runs.context("no", comparisons=theirs))
+
+
+def test_sampled_and_given_pairs_are_mixed_in_one_training(runs: Folder) -> None:
+    mine = [preference_pair(name, "pizza", "sushi") for name in NAMES]
+    theirs = [comparison(name, "pizza", "soup", "A", row) for row, name in enumerate(NAMES)]
+    seen = {}
+    for which in ("sampled", "given", "both"):
+        context = runs.context(which, mine, theirs)
+        seen[which] = STAGE.run(runs.config(pairs=which), context)["train"]
+    assert seen["both"] == seen["sampled"] + seen["given"]
+    twice = runs.config(pairs="both", repeat={"sampled": 2.0})
+    counts = STAGE.run(twice, runs.context("twice", mine, theirs))
+    assert counts["train"] == 2 * seen["sampled"] + seen["given"]
+    with pytest.raises(ConfigError, match="the recipe has none"):
+        STAGE.run(runs.config(pairs="both"), runs.context("none", comparisons=theirs))

@@ -1,10 +1,12 @@
-"""Settings of what is trained on: how much each pair counts."""
+"""Settings of what is trained on: which pairs, and how much each counts."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from schemas.stage import Config
+
+WhichPairs = Literal["auto", "sampled", "given", "both"]
 
 
 class EqualWeights(Config):

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from evals.models.rendering import ChatRenderer
+from schemas.errors import ConfigError
 from schemas.ids import file_sha256, own_prompt_id, pair_id
 from schemas.labels import Preference
 from schemas.parquet import iter_batches, rows_of
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, DECIDING, PREFERENCE_PAIRS, Table
 from stages.training.config import Truncation
+from stages.training.data.config import WhichPairs
 from stages.training.data.disk_cache import DiskCache
-from stages.training.data.pair_weights import Floats
+from stages.training.data.pair_weights import SAMPLED, SOURCE, Floats, source_code
 from stages.training.data.rejects import Rejects
 from stages.training.data.render_rows import (
     DRAWN,
@@ -29,9 +31,9 @@ from stages.training.objectives.preference import PairExample
 Row = Mapping[str, Any]
 
 _BATCH_ROWS = 1024
-_NUMBERS = ("margin", "strength", DRAWN, DRAWN_OTHERWISE, NEUTRALISED)
+_NUMBERS = ("margin", "strength", DRAWN, DRAWN_OTHERWISE, NEUTRALISED, SOURCE, SAMPLED)
 _HUMAN = (
-    *("prompt", "label", "strength", "comparison_id", "split", "file", "row"),
+    *("prompt", "label", "strength", "comparison_id", "split", "source", "file", "row"),
     *("tools", "chat_template_kwargs"),
 )
 
@@ -46,7 +48,7 @@ class PairSource:
 
     def batches(self) -> Iterator[list[Row]]:
         """Rows with `pair_id`, `chosen` and `rejected`, which are None where nobody has chosen."""
-        as_pair = _as_pair if self.table is COMPARISONS else dict
+        as_pair = _as_pair if self.table is COMPARISONS else _as_sampled
         for batch in iter_batches(self.path, self.table, _BATCH_ROWS, self.splits):
             yield [as_pair(row) for row in rows_of(batch)]
 
@@ -56,16 +58,26 @@ class PairSource:
         return f"{self.table.name}:{','.join(self.splits)}:{file_sha256(self.path)}"
 
 
-def pair_sources(context: StageContext) -> list[PairSource]:
-    """Where the pairs are: label's tables (of all rounds mixed in), else people's comparisons.
+def pair_sources(context: StageContext, which: WhichPairs = "auto") -> list[PairSource]:
+    """Where the pairs are: label's tables (of all rounds mixed in), people's comparisons, or both.
 
     Where label has written no held-out pairs, people's comparisons of the dev split serve.
+
+    Raises:
+        ConfigError: sampled pairs are asked for, and the recipe has no label.
     """
-    if not context.has("label"):
+    if which in ("sampled", "both") and not context.has("label"):
+        raise ConfigError(
+            f'train.pairs = "{which}" wants pairs of [label], and the recipe has none; add '
+            "[sample] and [label], or leave train.pairs out"
+        )
+    if which == "given" or not context.has("label"):
         return [_people(context)]
     names = ["label", *(name for name in context.inputs if name.startswith("label@"))]
     paths = [context.input(name, PREFERENCE_PAIRS.file_name) for name in names]
     sources = [PairSource(path, PREFERENCE_PAIRS) for path in paths]
+    if which == "both":
+        return [*sources, _people(context)]
     held_out = any(has_split(path, PREFERENCE_PAIRS, "dev") for path in paths)
     if not held_out and context.has("ingest"):
         sources.append(_people(context, ("dev",)))
@@ -144,6 +156,10 @@ def _as_pair(row: Row) -> Row:
     return {**shared, "pair_id": id_, "chosen": chosen, "rejected": rejected}
 
 
+def _as_sampled(row: Row) -> Row:
+    return {**row, SAMPLED: 1.0}
+
+
 def _candidates(
     row: Row, weighed_by: str | None, seen: set[str], rejects: Rejects
 ) -> Iterator[Candidate]:
@@ -157,7 +173,8 @@ def _candidates(
         rejects.add(row, f"{reason}_{weighed_by}", "the pair would have no weight")
     else:
         seen.add(row["pair_id"])
-        numbers = {name: row.get(name) for name in ("margin", "strength")}
+        numbers = {name: row.get(name) for name in ("margin", "strength", SAMPLED)}
+        numbers[SOURCE] = source_code(row["source"])
         drawn = [row.get(f"{side}_token_ids") or [] for side in ("chosen", "rejected")]
         yield Candidate(
             row["pair_id"],

@@ -28,7 +28,7 @@ def fitted(
     if truncation.how in ("keep_start", "cut_completions"):
         return _cut_completions(renderer, rendered, limit, truncation)
     if truncation.how == "keep_end":
-        return _keep_end(rendered, limit)
+        return _keep_end(renderer, rendered, limit, truncation)
     if truncation.how == "drop_turns":
         return _drop_turns(renderer, prompt, completions, limit)
     if truncation.how == "cut_thinking":
@@ -45,6 +45,16 @@ def _cut_completions(
 ) -> tuple[RenderedBranches, str] | None:
     """The start of prompt and completion; a completion that is cut has no end, or a trained one."""
     room = limit - len(rendered.prompt_ids)
+    completions = _cut_to(room, renderer, rendered, truncation)
+    return (
+        None if completions is None else (replace(rendered, completions=completions), "completion")
+    )
+
+
+def _cut_to(
+    room: int, renderer: ChatRenderer, rendered: RenderedBranches, truncation: Truncation
+) -> list[list[int]] | None:
+    """The completions within `room` tokens; None where nothing of one would be trained."""
     if room < (2 if truncation.train_end else 1):
         return None
     end = renderer.end_ids[0]
@@ -55,12 +65,19 @@ def _cut_completions(
         return [*ids[: room - 1], end] if truncation.train_end else ids[:room]
 
     completions = [cut(ids) for ids in rendered.completions]
-    if not all(map(scored, completions)):
-        return None
-    return replace(rendered, completions=completions), "completion"
+    return completions if all(map(scored, completions)) else None
 
 
-def _keep_end(rendered: RenderedBranches, limit: int) -> tuple[RenderedBranches, str] | None:
+def _keep_end(
+    renderer: ChatRenderer, rendered: RenderedBranches, limit: int, truncation: Truncation
+) -> tuple[RenderedBranches, str] | None:
+    """The end of the prompt, as much as fits or as is declared; the latter may cut completions."""
+    if (kept := truncation.prompt_tokens) is not None:
+        shorter = replace(rendered, prompt_ids=rendered.prompt_ids[-kept:])
+        if _longest(shorter) <= limit:
+            return shorter, "prompt"
+        completions = _cut_to(limit - kept, renderer, shorter, truncation)
+        return None if completions is None else (replace(shorter, completions=completions), "both")
     room = limit - max(map(len, rendered.completions))
     if room < 1:
         return None

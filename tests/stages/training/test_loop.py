@@ -134,6 +134,24 @@ def test_cosine_ends_near_zero_and_halves_in_the_middle() -> None:
     assert 0 < plan.learning_rate_at(100) < 0.001
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_schedules_decay_to_the_least_rate_that_is_declared(schedule: str) -> None:
+    config = TrainingConfig.model_validate(
+        {"learning_rate": 1.0, "lr_schedule": schedule, "max_steps": 100, "min_lr_ratio": 0.1}
+    )
+    plan = StepPlan(100, config)
+    assert plan.learning_rate_at(1) == 1
+    assert plan.learning_rate_at(51) == pytest.approx(0.55)
+    assert 0.1 < plan.learning_rate_at(100) < 0.11
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(0.5, 13), (1, 25), (1.5, 38), (2, 50), (0.01, 1)])
+def test_a_fraction_of_an_epoch_is_so_many_of_its_steps(epochs: float, steps: int) -> None:
+    plan = StepPlan(100, TrainingConfig(num_epochs=epochs, batch_size=4))
+    assert plan.total_steps == steps
+    assert len(plan.items_used()) == min(100, steps * 4)
+
+
 def test_record_has_a_row_per_step_and_held_out_measures_where_due(
     run: TrainingRun[TokenExample],
 ) -> None:

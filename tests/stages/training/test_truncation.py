@@ -74,6 +74,21 @@ def test_keep_end_cuts_the_beginning_of_the_prompt() -> None:
     assert rejects.counts()["cut/prompt"] == 1
 
 
+def test_a_declared_part_of_the_prompt_stays_and_completions_are_cut_to_the_rest() -> None:
+    """TRL's max_prompt_length: the prompt's last tokens first, then both completions' starts."""
+    kept = LONGEST - len(WHOLE[1])  # more than the prompt has: only completions give way
+    items, _ = made(kept + 10, how="keep_end", prompt_tokens=kept)
+    assert items[0].parts == [WHOLE[0], WHOLE[1][:10], WHOLE[2][:10]]
+    items, rejects = made(20 + len(WHOLE[1]), how="keep_end", prompt_tokens=20)
+    assert items[0].parts == [WHOLE[0][-20:], *WHOLE[1:]]
+    assert rejects.counts()["cut/prompt"] == 1
+    items, rejects = made(40, how="keep_end", prompt_tokens=25)
+    assert items[0].parts == [WHOLE[0][-25:], WHOLE[1][:15], WHOLE[2][:15]]
+    assert rejects.counts() == {"rejects": 0, "cut": 1, "cut/both": 1}
+    with pytest.raises(ValueError, match="prompt_tokens is of how = keep_end"):
+        Truncation(how="keep_start", prompt_tokens=5)
+
+
 def test_dropping_turns_keeps_the_system_and_begins_with_a_user() -> None:
     items, rejects = made(LONGEST - 20, how="drop_turns")
     expected = made(1000, [PROMPT[0], PROMPT[3]])[0][0].parts
