@@ -88,5 +88,5 @@ def repeated(table: TokenTable, rows: Rows, repeat: Mapping[str, float], seed: i
 
 def _is_of(table: TokenTable, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
     if name == SAMPLED:
-        return table.numbers(SAMPLED) > 0
-    return table.numbers(SOURCE) == source_code(name)
+        return np.asarray(table.numbers(SAMPLED) > 0)
+    return np.asarray(table.numbers(SOURCE) == source_code(name))
