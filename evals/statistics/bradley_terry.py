@@ -92,25 +92,28 @@ def strengths(
     return Strengths(found, apart, penalised)
 
 
-def fit(design: Array, wins: Array, games: Array) -> Array:
+def fit(design: Array, wins: Array, games: Array, start: Array | None = None) -> Array:
     """Maximum likelihood by Newton's method, for several tables of results at once.
+
+    With further columns in `design` it is the logistic regression that has them beside strengths.
 
     Args:
         design: (pairs, contenders): 1 for the first of a pair, -1 for the second, no column for
             the anchor.
         wins: (tables, pairs), of the first.
         games: (tables, pairs).
+        start: strengths (contenders,) to begin at; None begins at 0.
 
     Returns:
         Strengths (tables, contenders), within ±40.
     """
-    found = np.zeros((len(wins), design.shape[1]))
+    found = np.zeros((len(wins), design.shape[1])) + (0.0 if start is None else start)
     ridge = 1e-12 * np.eye(design.shape[1])
     for _ in range(_STEPS):
         chance = 1 / (1 + np.exp(-(found @ design.T)))
         gradient = (wins - games * chance) @ design
         weight = games * chance * (1 - chance)
-        information = np.einsum("pa,tp,pb->tab", design, weight, design) + ridge
+        information = (design.T * weight[:, None, :]) @ design + ridge
         step = np.linalg.solve(information, gradient[..., None])[..., 0]
         size = np.abs(step).max(axis=1, keepdims=True)
         moved: Array = found + step * np.minimum(

@@ -300,6 +300,44 @@ class WinRateReport(WinRate):
     declared_headline: Measure | None = None
 
 
+class StandardScore(Result):
+    """A model's score on a standard set, or on its part `of`, as its authors take it; in [0, 1].
+
+    `style_controlled` is the score with the published style control, which holds the mean style of
+    all answers fixed; `even_style` the same where both answers have one style. Both are None where
+    the answers do not tell. `style_effects` are logits per standard deviation, of all models. `n`
+    counts questions.
+    """
+
+    model: str
+    of: str
+    score: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int
+    style_controlled: float | None = None
+    style_low: float | None = None
+    style_high: float | None = None
+    even_style: float | None = None
+    style_effects: dict[str, float] = Field(default_factory=dict)
+
+
+class StandardScores(Result):
+    """The scores of a standard set by its own rules, and how it was judged here and published.
+
+    `levels` are those of the intervals. `apart` says in words what differs from the publication.
+    """
+
+    name: str
+    baseline: str
+    scores: list[StandardScore]
+    levels: tuple[float, float] = (0.05, 0.95)
+    rounds: int = 0
+    published: dict[str, Any] = Field(default_factory=dict)
+    judged: dict[str, Any] = Field(default_factory=dict)
+    apart: list[str] = Field(default_factory=list)
+
+
 class JudgeWinRate(WinRateReport):
     """The report on one judge of an evaluation, by category too, and how all models differ.
 
@@ -311,6 +349,7 @@ class JudgeWinRate(WinRateReport):
     categories: dict[str, CategoryRate] = Field(default_factory=dict)
     differences: list[ModelPair] = Field(default_factory=list)
     ratings: Ratings | None = None
+    standard: StandardScores | None = None
 
 
 class Declared(Result):

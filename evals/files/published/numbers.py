@@ -1,10 +1,13 @@
 """A published number beside ours, and a folder's or a git directory's files."""
 
+import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import DataError, MissingInputError
 
@@ -13,22 +16,25 @@ from schemas.errors import DataError, MissingInputError
 class Number:
     """A number as it was published, as we compute it, and how far apart they may be.
 
-    `group` and `what` name it: whose it is and what it measures.
+    `group` and `what` name it: whose it is and what it measures. `published` is None where nobody
+    has published one, so that ours stands alone.
     """
 
     group: str
     what: str
-    published: float
+    published: float | None
     ours: float
     tolerance: float
 
     @property
-    def difference(self) -> float:
+    def difference(self) -> float | None:
         """Ours less the published one."""
-        return self.ours - self.published
+        return None if self.published is None else self.ours - self.published
 
     def holds(self, tolerance: float | None = None) -> bool:
         """Whether it is reproduced; a number that is not finite never is."""
+        if self.difference is None:
+            return True
         return abs(self.difference) <= (self.tolerance if tolerance is None else tolerance)
 
 
@@ -51,7 +57,7 @@ class Files:
         Raises:
             MissingInputError: there are none; the message has the hint.
         """
-        found = sorted(name for name in self._names() if fnmatch(name, pattern))
+        found = sorted(name for name in self.names if fnmatch(name, pattern))
         if not found:
             raise MissingInputError(f"{self.path}: holds no {pattern}; {hint}")
         return found
@@ -66,7 +72,26 @@ class Files:
             return (self.path / name).read_bytes()
         return self._git("cat-file", "blob", f"HEAD:{name}")
 
-    def _names(self) -> list[str]:
+    def json_lines(self, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """The rows of a file of JSON lines, each with its number from 0.
+
+        Raises:
+            DataError: a line is no JSON object, or the file is not there.
+        """
+        for number, line in enumerate(self.read(name).decode("utf-8", "replace").split("\n")):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{self.path}: {name}: row {number}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{self.path}: {name}: row {number}: is no object with keys")
+            yield number, row
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Paths of all files."""
         if self._bare:
             return self._git("ls-tree", "-r", "-z", "--name-only", "HEAD").decode().split("\0")
         below = (path for path in self.path.rglob("*") if path.is_file())

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from evals.files.published.numbers import Number
 
-Name = Literal["alpaca-eval", "judgebench", "llmbar", "pandalm"]
+Name = Literal["alpaca-eval", "arena-hard", "judgebench", "llmbar", "mt-bench", "pandalm"]
 
 _SHOWN = 100
 
@@ -44,8 +44,10 @@ def reproduce(
 
 def _numbers(name: Name, path: Path) -> "list[Number]":
     from evals.files.published.alpaca_eval import alpaca_eval
+    from evals.files.published.arena_hard import arena_hard
     from evals.files.published.judge_bench import judge_bench
     from evals.files.published.llmbar import llmbar
+    from evals.files.published.mt_bench import mt_bench
     from evals.files.published.numbers import Files
     from evals.files.published.pandalm import pandalm
 
@@ -53,7 +55,13 @@ def _numbers(name: Name, path: Path) -> "list[Number]":
         return list(alpaca_eval(path))
     if name == "judgebench":
         return list(judge_bench(path))
-    return list((llmbar if name == "llmbar" else pandalm)(Files(path)))
+    of_files = {
+        "arena-hard": arena_hard,
+        "llmbar": llmbar,
+        "mt-bench": mt_bench,
+        "pandalm": pandalm,
+    }
+    return list(of_files[name](Files(path)))
 
 
 def _row(one: "Number", tolerance: float | None) -> dict[str, object]:
@@ -80,7 +88,8 @@ def _show(name: Name, found: "Sequence[Number]", missed: "Sequence[Number]") -> 
     for column in ("published", "ours", "difference"):
         table.add_column(column, justify="right")
     for one in missed[:_SHOWN] if many else found:
-        numbers = [_short(one.published), _short(one.ours), f"{one.difference:+.2g}"]
+        off = "" if one.difference is None else f"{one.difference:+.2g}"
+        numbers = [_short(one.published), _short(one.ours), off]
         table.add_row(one.group, one.what, *numbers)
     if table.row_count:
         console.print(table)
@@ -89,11 +98,16 @@ def _show(name: Name, found: "Sequence[Number]", missed: "Sequence[Number]") -> 
         for column in ("numbers", "largest difference"):
             kinds.add_column(column, justify="right")
         for what in dict.fromkeys(one.what for one in found):
-            alike = [abs(one.difference) for one in found if one.what == what]
-            kinds.add_row(what, f"{len(alike):,}", f"{max(alike):.2g}")
+            alike = [
+                abs(d) for one in found if one.what == what and (d := one.difference) is not None
+            ]
+            kinds.add_row(what, f"{len(alike):,}", f"{max(alike):.2g}" if alike else "")
         console.print(kinds)
-    console.print(f"{name}: {len(found) - len(missed):,} of {len(found):,} numbers reproduced")
+    known = [one for one in found if one.published is not None]
+    alone = f"; {len(found) - len(known):,} have none published" if len(known) < len(found) else ""
+    held = len(known) - len(missed)
+    console.print(f"{name}: {held:,} of {len(known):,} published numbers reproduced{alone}")
 
 
-def _short(value: float) -> str:
-    return f"{value:,.6g}"
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:,.6g}"

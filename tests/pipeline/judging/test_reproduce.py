@@ -59,7 +59,7 @@ def test_a_number_that_does_not_come_out_is_exit_1(tmp_path: Path) -> None:
     done = run("llmbar", folder)
     assert done.exit_code == 1
     assert "equal" in done.stdout
-    assert "5 of 6 numbers reproduced" in done.stdout
+    assert "5 of 6 published numbers reproduced" in done.stdout
     assert run("llmbar", folder, "--tolerance", 20).exit_code == 0
 
 

@@ -1,0 +1,1 @@
+"""Standard sets of prompts by name, from files in their published layouts, and their own scores."""

@@ -1,0 +1,191 @@
+"""Which standard sets there are, where their files lie, and how they were published to be judged.
+
+A text `NAME=FOLDER` means a set: the folder is a copy of its repository, or the part of it that
+holds the questions. `NAME:CATEGORY=FOLDER` takes one category's questions alone.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ConfigError, MissingInputError
+
+_TEXT = re.compile(r"(?P<name>[a-z0-9.-]+)(?::(?P<category>[\w.-]+))?=(?P<folder>.+)", re.DOTALL)
+ANSWERS = "model_answer"
+
+
+@dataclass(frozen=True)
+class Standard:
+    """A published set.
+
+    Attributes:
+        name: what people type.
+        questions: the file's name.
+        below: folders of a repository that may hold it, the folder itself first.
+        baselines: whom models were published to be compared with, by category; None is all others.
+        answer: the form of a language model's verdict that is nearest to the published one.
+        judging: how it was published to be judged: kept beside the scores, for people.
+    """
+
+    name: str
+    questions: str
+    below: tuple[str, ...]
+    baselines: Mapping[str | None, str]
+    answer: str
+    judging: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_arena_hard(self) -> bool:
+        """Whether its scores are Arena-Hard's."""
+        return self.name.startswith("arena-hard")
+
+
+_ARENA_JUDGING = {
+    "verdicts": ["A>>B", "A>B", "A=B", "B>A", "B>>A"],
+    "clear_verdict_weight": 3,
+    "games": 2,
+    "baseline_first_in_game": 1,
+    "temperature": 0.0,
+}
+STANDARDS: Mapping[str, Standard] = {
+    one.name: one
+    for one in (
+        Standard(
+            "alpaca-eval",
+            "alpaca_eval.json",
+            ("", "data"),
+            {None: "alpaca_eval_gpt4_baseline"},
+            "label",
+            {
+                "judge_model": "gpt-4-1106-preview",
+                "verdicts": ["m", "M"],
+                "read_from": "log-probabilities of the two labels",
+                "games": 1,
+                "order": "drawn from the instruction's text",
+                "temperature": 1.0,
+                "max_tokens": 1,
+            },
+        ),
+        Standard(
+            "arena-hard-v0.1",
+            "question.jsonl",
+            ("", "arena-hard-v0.1", "data/arena-hard-v0.1"),
+            {None: "gpt-4-0314"},
+            "scale",
+            {**_ARENA_JUDGING, "judge_model": "gpt-4-1106-preview", "max_tokens": 4096},
+        ),
+        Standard(
+            "arena-hard-v2.0",
+            "question.jsonl",
+            ("", "arena-hard-v2.0", "data/arena-hard-v2.0"),
+            {None: "o3-mini-2025-01-31", "creative_writing": "gemini-2.0-flash-001"},
+            "scale",
+            {**_ARENA_JUDGING, "judge_model": "gpt-4.1", "max_tokens": 16000},
+        ),
+        Standard(
+            "mt-bench",
+            "question.jsonl",
+            ("", "mt_bench", "data/mt_bench", "fastchat/llm_judge/data/mt_bench"),
+            {None: "gpt-3.5-turbo"},
+            "reasoned",
+            {
+                "judge_model": "gpt-4",
+                "verdicts": ["A", "B", "C"],
+                "games": 2,
+                "orders_that_differ": "tie",
+                "turns": 2,
+                "temperature": 0.0,
+                "max_tokens": 2048,
+                "reference_answers": ["math", "reasoning", "coding"],
+            },
+        ),
+    )
+}
+_ALIASES = {
+    "alpacaeval": "alpaca-eval",
+    "alpaca_eval": "alpaca-eval",
+    "arena-hard-v2": "arena-hard-v2.0",
+    "mt_bench": "mt-bench",
+}
+
+
+@dataclass(frozen=True)
+class StandardSet:
+    """A standard and the folder in which its files were found; `category` is None for all."""
+
+    standard: Standard
+    folder: Path
+    category: str | None
+
+    @property
+    def questions(self) -> Path:
+        """The file of questions."""
+        return self.folder / self.standard.questions
+
+    def answers(self, model: str) -> Path | None:
+        """The file of a model's published answers; None where it is not there."""
+        if self.standard.name == "alpaca-eval":
+            places = [
+                self.folder / f"{model}.json",
+                self.folder.parent / "results" / model / "model_outputs.json",
+                self.folder / "results" / model / "model_outputs.json",
+            ]
+        else:
+            places = [self.folder / ANSWERS / f"{model}.jsonl"]
+        return next((place for place in places if place.is_file()), None)
+
+    def known_models(self) -> list[str]:
+        """Whose answers are there, in Arena-Hard's and MT-Bench's layout."""
+        return sorted(path.stem for path in (self.folder / ANSWERS).glob("*.jsonl"))
+
+    def baseline(self) -> tuple[str, Path, dict[str, str]]:
+        """The published baseline: its name, its answers, and those of categories with another one.
+
+        Raises:
+            MissingInputError: a file of them is not there.
+        """
+        named = dict(self.standard.baselines)
+        whole = named.pop(None)
+        if self.category in named:
+            whole, named = named[self.category], {}
+        elif self.category is not None:
+            named = {}
+        others = {str(category): str(self._needed(model)) for category, model in named.items()}
+        name = " and ".join([whole, *named.values()])
+        return name, self._needed(whole), others
+
+    def _needed(self, model: str) -> Path:
+        found = self.answers(model)
+        if found is None:
+            raise MissingInputError(
+                f"{self.folder}: has no answers of {model}, the baseline of {self.standard.name}; "
+                f"put them there as {ANSWERS}/{model}.jsonl, name another --baseline, or take one "
+                f"category alone, as {self.standard.name}:CATEGORY=FOLDER"
+            )
+        return found
+
+
+def standard_set(text: str) -> StandardSet | None:
+    """The set that `NAME=FOLDER` names; None where the text is no such thing.
+
+    Raises:
+        ConfigError: a name that is none.
+        MissingInputError: the folder does not hold the questions.
+    """
+    found = _TEXT.fullmatch(text)
+    if found is None or Path(text).expanduser().exists():
+        return None
+    name = _ALIASES.get(found["name"], found["name"])
+    if name not in STANDARDS:
+        known = ", ".join(STANDARDS)
+        raise ConfigError(f"{text}: no standard set is called {found['name']}; one of {known}")
+    standard, root = STANDARDS[name], Path(found["folder"]).expanduser()
+    for below in standard.below:
+        if (root / below / standard.questions).is_file():
+            return StandardSet(standard, root / below, found["category"])
+    raise MissingInputError(
+        f"{root}: no {standard.questions} of {name} there, nor in {', '.join(standard.below[1:])}; "
+        "give the folder of its repository"
+    )
