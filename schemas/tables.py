@@ -162,6 +162,25 @@ COMPARISONS = Table(
     allowed={"label": LABELS, "split": SPLITS},
 )
 
+UNPAIRED = Table(
+    name="unpaired",
+    schema=_schema(
+        ("unpaired_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("completion", MESSAGES),
+        # Whether it is a good answer.
+        ("desirable", pa.bool_()),
+        ("split", pa.string()),
+        ("category", pa.string(), _NULLABLE),
+        *_LINEAGE,
+        *_TEMPLATE,
+    ),
+    later=TEMPLATE_COLUMNS,
+    key=("unpaired_id",),
+    allowed={"split": SPLITS},
+)
+
 COMPLETIONS = Table(
     name="completions",
     schema=_schema(
@@ -280,6 +299,7 @@ TABLES = {
         PROMPTS,
         DEMONSTRATIONS,
         COMPARISONS,
+        UNPAIRED,
         COMPLETIONS,
         VERDICTS,
         PREFERENCE_PAIRS,

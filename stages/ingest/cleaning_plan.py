@@ -173,7 +173,7 @@ def _places(known: NDArray[np.bytes_], ids: pl.Series) -> tuple[list[int], list[
 
 def _ids(rows: pa.Table) -> pl.DataFrame:
     """Of each row the prompt's id and its own."""
-    columns = ["prompt_id", "comparison_id", "demonstration_id"]
+    columns = ["prompt_id", "comparison_id", "demonstration_id", "unpaired_id"]
     frame = pl.DataFrame(pl.from_arrow(rows.select(columns)))
-    own = pl.coalesce("comparison_id", "demonstration_id", "prompt_id").alias("row_id")
+    own = pl.coalesce(*columns[1:], "prompt_id").alias("row_id")
     return frame.select("prompt_id", own)

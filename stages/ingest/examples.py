@@ -90,6 +90,20 @@ class DemonstrationExample:
 
 
 @dataclass(frozen=True)
+class RatedExample:
+    """A prompt and one answer to it, which is good or bad by itself."""
+
+    prompt: Sequence[Message]
+    completion: Sequence[Message]
+    good: bool
+    category: str | None = None
+    language: str | None = None
+    template: Template = Template()
+
+    table = "unpaired"
+
+
+@dataclass(frozen=True)
 class PromptExample:
     """A prompt alone."""
 
@@ -101,7 +115,7 @@ class PromptExample:
     table = "prompts"
 
 
-Example = ComparisonExample | DemonstrationExample | PromptExample
+Example = ComparisonExample | DemonstrationExample | RatedExample | PromptExample
 
 
 def field(row: Mapping[str, Any], name: str) -> Any:

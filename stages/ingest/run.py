@@ -14,7 +14,7 @@ from schemas.labels import Messages
 from schemas.stage import StageContext, Task
 from stages.ingest.cleaning_plan import make_plan
 from stages.ingest.config import IngestConfig
-from stages.ingest.datasets.config import FileDataset
+from stages.ingest.datasets.config import FileDataset, KTODataset
 from stages.ingest.datasets.detect_format import what_next
 from stages.ingest.datasets.open import open_dataset
 from stages.ingest.malloc import keep_freed_memory
@@ -56,7 +56,7 @@ def _in_one_go(reader: "_Reader", context: StageContext) -> dict[str, int]:
     rejected, rows_in, columns = _Rejected(), 0, _Columns(source)
     with (
         context.progress.task("reading", None, "rows") as task,
-        Tables(context.output) as tables,
+        Tables(context.output, unpaired=_keeps_unpaired(reader.config)) as tables,
     ):
         for piece in _pieces(source, getattr(dataset, "max_rows", None), columns):
             rows, rejects = reader.admission.admit(0, piece)
@@ -83,7 +83,15 @@ def _by_units(reader: "_Reader", context: StageContext) -> dict[str, int]:
     reader.admission.forget()
     folder = reader.store.scratch("cleaning")
     plan = make_plan(reader.config, reader.units, reader.numbers, moved, folder)
-    return publish(reader.units, reader.used, moved, context.output, plan.late, plan.joins)
+    unpaired = _keeps_unpaired(reader.config)
+    return publish(
+        *(reader.units, reader.used, moved, context.output, plan.late, plan.joins),
+        unpaired=unpaired,
+    )
+
+
+def _keeps_unpaired(config: IngestConfig) -> bool:
+    return any(isinstance(d, KTODataset) and d.left_over == "keep" for d in config.datasets)
 
 
 def _pieces(source: Source, limit: int | None, columns: "_Columns") -> Iterator[Piece]:

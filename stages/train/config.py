@@ -74,4 +74,6 @@ class TrainConfig(Config):
             raise ValueError("weights: kto looks at single completions; weights of pairs are none")
         if isinstance(self.loss, KtoLoss) and self.loss.tail_weight != 1:
             raise ValueError("loss.tail_weight: kto has no pairs whose lengths could be compared")
+        if isinstance(self.loss, KtoLoss) and self.repeat:
+            raise ValueError("repeat: kto sees every completion once a pass")
         return self

@@ -22,6 +22,7 @@ from schemas.ids import content_id
 from schemas.stage import StageContext
 from schemas.tables import PROMPTS
 from stages.train.config import TrainConfig
+from stages.train.unpaired import Alone
 from stages.training.checkpoints.adapters import (
     changes_a_tie,
     fold_adapter,
@@ -160,14 +161,15 @@ def _pairs(
     distinct = len(train)
     train = repeated(table, train, config.repeat, config.training.seed) if distinct else train
     held_out = dev[: config.training.max_held_out]
-    if not distinct:
+    alone = Alone(config, context, renderer, limit, rejects, model_config)
+    if not distinct and not len(alone.train):
         raise DataError(
             "train: no preference pair of the train split can be used "
             f"({rejects.describe() or 'there are none'}); loosen what [label] demands, raise "
             "training.max_length, or ingest more comparisons"
         )
     counts = {
-        "rows_in": len(table) + len(rejects.rows),
+        "rows_in": len(table) + len(alone) + len(rejects.rows),
         "train": len(train),
         **({"train_distinct": len(np.unique(train))} if config.repeat else {}),
         "held_out": len(held_out),
@@ -184,10 +186,17 @@ def _pairs(
     if rejects.rows:
         context.progress.note(f"train: rows that are not trained on: {rejects.describe()}")
     if isinstance(config.loss, KtoLoss):
-        singles, apart = Singles(table, train, limit), Singles(table, held_out, limit)
+        singles = Singles(table, train, limit, alone.table, alone.train)
+        apart = Singles(table, held_out, limit, alone.table, alone.held_out)
         taken = [singles[i] for i in StepPlan(len(singles), config.training).items_used()]
-        counts |= {"examples": len(singles), "held_out_examples": len(apart)}
+        counts |= {"examples": len(singles), "held_out_examples": len(apart), **alone.counts}
         return _Pairs(singles, apart, [*taken, *apart], counts)
+    if alone.unused:
+        counts["unpaired_unused"] = alone.unused
+        context.progress.note(
+            f"train: {alone.unused} answers without a counterpart are not trained on; loss.kind = "
+            "kto takes them"
+        )
     tail = config.loss.tail_weight
     used = _once(train[StepPlan(len(train), config.training).items_used()])
     both = view_pairs(table, np.concatenate([used, held_out]), tail_weight=tail)

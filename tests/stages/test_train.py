@@ -24,9 +24,9 @@ from evals.models.logps import completion_logps
 from evals.models.rendering import RenderedCompletion
 from schemas.errors import BackendError, ConfigError, DataError
 from schemas.files import remove
-from schemas.parquet import read_rows
+from schemas.parquet import read_rows, write_table
 from schemas.stage import Runtime, StageContext
-from schemas.tables import REJECTS
+from schemas.tables import REJECTS, UNPAIRED
 from stages.train import STAGE
 from stages.train.config import TrainConfig
 from stages.training.checkpoints.four_bits import weight_format
@@ -38,6 +38,7 @@ from tests.fixtures.preferences import (
     NAMES,
     TEST_NAMES,
     comparison,
+    demonstration,
     preference_pair,
     write_ingest,
     write_label,
@@ -452,6 +453,55 @@ def test_kto_trains_on_every_completion_by_itself(base: Path, tmp_path: Path) ->
     assert rows[0]["eval_kl"] == pytest.approx(0, abs=1e-4)
     assert rows[-1]["eval_rewards/margins"] > 0
     assert rows[-1]["eval_loss"] < 0.5
+
+
+def unpaired(name: str, answer: str, good: bool, row: int) -> dict[str, Any]:
+    shown = demonstration(name, answer, row)
+    return {
+        **{key: value for key, value in shown.items() if key != "demonstration_id"},
+        "unpaired_id": f"{row:032d}",
+        "desirable": good,
+        "category": None,
+    }
+
+
+@pytest.mark.parametrize("with_pairs", [True, False])
+def test_kto_trains_on_answers_that_were_never_paired(
+    base: Path, tmp_path: Path, with_pairs: bool
+) -> None:
+    """One sign a prompt is enough; beside pairs they are further examples."""
+    answers = [unpaired(n, "pizza", i % 3 > 0, i) for i, n in enumerate(NAMES)]
+    pairs = [comparison(n, "pizza", "sushi", "A", i) for i, n in enumerate(NAMES)]
+    ingest = write_ingest(tmp_path / "ingest", [], pairs if with_pairs else [])
+    write_table(ingest / UNPAIRED.file_name, UNPAIRED, answers)
+    inputs = {"ingest": ingest}
+    (tmp_path / "train").mkdir()
+    context = StageContext(inputs, tmp_path / "train", Runtime(device="cpu", threads=1))
+    counts = STAGE.run(settings_of(base, loss={"kind": "kto", "beta": 0.5}), context)
+    train = sum(row["split"] == "train" for row in answers)
+    assert counts["unpaired"] == train
+    # A good answer of a pair and the same one alone are one example.
+    same = sum(row["split"] == "train" and row["desirable"] for row in answers) if with_pairs else 0
+    assert counts["examples"] == train + 2 * counts["train"] - same
+    assert counts["unpaired_held_out"] > 0
+    rows = [
+        json.loads(line) for line in (context.output / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert rows[0]["eval_rewards/chosen"] == rows[0]["eval_rewards/rejected"] == 0
+    assert rows[-1]["eval_rewards/chosen"] != 0
+
+
+def test_answers_without_a_counterpart_are_counted_where_no_loss_takes_them(
+    base: Path, tmp_path: Path
+) -> None:
+    ingest = write_ingest(tmp_path / "ingest")
+    answers = [unpaired(n, "pizza", True, i) for i, n in enumerate(NAMES)]
+    write_table(ingest / UNPAIRED.file_name, UNPAIRED, answers)
+    (tmp_path / "train").mkdir()
+    context = StageContext({"ingest": ingest}, tmp_path / "train", Runtime(device="cpu", threads=1))
+    config = settings_of(base, training={**TRAINING, "max_steps": 1})
+    counts = STAGE.run(config, context)
+    assert counts["unpaired_unused"] == sum(row["split"] != "test" for row in answers)
 
 
 def test_kto_has_no_weights_of_pairs(base: Path) -> None:

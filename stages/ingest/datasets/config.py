@@ -279,11 +279,16 @@ class OwnFiles(FileDataset):
 
 class KTODataset(FileDataset):
     """TRL's unpaired preferences: an answer and whether it is good. Of a prompt, each good answer
-    is compared with a bad one, in the order of the file; what is left over is rejected and counted.
+    is compared with a bad one, in the order of the file; what is left over has a table of its own.
     """
 
     kind: Literal["kto"] = Field(
         "kto", description="unpaired: prompt, completion, label true/false"
+    )
+    left_over: Literal["keep", "reject"] = Field(
+        "keep",
+        description="answers that found no counterpart: keep (train reads them with kind = kto), "
+        "or reject",
     )
 
     needed: ClassVar[tuple[tuple[str, ...], ...]] = tuple(

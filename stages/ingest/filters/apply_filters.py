@@ -12,6 +12,7 @@ from stages.ingest.examples import (
     DemonstrationExample,
     Example,
     PromptExample,
+    RatedExample,
     RowError,
 )
 from stages.ingest.filters.kinds import rule_of
@@ -60,6 +61,8 @@ def _example(row: dict[str, Any]) -> Example:
     if row["a"] is None:
         return PromptExample(prompt, **beside)
     a = _answer(row, "a")
+    if row["b"] is None and row["label"] is not None:
+        return RatedExample(prompt, a, row["label"] == "A", **beside)
     if row["b"] is None:
         return DemonstrationExample(prompt, a, **beside)
     b = _answer(row, "b")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.labels import Messages
 from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, TEMPLATE_COLUMNS
-from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example
+from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example, RatedExample
 from stages.ingest.filters.texts import text
 from stages.ingest.frames.texts import Places
 
@@ -20,7 +20,8 @@ Flags = NDArray[np.bool_]
 RICH = ("prompt_rich", "a_rich", "b_rich")
 """Columns with the whole turns as JSON, where they have more than role and content, or where a
 completion is more than one turn. They are null for nearly all rows."""
-# A comparison has `a` and `b`, a demonstration `a`, a prompt neither: the texts of completions.
+# A comparison has `a` and `b`, a demonstration `a`, a prompt neither: the texts of completions. An
+# answer that is good or bad by itself has `a` with label A or B.
 _ARROW = pa.schema(
     [
         ("row", pa.int64()),
@@ -68,9 +69,11 @@ def _values(row: int, example: Example) -> dict[str, Any]:
         "language": example.language,
         "chosen_first": False,
     }
-    if isinstance(example, DemonstrationExample):
+    if isinstance(example, DemonstrationExample | RatedExample):
         values["a"] = text(example.completion)
         values["a_rich"] = _rich(example.completion)
+        if isinstance(example, RatedExample):
+            values["label"] = "A" if example.good else "B"
     elif isinstance(example, ComparisonExample):
         values |= {
             "a": text(example.completion_a),

@@ -109,20 +109,24 @@ def _swapped_annotations() -> pl.Expr:
 
 
 def with_row_ids(examples: pl.DataFrame, *, derive: bool) -> pl.DataFrame:
-    """Add `comparison_id` and `demonstration_id`, null where a row has none.
+    """Add `comparison_id`, `demonstration_id` and `unpaired_id`, null where a row has none.
 
-    A row without `b` is a demonstration; with `derive`, the preferred answer of a comparison in
-    train is one too.
+    A row without `b` is a demonstration, or unpaired where it has a label; with `derive`, the
+    preferred answer of a comparison in train is a demonstration too.
     """
     compared = _id_of_ids("comparison", "prompt_id", "_a", "_b")
     preferred = pl.when(pl.col("label") == "B").then("_b").otherwise("_a")
     shown = _id_of_ids("demonstration", "prompt_id", preferred)
-    own = pl.col("b").is_null() & pl.col("a").is_not_null()
+    alone = pl.col("b").is_null() & pl.col("a").is_not_null()
+    own, rated = alone & pl.col("label").is_null(), alone & pl.col("label").is_not_null()
     derived = pl.col("b").is_not_null() & (pl.col("label") != "Tie") & (pl.col("split") == "train")
     wanted = own | derived if derive else own
     return examples.with_columns(
         comparison_id=compared,  # concatenating a null gives null
         demonstration_id=pl.when(wanted).then(shown).otherwise(pl.lit(None, pl.String)),
+        unpaired_id=pl.when(rated)
+        .then(_id_of_ids("unpaired", "prompt_id", "_a"))
+        .otherwise(pl.lit(None, pl.String)),
     )
 
 
@@ -130,10 +134,10 @@ def identity_keys(examples: pl.DataFrame) -> tuple[Keys, NDArray[np.int8]]:
     """A key per row that no other content has, and a note.
 
     Comparisons of the same texts share it whatever their order; the note is 1 or -1 for the side
-    that is better, in an order that depends on the texts alone, and 0 for a tie. Demonstrations
-    and prompts have their id for a key.
+    that is better, in an order that depends on the texts alone, and 0 for a tie. Demonstrations,
+    unpaired answers and prompts have their id for a key; the note of an unpaired one is its sign.
     """
-    kind_of_id = pl.coalesce("demonstration_id", "prompt_id")
+    kind_of_id = pl.coalesce("demonstration_id", "unpaired_id", "prompt_id")
     facts = examples.select(
         id=pl.when(pl.col("b").is_null()).then(kind_of_id).otherwise("prompt_id"),
         both=pl.col("b").is_not_null(),

@@ -1,1 +1,1 @@
-"""From what was read to the four tables: ids, splits, sides, rejects."""
+"""From what was read to the tables: ids, splits, sides, rejects."""

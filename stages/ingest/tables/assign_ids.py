@@ -136,9 +136,9 @@ class Admission:
     def _duplicate(self, place: int, note: int, no_a: bool, no_b: bool) -> RowError:
         if no_a:
             return RowError("duplicate", "the same prompt is listed before")
-        if no_b:
-            return RowError("duplicate", "the same prompt and completion stand before")
         number, row, noted = _parts(place)
+        if no_b and noted == note:
+            return RowError("duplicate", "the same prompt and completion stand before")
         reason = "duplicate" if noted == note else "contradictory_duplicate"
         where = f"{self._sources[number].file} row {row}"
         return RowError(reason, f"the same texts are compared in {where}")

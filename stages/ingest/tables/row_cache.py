@@ -34,6 +34,7 @@ ROWS = pa.schema(
         ("split", pa.string()),
         ("comparison_id", pa.string()),
         ("demonstration_id", pa.string()),
+        ("unpaired_id", pa.string()),
         # The key and note by which duplicates are known: see columnar.identities.
         ("key_high", pa.uint64()),
         ("key_low", pa.uint64()),
@@ -138,6 +139,11 @@ def _one_batch(data: pa.Table) -> pa.RecordBatch:
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=data.schema)
 
 
+def _schema_of(path: Path) -> pa.Schema:
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as read:
+        return read.schema
+
+
 class UnitStore:
     """The units of one run of the stage."""
 
@@ -146,9 +152,9 @@ class UnitStore:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def finished(self, key: str) -> Unit | None:
-        """The unit of that key, if an earlier run has finished it."""
+        """The unit of that key, if an earlier run of this version has finished it."""
         folder = self.folder / key
-        if not is_sound(folder):
+        if not is_sound(folder) or _schema_of(folder / "rows.arrow") != ROWS:
             return None
         facts = json.loads((folder / "facts.json").read_text())
         moved = tuple((id_, split) for id_, split in facts["moved"])

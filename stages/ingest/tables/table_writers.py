@@ -1,8 +1,8 @@
-"""The four tables as they grow: rows in reading order, prompts and demonstrations listed once."""
+"""The tables as they grow: rows in reading order, prompts and demonstrations listed once."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +14,13 @@ import pyarrow as pa
 
 from schemas.errors import DataError
 from schemas.parquet import ROW_GROUP, TableWriter
-from schemas.tables import COMPARISONS, DEMONSTRATIONS, MESSAGES, PROMPTS, REJECTS, Table
+from schemas.tables import COMPARISONS, DEMONSTRATIONS, MESSAGES, PROMPTS, REJECTS, UNPAIRED, Table
 from stages.ingest.frames.examples import RICH, Flags, those
 from stages.ingest.frames.identities import arrow_keys
 from stages.ingest.frames.seen import Seen
 from stages.ingest.splits import ORDER
 from stages.ingest.tables.assign_ids import count_reasons
 
-_ROW_TABLES = (PROMPTS, DEMONSTRATIONS, COMPARISONS)
 _NO_MOVES = {
     f"{what}_moved_to_{split}": 0
     for what in ("prompts", "near_duplicates")
@@ -30,13 +29,19 @@ _NO_MOVES = {
 
 
 class Tables:
-    """Writes the four tables piece by piece.
+    """Writes the four tables piece by piece, and a fifth where answers come without a counterpart.
 
     They are there whole or not at all; after a DataError there are the rejects until then.
     """
 
-    def __init__(self, output: Path, shown: Seen | None = None) -> None:
+    def __init__(self, output: Path, shown: Seen | None = None, *, unpaired: bool = False) -> None:
         """`shown` are demonstrations in their own right, which comparisons need not show again."""
+        self._makers: list[tuple[Table, Callable[[pl.DataFrame], pl.DataFrame]]] = [
+            (PROMPTS, self._new_prompts),
+            (DEMONSTRATIONS, self._new_demonstrations),
+            (COMPARISONS, _comparisons),
+            *([(UNPAIRED, _unpaired)] if unpaired else []),
+        ]
         self._output = output
         self._shown = shown or Seen()
         self._prompts, self._demonstrations = Seen(), Seen()
@@ -48,7 +53,7 @@ class Tables:
         self._rejects = self._rejects_stack.enter_context(self._writer(REJECTS))
         self._groups = {
             table.name: _RowGroups(self._stack.enter_context(self._writer(table)), table)
-            for table in _ROW_TABLES
+            for table, _ in self._makers
         }
         return self
 
@@ -75,11 +80,7 @@ class Tables:
         )
         self._numbers["rows_with_unread_keys"] += int(rows.select(extra.sum()).item() or 0)
         self._numbers["ties"] += int((rows["label"] == "Tie").sum())
-        for table, new in (
-            (PROMPTS, self._new_prompts),
-            (DEMONSTRATIONS, self._new_demonstrations),
-            (COMPARISONS, _comparisons),
-        ):
+        for table, new in self._makers:
             frame = new(rows)
             self._numbers[table.name] += len(frame)
             for split in ORDER:
@@ -112,7 +113,7 @@ class Tables:
             **moved,
             **{
                 name: self._numbers[name]
-                for table in _ROW_TABLES
+                for table, _ in self._makers
                 for name in (table.name, *(f"{table.name}/{split}" for split in ORDER))
             },
         }
@@ -141,6 +142,11 @@ class Tables:
 def _comparisons(rows: pl.DataFrame) -> pl.DataFrame:
     listed = rows[_columns(COMPARISONS)]
     return listed.drop_nulls("b") if listed["b"].null_count() else listed
+
+
+def _unpaired(rows: pl.DataFrame) -> pl.DataFrame:
+    rated = rows.filter(pl.col("unpaired_id").is_not_null())
+    return rated.with_columns(desirable=pl.col("label") == "A")[_columns(UNPAIRED)]
 
 
 class _RowGroups:

@@ -33,20 +33,22 @@ def publish(
     output: Path,
     late: Late = lambda unit, rows: (),
     joins: Mapping[str, NDArray[np.bytes_]] = {},
+    *,
+    unpaired: bool = False,
 ) -> dict[str, int]:
     """Write the four tables; returns the counts, in which every row read is accounted for.
 
     `sources` are those of the units, one each: rows that go late are read there once more, so
     that they stand among the rejects as they were written. `moved` says by id of prompts in
     several splits where they belong; `joins` are by split the keys of prompts that join it because
-    of what else was read.
+    of what else was read; `unpaired` asks for the table of answers without a counterpart.
     """
     own = {split: [id_ for id_, to in moved.items() if to == split] for split in ("dev", "test")}
     target = {
         split: np.sort(np.concatenate((id_keys(ids), joins.get(split, NO_KEYS))))
         for split, ids in own.items()
     }
-    with Tables(output, _shown(units)) as tables:
+    with Tables(output, _shown(units), unpaired=unpaired) as tables:
         for unit, source in zip(units, sources, strict=True):
             raw = _Rereader(source)
             for rows, rejects in unit.pieces():

@@ -2,7 +2,7 @@
 
 A comparison needs both: of each prompt the first good answer is put beside the first bad one, the
 second beside the second, and so on, as they come in the file. What has no counterpart at the end of
-the file is rejected as `unpaired`; until then it is kept in memory.
+the file goes to the table of unpaired answers, or is rejected; until then it is kept in memory.
 """
 
 from collections import deque
@@ -18,14 +18,16 @@ from stages.ingest.datasets.own.sided import beside
 from stages.ingest.examples import (
     ComparisonExample,
     Example,
+    RatedExample,
     RowError,
     check_comparison,
     check_completion,
     check_prompt,
     field,
+    optional_text,
     template_of,
 )
-from stages.ingest.frames.examples import EMPTY
+from stages.ingest.frames.examples import EMPTY, examples_frame
 from stages.ingest.readers.pieces import Piece, Readings
 from stages.ingest.readers.raw_rows import RawRow
 from stages.ingest.readers.sources import FileReader, Source
@@ -101,20 +103,28 @@ class KTOReader(FileReader[KTODataset]):
         ]
 
     def _unpaired(self, next_row: int) -> Iterator[Piece]:
-        left = sorted((o for waiting in self._waiting.values() for o, _ in waiting), key=_row)
+        waiting = sorted((one for each in self._waiting.values() for one in each), key=_row)
         self._waiting.clear()
-        raws = {origin.row: origin for origin in left}
+        raws = {origin.row: origin for origin, _ in waiting}
 
         def readings() -> Readings:
+            if self.config.left_over == "keep":
+                return examples_frame([(o.row, _alone(rated)) for o, rated in waiting]), []
             said = "no answer of the other sign to the same prompt is left in the file"
             return EMPTY, [(row, RowError("unpaired", said)) for row in raws]
 
-        if left:
+        if raws:
             yield Piece(readings, lambda row: raws[row].raw, next_row)
 
 
-def _row(origin: RawRow) -> int:
-    return origin.row
+def _row(waiting: tuple[RawRow, _Rated]) -> int:
+    return waiting[0].row
+
+
+def _alone(rated: _Rated) -> RatedExample:
+    row = rated.row
+    beside = (optional_text(row, "category"), optional_text(row, "language"), template_of(row))
+    return RatedExample(rated.prompt, rated.completion, rated.good, *beside)
 
 
 def _rated(row: Mapping[str, Any]) -> _Rated:

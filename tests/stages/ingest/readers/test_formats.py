@@ -211,12 +211,45 @@ def test_unpaired_answers_are_paired_per_prompt(ingest: Ingest, tmp_path: Path) 
         for r in result.table("comparisons")
     ] == [(2, "a", "c"), (5, "e", "d")]
     assert sorted((r["row"], r["reason"]) for r in result.table("rejects")) == [
-        (1, "unpaired"),
         (4, "contradictory_label"),
         (6, "unknown_label"),
     ]
-    few = ingest({"kind": "kto", "path": str(tmp_path / "x.jsonl"), "max_rows": 3})
-    assert few.counts["rejects/unpaired"] == 1
+    assert [
+        (r["row"], r["completion"][0]["content"], r["desirable"]) for r in result.table("unpaired")
+    ] == [(1, "b", True)]
+    assert {r["prompt_id"] for r in result.table("unpaired")} <= {
+        r["prompt_id"] for r in result.table("prompts")
+    }
+    of = {"kind": "kto", "path": str(tmp_path / "x.jsonl"), "max_rows": 3}
+    few = ingest(of)
+    assert (few.counts["unpaired"], few.counts["comparisons"], few.counts["rejects"]) == (1, 1, 0)
+    strict = ingest({**of, "left_over": "reject"})
+    assert strict.counts["rejects/unpaired"] == 1
+    assert "unpaired" not in strict.counts
+
+
+def test_one_sign_is_enough_and_signs_that_contradict_are_said(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    """Thumbs up alone, in two files; one answer is good in the first and bad in the second."""
+    files = {"a": [("p", "x", True), ("q", "y", True)], "b": [("q", "y", False), ("p", "x", True)]}
+    for name, rated in files.items():
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(
+                json.dumps({"prompt": p, "completion": c, "label": label, "category": "chat"})
+                + "\n"
+                for p, c, label in rated
+            )
+        )
+    result = ingest({"kind": "kto", "path": str(tmp_path / "*.jsonl")})
+    assert sorted((r["completion"][0]["content"], r["desirable"]) for r in result.table("unpaired"))
+    assert result.counts["unpaired"] == 2
+    assert result.counts["comparisons"] == result.counts["demonstrations"] == 0
+    assert {r["category"] for r in result.table("unpaired")} == {"chat"}
+    assert sorted(r["reason"] for r in result.table("rejects")) == [
+        "contradictory_duplicate",
+        "duplicate",
+    ]
 
 
 def test_a_reader_says_what_it_has_looked_at() -> None:
