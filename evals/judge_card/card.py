@@ -22,6 +22,7 @@ from evals.judge_card.agreement import (
 )
 from evals.judge_card.calibration import brier_score, expected_calibration_error, reliability
 from evals.judge_card.human_agreement import MIN_ANNOTATORS, Annotated, human_ceiling
+from evals.judge_card.subsets import Members, accuracy_by_subset
 from evals.judges.kinds.length import longer
 from evals.judges.orders import verdict_of
 from evals.judges.resolution import mean_of
@@ -76,6 +77,7 @@ def build_card(
     judge: str,
     kind: str,
     fingerprint: str,
+    members: Members | None = None,
 ) -> JudgeCard:
     """Measure a judge against labels.
 
@@ -90,6 +92,7 @@ def build_card(
         judge: the judge's name.
         kind: its kind.
         fingerprint: its fingerprint.
+        members: of which source, category and annotators a comparison is, for `subsets`.
 
     Returns:
         The card. `baselines.longest` and `baselines.first` are the accuracies of
@@ -121,6 +124,9 @@ def build_card(
         reliability=table,
         ece=expected_calibration_error(table),
         brier=brier_score(units.truth, units.answers),
+        subsets=accuracy_by_subset(
+            list(zip([unit for unit, _ in scored], units.sides, strict=True)), members or {}
+        ),
     )
 
 

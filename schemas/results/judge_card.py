@@ -44,6 +44,18 @@ class ReliabilityBin(Result):
     accuracy: Estimate
 
 
+class Subset(Result):
+    """Accuracy on the comparisons of one source, category or annotator (RewardBench's measure).
+
+    The side that is ahead counts for the answer, and comparisons whose label is a tie do not
+    count. An annotator's accuracy is against that annotator's own labels.
+    """
+
+    by: str
+    name: str
+    accuracy: Estimate = NOTHING
+
+
 class Floors(Result):
     """What the recipe asked of its judge; None asks nothing."""
 
@@ -107,10 +119,15 @@ class JudgeCard(Result):
     test: "JudgeCard | None" = None
     brier: float | None = Field(None, title="Brier score, 0 to 2")
     attacks: list[Attack] = Field(default_factory=list)
+    subsets: list[Subset] = Field(default_factory=list)
 
     def shown(self) -> dict[str, tuple[str, Estimate]]:
         """Everything that people are shown, by dotted path: its label and its numbers."""
-        return dict(_shown(self, ""))
+        parts = {
+            f"subsets.{one.by}.{one.name}": (f"Accuracy, {one.by} {one.name}", one.accuracy)
+            for one in self.subsets
+        }
+        return dict(_shown(self, "")) | parts
 
 
 def _shown(part: Result, path: str) -> list[tuple[str, tuple[str, Estimate]]]:

@@ -18,6 +18,10 @@ class Labelled:
     comparisons: Sequence[LabeledComparison]
     rows: Sequence[Row]
 
+    def first(self, most: int | None) -> "Labelled":
+        """No more than so many of them."""
+        return Labelled(self.comparisons[:most], self.rows[:most])
+
 
 def labelled(rows: Sequence[Row], split: str) -> Labelled:
     """The comparisons of a split that somebody has labelled.

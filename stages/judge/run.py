@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from evals.judge_card.attacks import attack_cost, attack_table
 from evals.judge_card.card import build_card
 from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
+from evals.judge_card.subsets import members_of
 from evals.judges import (
     Judge,
     PreferenceModelJudge,
@@ -54,7 +55,7 @@ def run(config: JudgeConfig, context: StageContext) -> Mapping[str, int]:
         return {}
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
     test = _first(context, "test", most)
-    return counts | _measure(config, dev.comparisons[:most], test.comparisons[:most], context)
+    return counts | _measure(config, dev.first(most), test.first(most), context)
 
 
 def _compared(context: StageContext, splits: Sequence[str]) -> list[dict[str, Any]]:
@@ -136,8 +137,8 @@ def _train_rewards(
 
 def _measure(
     config: JudgeConfig,
-    dev: Sequence[LabeledComparison],
-    test: Sequence[LabeledComparison],
+    dev: Labelled,
+    test: Labelled,
     context: StageContext,
 ) -> dict[str, int]:
     """Save the judge, its verdicts on held-out comparisons in both orders, and its card.
@@ -146,21 +147,24 @@ def _measure(
     """
     judge = save_judge(context.output, config.judge, context.runtime)
     kept = KeptWork(context.output / "verdicts.work")
-    shown = [u.comparison for u in (*dev, *test)]
+    shown = [u.comparison for u in (*dev.comparisons, *test.comparisons)]
     opens = partial(open_judge, context.output.resolve(), context.runtime)
     verdicts = judge_all(judge, opens, shown, kept, context, "measure the judge")
     write_table(context.output / VERDICTS.file_name, VERDICTS, verdicts)
     context.discard(kept.folder)
 
+    members = members_of([*dev.rows, *test.rows])
+
     def figures(units: Sequence[LabeledComparison]) -> JudgeCard:
         ids = {unit.comparison.comparison_id for unit in units}
         own = [row for row in verdicts if row["comparison_id"] in ids]
         named = {"judge": judge.name, "kind": config.judge.kind, "fingerprint": judge.fingerprint}
-        return build_card(units, own, **named)
+        return build_card(units, own, **named, members=members)
 
-    card, final = figures(dev), figures(test)
-    if config.attacks and dev:
-        card = card.model_copy(update={"attacks": _attacked(judge, dev, config.attacks, context)})
+    card, final = figures(dev.comparisons), figures(test.comparisons)
+    if config.attacks and dev.comparisons:
+        attacks = _attacked(judge, dev.comparisons, config.attacks, context)
+        card = card.model_copy(update={"attacks": attacks})
     floors = JudgeFloors(**{name: getattr(config, name) for name in JudgeFloors.model_fields})
     further = {
         "split": "dev",
@@ -181,7 +185,7 @@ def _measure(
         "scored_comparisons": card.n_scored,
         "test_comparisons": final.n,
         "verdicts": len(verdicts),
-        **comparisons_neutralised(judge, [u.comparison for u in (*dev, *test)]),
+        **comparisons_neutralised(judge, shown),
         **spending_counts(judge, verdicts),
     }
 

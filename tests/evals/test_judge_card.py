@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from evals.judge_card.card import build_card
+from evals.judge_card.subsets import members_of
 from evals.judges import Judge, LengthJudge
 from evals.judges.orders import judge_in_order
 from schemas.labels import LabeledComparison, Order, Preference, Unscored
@@ -153,3 +154,39 @@ def test_length_judge_on_human_pairs(real_data: Path) -> None:
     assert value(card, "baselines", "longest_non_ties") == value(card, "accuracy_non_ties")
     assert value(card, "lift_over_longest", "value") == 0
     assert value(card, "position_consistency", "value") == 1
+
+
+def test_accuracy_by_source_category_and_annotator_by_hand() -> None:
+    """The side that is ahead, ties left out; an annotator against that annotator's own labels."""
+    units = [
+        labelled("q1", "good", "bad", "A"),
+        labelled("q2", "good", "bad", "B"),
+        labelled("q3", "bad", "good", "B"),
+        labelled("q4", "good", "bad", "Tie"),
+    ]
+    judge = FakeJudge(lambda a, b: leaning(float(a == "good") - float(b == "good")))  # type: ignore[arg-type]
+    shown = [u.comparison for u in units]
+    rows = [row for order in Order for row in judge_in_order(judge, shown, order)]
+    sources = ("hh", "hh", "arena", "arena")
+    said = ([("kim", "A"), ("lee", "B")], [("kim", "A")], [("lee", "A")], [("kim", "B")])
+    members = members_of(
+        [
+            {
+                "comparison_id": unit.comparison.comparison_id,
+                "source": source,
+                "category": "chat",
+                "annotations": [{"annotator": who, "label": label} for who, label in labels],
+            }
+            for unit, source, labels in zip(units, sources, said, strict=True)
+        ]
+    )
+    card = build_card(units, rows, judge="j", kind="test", fingerprint="f", members=members)
+    found = {(one.by, one.name): (one.accuracy.value, one.accuracy.n) for one in card.subsets}
+    assert found == {
+        ("source", "hh"): (0.5, 2),
+        ("source", "arena"): (1.0, 1),
+        ("annotator", "kim"): (2 / 3, 3),
+        ("annotator", "lee"): (0.0, 2),
+    }
+    assert card.shown()["subsets.source.arena"][0] == "Accuracy, source arena"
+    assert build_card(units, rows, judge="j", kind="t", fingerprint="f").subsets == []

@@ -59,6 +59,7 @@ def judge_card(
         judge=first["judge"],
         kind=first["judge"].partition(":")[0],
         fingerprint=first["judge_fingerprint"],
+        members=measuring.members_of_file(labelled),
     )
     if attacks and judge and not verdicts:
         card = card.model_copy(update={"attacks": measuring.attacked(judge, labelled, attacks)})

@@ -11,6 +11,7 @@ from evals.files.external_files import choose, read_columns
 from evals.files.labelled import LabelledFile, read_labelled
 from evals.judge_card.attacks import attack_cost, attack_table
 from evals.judge_card.card import build_card
+from evals.judge_card.subsets import Member
 from evals.judges.interface import release
 from evals.judges.judge_spec import named_judge
 from evals.judges.orders import judge_in_order
@@ -40,6 +41,13 @@ def asked(
                 rows += judge_in_order(opened, shown[start : start + 256], order)
                 task.advance(len(shown[start : start + 256]))
     return rows
+
+
+def members_of_file(labelled: LabelledFile) -> dict[str, list[Member]]:
+    """Of each comparison the scenario, task or data set that the file says."""
+    return {
+        id_: [("source", name, None)] for id_, name in labelled.sources.items() if name is not None
+    }
 
 
 def attacked(judge: str, labelled: LabelledFile, pairs: int) -> list[Attack]:
