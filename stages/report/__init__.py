@@ -22,7 +22,7 @@ STAGE = Stage(
     config=ReportConfig,
     inputs=("ingest", "sft", "judge", "sample", "label", "train", "evaluate"),
     run=called_later("stages.report.page.write", "write_report"),
-    version=7,
+    version=8,
     files=_files,
     beside=_beside,
 )

@@ -11,7 +11,7 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from evals.safe_text import plain
-from stages.report.page.text import number
+from stages.report.page.text import aligned, number
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 28
@@ -258,8 +258,12 @@ def _line(series: Series, x: _Scale, y: _Scale) -> str:
     hint = f"<title>{escape(plain(series.label))}</title>"
     places = [(x(px), y(py)) for px, py in series.points]
     if len(places) < MIN_LINE:
-        dots = (f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4"/>' for px, py in places)
-        return f'<g class="dot {series.tone}">{hint}{"".join(dots)}</g>'
+        said = (_said(series, point) for point in series.points)
+        dots = (
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4"><title>{text}</title></circle>'
+            for (px, py), text in zip(places, said, strict=True)
+        )
+        return f'<g class="dot {series.tone}">{"".join(dots)}</g>'
     points = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
     line = f'<polyline class="line {series.tone}{faint}" points="{points}">{hint}</polyline>'
     return line if series.faint else line + _hints(series, places)
@@ -268,13 +272,17 @@ def _line(series: Series, x: _Scale, y: _Scale) -> str:
 def _hints(series: Series, places: Sequence[tuple[float, float]]) -> str:
     """Unseen points along a line that say their value to whoever points at them."""
     every = -(-len(places) // MOST_HINTS)
-    named = f"{plain(series.label)} " if series.label else ""
     points = (
-        f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6"><title>'
-        f"{escape(f'{number(at)}: {named}{number(value)}')}</title></circle>"
-        for (px, py), (at, value) in zip(places[::every], series.points[::every], strict=True)
+        f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6"><title>{_said(series, point)}</title></circle>'
+        for (px, py), point in zip(places[::every], series.points[::every], strict=True)
     )
     return f'<g class="hints">{"".join(points)}</g>'
+
+
+def _said(series: Series, point: tuple[float, float]) -> Markup:
+    named = f"{plain(series.label)} " if series.label else ""
+    value = aligned(point[1], (y for _, y in series.points))
+    return escape(f"{number(point[0])}: {named}{value}")
 
 
 def _outline(group: Bars, edges: Sequence[float], x: _Scale, y: _Scale) -> str:

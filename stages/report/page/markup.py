@@ -4,7 +4,8 @@ Every number is a `<data>` element whose value is the summary's own, so that the
 against the summary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -32,13 +33,31 @@ _SHOW: Mapping[str, Callable[[Any], str]] = {
 }
 
 
-def _interval(found: Mapping[str, Any] | None, kind: str = "rate") -> Markup:
+def _interval(
+    found: Mapping[str, Any] | None, kind: str = "rate", beside: Iterable[Any] = ()
+) -> Markup:
     if not found or not text.is_number(found.get("ci_low")):
         return _data(None, text.NOTHING)
-    show = _SHOW[kind]
+    show = partial(text.aligned, beside=[*beside]) if kind == "number" else _SHOW[kind]
     low, high = found["ci_low"], found["ci_high"]
     shown_low, shown_high = show(low), show(high)
-    return _data(low, shown_low.removesuffix("%")) + Markup(" to ") + _data(high, shown_high)
+    ends = _data(low, shown_low.removesuffix("%")) + Markup(" to ") + _data(high, shown_high)
+    return Markup('<span class="nobreak">{}</span>').format(ends)
+
+
+def _beside(value: Any, others: Iterable[Any]) -> Markup:
+    return _data(value, text.aligned(value, others))
+
+
+def _shown(found: Mapping[str, Any]) -> Markup:
+    """A value of its kind, in the precision of its own interval."""
+    if found["kind"] == "number":
+        return _beside(found["value"], _ends(found))
+    return _data(found["value"], _SHOW[found["kind"]](found["value"]))
+
+
+def _ends(found: Mapping[str, Any]) -> list[Any]:
+    return [found.get("value"), found.get("ci_low"), found.get("ci_high")]
 
 
 def _setting(value: Any) -> Markup:
@@ -62,7 +81,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "nats": lambda value: _data(value, f"{value:.2g}"),
     "score": lambda value: _data(value, f"{value:.3f}"),
     "p_value": lambda value: _data(value, f"{value:.3f}" if value >= 0.001 else "<0.001"),
-    "shown": lambda found: _data(found["value"], _SHOW[found["kind"]](found["value"])),
+    "shown": _shown,
+    "beside": _beside,
+    "ends": _ends,
     "seconds": lambda value: _data(value, text.seconds(value)),
     "bytes": lambda value: _data(value, text.size(value)),
     "interval": _interval,

@@ -1,28 +1,36 @@
 // Convenience only: without this script everything on the page can still be read.
 "use strict";
 (() => {
-  // Every table can be taken along as CSV.
-  for (const table of document.querySelectorAll("main table")) {
+  // A button that saves rows of texts as a CSV file.
+  const csv = (label, title, name, rowsOf) => {
     const button = document.createElement("button");
-    button.type = "button"; button.className = "csv"; button.textContent = "CSV";
-    button.title = "Save this table as CSV";
+    button.type = "button"; button.className = "csv"; button.textContent = label; button.title = title;
     button.addEventListener("click", () => {
-      const cell = (c) => {
-        const data = c.querySelectorAll("data");
-        const text = data.length === 1 ? data[0].value : c.textContent.trim().replace(/\s+/g, " ");
+      const cell = (text) => {
         // A text that a spreadsheet would run as a formula stays a text.
         const safe = /^[=+@\-]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text;
         return '"' + safe.replaceAll('"', '""') + '"';
       };
-      const rows = [...table.rows].map((row) => [...row.cells].map(cell).join(","));
+      const rows = rowsOf().map((row) => row.map(cell).join(","));
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([rows.join("\r\n") + "\r\n"], { type: "text/csv" }));
-      const section = table.closest("section[id]");
-      link.download = (section ? section.id : "table") + ".csv";
+      link.download = name + ".csv";
       link.click();
       URL.revokeObjectURL(link.href);
     });
-    (table.closest(".scroll") || table).after(button);
+    return button;
+  };
+
+  // Every table can be taken along; a cell that is one number is that number in full.
+  const textOf = (cell) => {
+    const data = cell.querySelectorAll("data");
+    return data.length === 1 ? data[0].value : cell.textContent.trim().replace(/\s+/g, " ");
+  };
+  for (const table of document.querySelectorAll("main table, header table")) {
+    const section = table.closest("section[id]");
+    const rows = () => [...table.rows].map((row) => [...row.cells].map(textOf));
+    const name = section ? section.id : "table";
+    (table.closest(".scroll") || table).after(csv("CSV", "Save this table as CSV", name, rows));
   }
 
   // Verdicts: search in texts, and an order of one's own.
@@ -78,6 +86,13 @@
   const category = chooser("Category", [["all categories", ""], ...known.map((name) => [name, name])]);
   search.addEventListener("input", filter);
   order.addEventListener("change", () => list.append(...[...entries].sort(orders[order.value])));
-  tools.append(search, kind, ...(known.length > 1 ? [category] : []), order, count);
+  const columns = ["outcome", "category", "policy_score", "order_gap", "prompt", "baseline", "policy"];
+  const shown = () => [...list.children].filter((entry) => entry.checkVisibility()).map((entry) => [
+    entry.dataset.outcome, entry.dataset.category, entry.dataset.score === "2" ? "" : entry.dataset.score,
+    entry.dataset.gap, ...[".prompt", ".side.baseline .text", ".side.policy .text"]
+      .map((where) => entry.querySelector(where).textContent),
+  ]);
+  const save = csv("CSV of these", "Save the comparisons that are listed as CSV", "comparisons", () => [columns, ...shown()]);
+  tools.append(search, kind, ...(known.length > 1 ? [category] : []), order, save, count);
   list.before(tools);
 })();

@@ -1,6 +1,7 @@
 """Numbers, made easy to read; texts, cut to a length."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 NOTHING = "–"
@@ -54,6 +55,23 @@ def number(value: Any) -> str:
 def whole(value: Any) -> str:
     """A number without its fraction."""
     return f"{value:,.0f}".replace("-", "−") if is_number(value) else NOTHING
+
+
+def aligned(value: Any, beside: Iterable[Any]) -> str:
+    """A measurement with as many decimals as those beside it: four digits of the largest.
+
+    Whole numbers, where all are, have none; all below a thousandth are written as powers of ten.
+    """
+    numbers = [abs(one) for one in (value, *beside) if is_number(one)]
+    if not is_number(value) or all(float(one).is_integer() for one in numbers):
+        return number(value)
+    largest = max(numbers)
+    if 0 < largest < 1e-3 or largest >= 1e6:
+        return f"{value:.2e}".replace("-", "−", 1) if value < 0 else f"{value:.2e}"
+    digits = math.floor(math.log10(largest)) if largest else 0
+    decimals = min(6, max(0, 3 - digits))
+    shown = f"{value:,.{decimals}f}"
+    return shown.replace("-", "−") if float(shown.replace(",", "")) else shown.removeprefix("-")
 
 
 def seconds(value: Any) -> str:

@@ -19,7 +19,7 @@ from stages.report.config import ReportConfig
 from stages.report.gather.rounds import rounds_figure
 from stages.report.gather.sources import STAGE_ORDER
 from stages.report.gather.summary import summarize
-from stages.report.page import figures, text
+from stages.report.page import figures, sections, text
 from stages.report.page.data_figures import data_figures
 from stages.report.page.markup import FILTERS, finalize
 from stages.report.page.wording import (
@@ -27,6 +27,7 @@ from stages.report.page.wording import (
     OUTCOME_WORDS,
     STAGE_WORDS,
     card_rows,
+    measures,
     model_words,
 )
 
@@ -69,8 +70,12 @@ def render_page(summary: ReportSummary) -> str:
     environment.filters.update(FILTERS)
     environment.tests["measured"] = text.is_number
     script = (_HERE / "page.js").read_text(encoding="utf-8")
+    shown = summary.to_json()
     return environment.get_template("template.html.jinja").render(
-        summary.to_json(),
+        shown,
+        sections=sections.shown(shown),
+        absent=sections.absent(shown),
+        measures=measures(summary.benchmarks),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),

@@ -1,7 +1,6 @@
 """The audit's page in a real browser: typed, clicked, closed and opened again."""
 
 import json
-import shutil
 import signal
 import subprocess
 import time
@@ -12,12 +11,13 @@ from typing import Any
 
 import pytest
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.fixtures.audits import a_run
 from tests.fixtures.command_line import command, environment
+from tests.fixtures.headless import chromium
 from tests.fixtures.patience import PATIENCE
 
 pytestmark = pytest.mark.browser
@@ -25,14 +25,8 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chrome]:
-    driver = shutil.which("chromedriver")
-    assert driver is not None
-    options = ChromeOptions()
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    opened = Chrome(options=options, service=ChromeService(driver))
-    yield opened
-    opened.quit()
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

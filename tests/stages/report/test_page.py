@@ -11,7 +11,7 @@ from schemas.results.base import read_result, write_result
 from schemas.results.training import TrainingSummary
 from stages.report import STAGE
 from stages.report.config import ReportConfig
-from stages.report.page.text import percent
+from stages.report.page.text import aligned, percent
 from stages.training.monitoring.written import GENERATIONS
 from tests.fixtures.finished_runs import FakeRun, generations, win_rate, write_evaluation
 from tests.fixtures.html_page import Page
@@ -120,7 +120,9 @@ def test_a_judge_no_better_than_length_is_not_to_be_trusted(run: FakeRun) -> Non
 def test_a_missing_stage_is_said_and_the_page_stands(run: FakeRun, missing: str) -> None:
     page = render(run, missing)
     assert page.misnested == []
-    assert f"[{missing}] is not in this recipe" in page.text
+    assert f"Not on this page: this recipe has no [{missing}]" in page.text
+    anchors = [a["href"] for tag, a in page.tags if tag == "a" and a["href"]]
+    assert {a[1:] for a in anchors if a.startswith("#")} <= set(page.ids())
     assert "None" not in page.text
 
 
@@ -130,19 +132,29 @@ def test_a_run_with_nothing_but_ingest(run: FakeRun) -> None:
     for words in (
         "No win rate was measured",
         "This recipe trains no policy",
-        "There are no preference pairs",
-        "Nothing was compared",
-        "this recipe has no [train]",
-        "No judge card",
+        "this recipe has no [sft], [judge], [sample], [label], [train] and no [evaluate]",
     ):
         assert words in page.text
+    gone = {"win", "training", "outputs", "judge", "examples", "verdicts", "data", "cost"}
+    assert not gone & set(page.ids())
+    assert "warnings" not in page.ids()
+
+
+def test_no_section_is_a_heading_alone(run: FakeRun) -> None:
+    for without in (STAGE.inputs[1:], ("ingest", "evaluate")):
+        source = render(run, *without).source
+        for section in re.findall(r"<section id=.*?</h2>(.*?)</section>", source, flags=re.S):
+            assert re.sub(r"<[^>]*>", "", section).strip()
 
 
 def test_no_examples_wanted_and_no_examples_there(run: FakeRun) -> None:
     wanted_none = render(run, config=ReportConfig(examples=0))
-    assert "The recipe asks for no examples; there are 40 comparisons" in wanted_none.text
+    assert "no examples were drawn." in wanted_none.text
+    assert "examples" not in wanted_none.ids()
     write_evaluation(run, [], {})
-    assert "Nothing was compared, so there is nothing to show" in render(run).text
+    nothing = render(run)
+    assert "no examples were drawn; no verdicts were listed." in nothing.text
+    assert not {"examples", "verdicts"} & set(nothing.ids())
 
 
 def test_unscored_verdicts_are_shown_as_failures(run: FakeRun) -> None:
@@ -171,6 +183,24 @@ def test_rates_near_the_ends_are_not_rounded_onto_them() -> None:
     assert percent(0.00001) == "<0.1%"
     assert percent(0) == "0.0%"
     assert percent(None) == "–"
+
+
+def test_numbers_of_one_kind_have_one_precision(run: FakeRun) -> None:
+    assert [aligned(v, (5.27, -6.6e-9)) for v in (5.27, -6.6e-9)] == ["5.270", "0.000"]
+    assert [aligned(v, (0.003, 0.000059)) for v in (0.003, 0.000059)] == ["0.003000", "0.000059"]
+    assert [aligned(v, (1.0, 0.9487)) for v in (1.0, 0.9487, None)] == ["1.000", "0.949", "–"]
+    assert [aligned(v, (3.0, 9)) for v in (3.0, 9)] == ["3", "9"]
+    assert (aligned(-0.00012, ()), aligned(7094.2, ())) == ("−1.20e-04", "7,094")
+    source = render(run).source
+    rows = re.search(r"<h3>Benchmarks</h3>(.*?)</table>", source, flags=re.S)
+    assert rows
+    shown = re.findall(r"<strong><data[^>]*>([^<]*)</data>", rows[1])
+    assert shown == ["0.988", "0.996", "0.104", "0.992"]
+    path = run.inputs["evaluate"] / "benchmarks.json"
+    path.write_text(path.read_text().replace('"mean"', '"accuracy"'))
+    page = render(run)
+    assert "98.8%" in page.text
+    assert "+88.3+83.6 to +91.7" in page.text
 
 
 def test_published_step_and_warnings_are_marked_in_the_curves(run: FakeRun) -> None:
