@@ -85,10 +85,12 @@ def compare(
         contenders: as the command takes them (`NAME=...` gives a name), or frames of a prompt and
             an output, which are called after their place: a, b, c.
         judge: as in `judge`, by a word.
-        prompts: a file, or the prompts themselves; None takes those that outputs bring.
+        prompts: a file, the prompts themselves, or a standard set (`"mt-bench=FOLDER"`); None
+            takes those that outputs bring.
         baseline: whom the others have to beat; None takes the first.
         run_dir: where the run lives; None takes runs/compare-<names>.
-        settings: `n`, `max_tokens`, `temperature`, `tasks`, `chat_template`, `api_key_env`.
+        settings: `n`, `max_tokens`, `temperature`, `tasks`, `all_pairs`, `chat_template`,
+            `api_key_env`.
 
     Raises:
         PipelineError: what the user can mend.

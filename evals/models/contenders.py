@@ -32,9 +32,15 @@ class OutputsFile(Config):
         None, description="whose outputs, where the file holds those of several models"
     )
 
+    by_category: dict[str, str] = Field(
+        {},
+        description="files of outputs for the prompts of some categories, in place of that one",
+    )
+
     def files(self) -> list[Path]:
-        """The file. Raises MissingInputError where it is not there."""
-        return [existing_file(self.outputs, "file of outputs")]
+        """The file, and those of categories. Raises MissingInputError where one is not there."""
+        named = (self.outputs, *self.by_category.values())
+        return [existing_file(name, "file of outputs") for name in named]
 
 
 class ServedModel(Config):
@@ -84,7 +90,9 @@ ContenderSource = Annotated[
 def contender_fingerprint(source: ModelSource | OutputsFile | ServedModel) -> str:
     """32 hex digits that name what writes: weights, the file's content, or server and model."""
     if isinstance(source, OutputsFile):
-        return content_id("outputs", file_sha256(source.files()[0]), source.generator or "")
+        first, *further = (file_sha256(path) for path in source.files())
+        more = [x for pair in zip(source.by_category, further, strict=True) for x in pair]
+        return content_id("outputs", first, source.generator or "", *more)
     if isinstance(source, ServedModel):
         return content_id("served-model", source.model_dump_json(exclude={"api_key_env"}))
     return model_fingerprint(source)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from evals.files.standards.sets import prompts_file
 from evals.models.contenders import existing_file
 from schemas.stage import RESUME_FOLDER, Stage, called_later
 from schemas.work import Known, Work, at_most
@@ -12,7 +13,7 @@ from stages.evaluate.config import EvaluateConfig
 def _files(config: EvaluateConfig) -> Sequence[Path]:
     further = config.compare_with.values()
     named = [s for s in (config.policy, config.baseline, *further) if s is not None]
-    prompts = [existing_file(config.prompts, "file of prompts")] if config.prompts else []
+    prompts = [prompts_file(config.prompts)] if config.prompts else []
     labels = [existing_file(config.labels, "file of labels")] if config.labels else []
     models = [path for source in named for path in source.files()]
     return [*prompts, *labels, *_task_files(config), *models]

@@ -35,8 +35,10 @@ class EvaluateConfig(SamplingSettings):
     )
     prompts: str | None = Field(
         None,
-        description="a file of prompts to answer, all of them; null takes the test split of "
-        "[ingest], or without one the prompts that files of outputs bring",
+        description="a file of prompts to answer, all of them, or a standard set and its folder, "
+        "like arena-hard-v2.0=FOLDER (alpaca-eval, arena-hard-v0.1, mt-bench; NAME:CATEGORY=FOLDER "
+        "for a part); null takes the test split of [ingest], or without one the prompts that files "
+        "of outputs bring",
     )
     names: dict[str, str] = Field(
         default_factory=dict,

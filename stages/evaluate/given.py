@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evals.files.outputs.completion_rows import given_completion
-from evals.files.outputs.match import match
+from evals.files.outputs.match import Matched, match
 from evals.files.outputs.outputs import read_outputs
 from evals.models.contenders import OutputsFile
 from evals.models.samplers import Unsampled
@@ -31,7 +31,7 @@ def take_outputs(
     Raises:
         DataError: the file cannot be read.
     """
-    found = match(prompts.given, read_outputs(source.files()[0], source.generator))
+    found = _matched(source, prompts)
     without = Unsampled(NO_OUTPUT, f"{source.outputs} has no output for it")
     rows, rejects = [], []
     for prompt in completions.prompts:
@@ -43,6 +43,21 @@ def take_outputs(
         ]
     completions.take(rows, rejects)
     _say(completions.name, source, rejects, found.unused, progress)
+
+
+def _matched(source: OutputsFile, prompts: EvaluationPrompts) -> Matched:
+    """All answers; those to prompts of a category with a file of its own are from there."""
+    whole, *files = source.files()
+    by_category = dict(zip(source.by_category, files, strict=True))
+    found = match(
+        [one for one in prompts.given if one.category not in by_category],
+        read_outputs(whole, source.generator),
+    )
+    answers, unused = dict(found.answers), [] if by_category else found.unused
+    for category, path in by_category.items():
+        mine = [one for one in prompts.given if one.category == category]
+        answers |= match(mine, read_outputs(path)).answers
+    return Matched(answers, unused)
 
 
 def _say(

@@ -7,6 +7,7 @@ from typing import Any
 
 from evals.files.outputs.outputs import read_outputs
 from evals.files.outputs.prompts import GivenPrompt, read_prompts
+from evals.files.standards.sets import prompts_file, standard_set
 from evals.models.contenders import OutputsFile
 from schemas.errors import ConfigError, DataError
 from schemas.parquet import read_rows
@@ -36,8 +37,18 @@ def evaluation_prompts(config: EvaluateConfig, context: StageContext) -> Evaluat
         ConfigError: no [ingest], no file, and no contender that brings prompts.
     """
     if config.prompts is not None:
-        path = Path(config.prompts).expanduser()
-        listed = [(prompt, config.prompts) for prompt in read_prompts(path)]
+        found = standard_set(config.prompts)
+        path = prompts_file(config.prompts)
+        wanted = found.category if found else None
+        listed = [
+            (prompt, str(path) if found else config.prompts)
+            for prompt in read_prompts(path)
+            if wanted is None or prompt.category == wanted
+        ]
+        if not listed:
+            raise DataError(
+                f"{path}: no question is of category {wanted}; correct evaluate.prompts"
+            )
         return _of_files(listed, config, context)
     if context.has("ingest"):
         path = context.input("ingest", PROMPTS.file_name)

@@ -43,6 +43,7 @@ from stages.evaluate.people import with_people
 from stages.evaluate.prompts import EvaluationPrompts, evaluation_prompts
 from stages.evaluate.sampling import Completions
 from stages.evaluate.settling import judge_until_settled
+from stages.evaluate.standard.scores import judge_kind, standard_scores
 from stages.shards.kept import KeptWork
 
 Row = dict[str, Any]
@@ -76,7 +77,8 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     ]
     completions = {name: one.rows for name, one in sampled.items()}
     spent: Counter[str] = Counter()
-    rates = _judge(matches, models, completions, spent, config, context, best, kept)
+    turns = {one.prompt_id: one.turn for one in asked.given}
+    rates = _judge(matches, models, completions, turns, spent, config, context, best, kept)
     measured = benchmarks.write()
     for match in matches:
         match.write(context.output)
@@ -183,6 +185,7 @@ def _judge(
     matches: list[Match],
     models: Sequence[Contestant],
     completions: Mapping[str, Sequence[Row]],
+    turns: Mapping[str, int],
     spent: Counter[str],
     config: EvaluateConfig,
     context: StageContext,
@@ -196,6 +199,7 @@ def _judge(
             several samples is added, and those of all other pairs.
         models: of the evaluation.
         completions: by model.
+        turns: prompt_id -> turn from 0, for standard sets of several turns.
         spent: what the judges cost is added to it.
         config: of the stage.
         context: of the stage.
@@ -242,10 +246,19 @@ def _judge(
         found = judge_win_rate(judge, judged, config.headline)
         against = {m.name: verdicts[m.name, BASELINE] for m in matches if m.against == BASELINE}
         scores = {name: prompt_scores(rows) for name, rows in against.items()}
+        of_set = standard_scores(
+            [m for m in matches if m.against == BASELINE],
+            against,
+            turns,
+            models[0],
+            (judge.name, judge_kind(role, config, context)),
+            config,
+        )
         pairs = with_head_to_head(model_pairs(scores, found.headline), verdicts)
         further = {
             "differences": pairs,
             "ratings": rated(verdicts),
+            "standard": of_set,
             "declared_headline": config.headline,
         }
         rates[role] = found.model_copy(update=further)

@@ -164,7 +164,7 @@ def test_accuracy_by_source_category_and_annotator_by_hand() -> None:
         labelled("q3", "bad", "good", "B"),
         labelled("q4", "good", "bad", "Tie"),
     ]
-    judge = FakeJudge(lambda a, b: leaning(float(a == "good") - float(b == "good")))  # type: ignore[arg-type]
+    judge = FakeJudge(lambda a, b: leaning(float(a == "good") - float(b == "good")))
     shown = [u.comparison for u in units]
     rows = [row for order in Order for row in judge_in_order(judge, shown, order)]
     sources = ("hh", "hh", "arena", "arena")

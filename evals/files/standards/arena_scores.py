@@ -159,10 +159,17 @@ def _refits(design: _Design, seed: int) -> Array | None:
     generator = np.random.default_rng(seed)
     n = len(design.outcomes)
     start = _fit(design, np.ones(n), None)
+    if _runs_away(design, start[None]):
+        return None
     draws = (np.bincount(generator.integers(0, n, size=n), minlength=n) for _ in range(ROUNDS))
     found = np.stack([_fit(design, times.astype(np.float64), start) for times in draws])
-    slopes = found[:, -int(design.varying.sum()) :] if design.varying.any() else found[:, :0]
-    return None if slopes.size and np.abs(slopes).max() >= _NO_END else found
+    return None if _runs_away(design, found) else found
+
+
+def _runs_away(design: _Design, found: Array) -> bool:
+    """Whether an effect of style has no end, as where length alone decides."""
+    n_models = design.rows.shape[1] - int(design.varying.sum())
+    return bool((np.abs(found[:, n_models:]) >= _NO_END).any())
 
 
 def _fit(design: _Design, times: Array, start: Array | None) -> Array:

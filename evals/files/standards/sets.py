@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evals.models.contenders import OutputsFile, existing_file
 from schemas.errors import ConfigError, MissingInputError
 
-_TEXT = re.compile(r"(?P<name>[a-z0-9.-]+)(?::(?P<category>[\w.-]+))?=(?P<folder>.+)", re.DOTALL)
+_TEXT = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)(?::(?P<category>[\w.-]+))?=(?P<folder>.+)", re.DOTALL
+)
 ANSWERS = "model_answer"
 
 
@@ -22,7 +25,7 @@ class Standard:
 
     Attributes:
         name: what people type.
-        questions: the file's name.
+        questions: names that the file may have.
         below: folders of a repository that may hold it, the folder itself first.
         baselines: whom models were published to be compared with, by category; None is all others.
         answer: the form of a language model's verdict that is nearest to the published one.
@@ -30,7 +33,7 @@ class Standard:
     """
 
     name: str
-    questions: str
+    questions: tuple[str, ...]
     below: tuple[str, ...]
     baselines: Mapping[str | None, str]
     answer: str
@@ -54,7 +57,7 @@ STANDARDS: Mapping[str, Standard] = {
     for one in (
         Standard(
             "alpaca-eval",
-            "alpaca_eval.json",
+            ("alpaca_eval_gpt4_baseline.json", "alpaca_eval.json"),
             ("", "data"),
             {None: "alpaca_eval_gpt4_baseline"},
             "label",
@@ -70,7 +73,7 @@ STANDARDS: Mapping[str, Standard] = {
         ),
         Standard(
             "arena-hard-v0.1",
-            "question.jsonl",
+            ("question.jsonl",),
             ("", "arena-hard-v0.1", "data/arena-hard-v0.1"),
             {None: "gpt-4-0314"},
             "scale",
@@ -78,7 +81,7 @@ STANDARDS: Mapping[str, Standard] = {
         ),
         Standard(
             "arena-hard-v2.0",
-            "question.jsonl",
+            ("question.jsonl",),
             ("", "arena-hard-v2.0", "data/arena-hard-v2.0"),
             {None: "o3-mini-2025-01-31", "creative_writing": "gemini-2.0-flash-001"},
             "scale",
@@ -86,7 +89,7 @@ STANDARDS: Mapping[str, Standard] = {
         ),
         Standard(
             "mt-bench",
-            "question.jsonl",
+            ("question.jsonl",),
             ("", "mt_bench", "data/mt_bench", "fastchat/llm_judge/data/mt_bench"),
             {None: "gpt-3.5-turbo"},
             "reasoned",
@@ -116,13 +119,13 @@ class StandardSet:
     """A standard and the folder in which its files were found; `category` is None for all."""
 
     standard: Standard
-    folder: Path
+    questions: Path
     category: str | None
 
     @property
-    def questions(self) -> Path:
-        """The file of questions."""
-        return self.folder / self.standard.questions
+    def folder(self) -> Path:
+        """Where the questions lie, and beside them the answers."""
+        return self.questions.parent
 
     def answers(self, model: str) -> Path | None:
         """The file of a model's published answers; None where it is not there."""
@@ -140,8 +143,13 @@ class StandardSet:
         """Whose answers are there, in Arena-Hard's and MT-Bench's layout."""
         return sorted(path.stem for path in (self.folder / ANSWERS).glob("*.jsonl"))
 
-    def baseline(self) -> tuple[str, Path, dict[str, str]]:
-        """The published baseline: its name, its answers, and those of categories with another one.
+    def published(self, model: str) -> OutputsFile | None:
+        """The published answers of a model; None where they are not there."""
+        found = self.answers(model)
+        return None if found is None else OutputsFile(outputs=str(found))
+
+    def baseline(self) -> tuple[str, OutputsFile]:
+        """The published baseline: its name, and its answers, which some categories have others for.
 
         Raises:
             MissingInputError: a file of them is not there.
@@ -154,7 +162,7 @@ class StandardSet:
             named = {}
         others = {str(category): str(self._needed(model)) for category, model in named.items()}
         name = " and ".join([whole, *named.values()])
-        return name, self._needed(whole), others
+        return name, OutputsFile(outputs=str(self._needed(whole)), by_category=others)
 
     def _needed(self, model: str) -> Path:
         found = self.answers(model)
@@ -177,15 +185,26 @@ def standard_set(text: str) -> StandardSet | None:
     found = _TEXT.fullmatch(text)
     if found is None or Path(text).expanduser().exists():
         return None
-    name = _ALIASES.get(found["name"], found["name"])
+    name = _ALIASES.get(found["name"].lower(), found["name"].lower())
     if name not in STANDARDS:
         known = ", ".join(STANDARDS)
         raise ConfigError(f"{text}: no standard set is called {found['name']}; one of {known}")
     standard, root = STANDARDS[name], Path(found["folder"]).expanduser()
     for below in standard.below:
-        if (root / below / standard.questions).is_file():
-            return StandardSet(standard, root / below, found["category"])
+        for questions in standard.questions:
+            if (root / below / questions).is_file():
+                return StandardSet(standard, root / below / questions, found["category"])
     raise MissingInputError(
-        f"{root}: no {standard.questions} of {name} there, nor in {', '.join(standard.below[1:])}; "
-        "give the folder of its repository"
+        f"{root}: no {' or '.join(standard.questions)} of {name} there, nor in "
+        f"{', '.join(standard.below[1:])}; give the folder of its repository"
     )
+
+
+def prompts_file(text: str) -> Path:
+    """The file of prompts that a setting means: a standard set's questions, or the path it is.
+
+    Raises:
+        ConfigError, MissingInputError: no such set, or no such file.
+    """
+    found = standard_set(text)
+    return found.questions if found else existing_file(text, "file of prompts")

@@ -24,8 +24,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="A B [C ...]",
-            help="Model folders, adapters, hub ids, openai:MODEL@URL, or files of outputs; "
-            "NAME=... gives a name.",
+            help="Model folders, adapters, hub ids, openai:MODEL@URL, files of outputs, or models "
+            "whose answers a standard set has; NAME=... gives a name.",
         ),
     ],
     judge: Annotated[
@@ -35,16 +35,20 @@ def compare(
         ),
     ],
     prompts: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--prompts",
             "-p",
-            help="A text file (one a line), JSON lines or an array, CSV or Parquet. Default: those "
-            "of the files of outputs.",
+            help="A text file (one a line), JSON lines or an array, CSV or Parquet; or a standard "
+            "set, NAME=FOLDER: alpaca-eval, arena-hard-v0.1, arena-hard-v2.0, mt-bench. Default: "
+            "those of the files of outputs.",
         ),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Whom the others have to beat. Default: the first.")
+        str | None,
+        typer.Option(
+            help="Whom the others have to beat. Default: the first, or a standard set's own."
+        ),
     ] = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", "-d", help="Where the result and its recipe go.")
@@ -79,7 +83,7 @@ def compare(
         contenders,
         judge,
         Wishes(
-            prompts=None if prompts is None else str(prompts),
+            prompts=prompts,
             baseline=baseline,
             run_dir=run_dir,
             n=n,

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from evals.files.outputs.outputs import read_outputs
+from evals.files.standards.sets import StandardSet
 from evals.models.contender_spec import Source, named_contender
 from evals.models.contenders import OutputsFile
 from schemas.errors import ConfigError
@@ -27,22 +29,32 @@ def entrants(
     baseline: str | None,
     api_key_env: str | None,
     chat_template: str | None,
+    standard: StandardSet | None = None,
 ) -> list[Entrant]:
     """The baseline first, then the policy, then the others in the order given.
 
     Args:
-        texts: as `named_contender` reads them; at least two.
-        baseline: the name or the text of one of them; None takes the first.
+        texts: as `named_contender` reads them, or names of models whose answers a standard set
+            has; at least two, or one beside a standard set.
+        baseline: the name or the text of one of them, or of a model whose answers the set has;
+            None takes the first, or the one that the set was published with.
         api_key_env: where a server's key is.
         chat_template: of base models.
+        standard: the set whose prompts are answered.
 
     Raises:
         ConfigError: fewer than two, two of one name, or a baseline that is none of them.
         MissingInputError: one of them is not there.
     """
-    if len(texts) < 2:
+    if len(texts) < 2 and standard is None:
         raise ConfigError("compare: give at least two models or files of outputs")
-    named = [named_contender(text, api_key_env, chat_template) for text in texts]
+    named = [_named(text, api_key_env, chat_template, standard) for text in texts]
+    if standard is not None and (baseline is None or _is_published(baseline, named, standard)):
+        # The published one is among the contenders, or joins them.
+        name, source = _published_baseline(baseline, standard)
+        if not any(mine == source for _, mine in named):
+            named, texts = [(name, source), *named], [name, *texts]
+        baseline = next(known for known, mine in named if mine == source)
     names = [name for name, _ in named]
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(
@@ -54,6 +66,27 @@ def entrants(
     return [
         Entrant(name, role, source) for role, (name, source) in zip(roles, ordered, strict=True)
     ]
+
+
+def _named(
+    text: str, api_key_env: str | None, chat_template: str | None, standard: StandardSet | None
+) -> tuple[str, Source]:
+    """A contender; a name of a model alone may be one whose answers the set has."""
+    published = standard.published(text) if standard and not Path(text).exists() else None
+    if published is not None:
+        return text, published
+    return named_contender(text, api_key_env, chat_template)
+
+
+def _is_published(
+    baseline: str, named: Sequence[tuple[str, Source]], standard: StandardSet
+) -> bool:
+    return baseline not in [name for name, _ in named] and standard.published(baseline) is not None
+
+
+def _published_baseline(baseline: str | None, standard: StandardSet) -> tuple[str, OutputsFile]:
+    found = standard.published(baseline) if baseline else None
+    return (baseline, found) if baseline and found else standard.baseline()
 
 
 def _place(names: Sequence[str], texts: Sequence[str], baseline: str | None) -> int:

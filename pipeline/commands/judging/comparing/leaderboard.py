@@ -55,6 +55,7 @@ def leaderboard(folder: Path, entered: Sequence[Entrant]) -> Json:
         "rows": [row | elos.get(row["name"], _NO_ELO) for row in rows],
         "pairs": [_pair(pair, names) for pair in rates["differences"]],
         "ratings": _about_ratings(rates.get("ratings"), names),
+        "standard": _standard(rates.get("standard"), names),
         "tokens_are": unit,
         "statement": rates["statement"],
         "missing": _missing(folder, names),
@@ -96,6 +97,14 @@ def _about_ratings(ratings: Json | None, names: Mapping[str, str]) -> Json | Non
         return None
     kept = ("n_pairs", "n_prompts", "penalised", "draws")
     return {"anchor": names[ratings["anchor"]]} | {key: ratings[key] for key in kept}
+
+
+def _standard(found: Json | None, names: Mapping[str, str]) -> Json | None:
+    """The scores by a standard set's own rules; None where there is no set."""
+    if found is None:
+        return None
+    scores = [one | {"model": names.get(one["model"], one["model"])} for one in found["scores"]]
+    return found | {"scores": scores}
 
 
 def _completions(folder: Path, role: str) -> list[Json]:
@@ -176,6 +185,8 @@ def show_leaderboard(found: Json, console: Console) -> None:
         console.print(_rated_words(found["ratings"]))
     for pair in found["pairs"]:
         console.print(_pair_words(pair))
+    if found["standard"]:
+        _show_standard(found["standard"], console)
     for name, missing in _by_name(found["missing"]).items():
         first = ", ".join(f"{one['file']} row {one['row']}" for one in missing[:3])
         more = ", ..." if len(missing) > 3 else ""
@@ -198,6 +209,32 @@ def _cells(row: Json, is_baseline: bool) -> list[str]:
         interval = f"{row['ci_low']:.1%} to {row['ci_high']:.1%}"
     length = "" if row["mean_tokens"] is None else f"{row['mean_tokens']:,.0f}"
     return [rate, interval, f"{row['n']:,}", f"{row['unscored']:,}", length]
+
+
+def _show_standard(found: Json, console: Console) -> None:
+    """The set's own scores, and what makes them others than those published."""
+    low, high = (f"{100 * level:g}%" for level in found["levels"])
+    console.print(f"{found['name']}, by its own rules, against {found['baseline']}", style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    controlled = any(one["style_controlled"] is not None for one in found["scores"])
+    styles = ("style controlled", f"{low} to {high}") if controlled else ()
+    for column in ("", "of"):
+        table.add_column(column)
+    for column in ("score", f"{low} to {high}", *styles, "questions"):
+        table.add_column(column, justify="right")
+    for one in sorted(found["scores"], key=lambda one: (one["of"], -one["score"])):
+        cells = _score(one, "score", "ci")
+        cells += _score(one, "style_controlled", "style") if styles else []
+        table.add_row(one["model"], one["of"], *cells, f"{one['n']:,}")
+    console.print(table)
+    for difference in found["apart"]:
+        console.print(f"not as published: {difference}")
+
+
+def _score(one: Json, key: str, ends: str) -> list[str]:
+    if one[key] is None:
+        return ["", ""]
+    return [f"{one[key]:.1%}", f"{one[f'{ends}_low']:.1%} to {one[f'{ends}_high']:.1%}"]
 
 
 def _elo_cells(row: Json) -> list[str]:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.judges.judge_spec import judge_settings
+from evals.files.standards.sets import StandardSet, standard_set
+from evals.judges import JudgeKind
+from evals.judges.judge_spec import judge_settings, saved_judge
+from evals.judges.kinds.llm import LlmJudge
 from pipeline.commands.judging.comparing.entrants import entrants, recipe_tree, samples
 from pipeline.commands.judging.comparing.leaderboard import leaderboard
 from pipeline.commands.named_run import begin_run
@@ -36,7 +39,8 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
     Raises:
         PipelineError: what the user can mend.
     """
-    entered = entrants(texts, wishes.baseline, wishes.api_key_env, wishes.chat_template)
+    standard = standard_set(wishes.prompts) if wishes.prompts else None
+    entered = entrants(texts, wishes.baseline, wishes.api_key_env, wishes.chat_template, standard)
     names = [entrant.name for entrant in entered]
     judged_by = judge_settings(judge, wishes.api_key_env)
     directory = (
@@ -45,7 +49,9 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
     tree = recipe_tree(
         entered,
         name=directory.name,
-        judge=judged_by.model_dump(mode="json", exclude_defaults=True) | {"kind": judged_by.kind},
+        judge=judged_by.model_dump(mode="json", exclude_defaults=True)
+        | {"kind": judged_by.kind}
+        | _form_of_answer(judge, judged_by, standard),
         prompts=wishes.prompts,
         evaluate={
             "n": samples(entered, wishes.n),
@@ -62,6 +68,18 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
     found = leaderboard(last.directory / "evaluate", entered)
     page = last.directory / "report" / "index.html"
     return {**found, "page": str(page), "recipe": str(recipe.path)}
+
+
+def _form_of_answer(
+    judge: str, settings: JudgeKind, standard: StandardSet | None
+) -> dict[str, str]:
+    """A language model named by a word answers in the form that is nearest to the set's own."""
+    plain = isinstance(settings, LlmJudge) and not judge.lstrip().startswith("{")
+    return (
+        {"answer": standard.standard.answer}
+        if standard and plain and not saved_judge(judge)
+        else {}
+    )
 
 
 def _slug(text: str) -> str:

@@ -1,0 +1,158 @@
+"""compare on standard sets by name: whose answers, which baseline, whose rules, how judged."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from evals.files.standards.run_scores import PlayedMatch, run_scores
+from evals.files.standards.sets import STANDARDS, standard_set
+from pipeline.cli import app
+from schemas.errors import ConfigError, MissingInputError
+from tests.evals.standards.layouts import arena_set, mt_bench_set
+
+V1, V2 = "arena-hard-v0.1", "arena-hard-v2.0"
+QUESTIONS = {"q1": "hard_prompt", "q2": "hard_prompt", "q3": "creative_writing"}
+SHORT, LONG = "Short.", "A much longer answer, it is."
+
+
+def compare(*arguments: Any) -> dict[str, Any]:
+    done = CliRunner().invoke(
+        app, ["compare", *map(str, arguments), "--json"], catch_exceptions=False
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def scores(found: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    return {(one["model"], one["of"]): one["score"] for one in found["standard"]["scores"]}
+
+
+@pytest.fixture
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three questions of v2; each category's baseline has answers, of which one is longer."""
+    monkeypatch.chdir(tmp_path)
+    answers = {
+        "o3-mini-2025-01-31": {"q1": SHORT, "q2": LONG, "q3": LONG},
+        "gemini-2.0-flash-001": {"q1": LONG, "q2": LONG, "q3": SHORT},
+        "mine": dict.fromkeys(QUESTIONS, "An answer between."),
+    }
+    return arena_set(tmp_path / "copy", QUESTIONS, answers, V2)
+
+
+def test_each_category_meets_its_own_published_baseline(second: Path) -> None:
+    found = compare("mine", "--prompts", f"{V2}={second}", "--judge", "length", "-d", "here")
+    assert found["baseline"] == "o3-mini-2025-01-31 and gemini-2.0-flash-001"
+    # Longer than o3-mini on q1, shorter on q2; longer than gemini on q3.
+    assert scores(found) == {("mine", "creative_writing"): 1.0, ("mine", "hard_prompt"): 0.5}
+    assert (found["standard"]["rounds"], found["standard"]["levels"]) == (100, [0.05, 0.95])
+    assert found["standard"]["published"]["clear_verdict_weight"] == 3
+    assert found["standard"]["judged"] == {"judge": "length", "games": 2}
+    assert "judged by length, published with gpt-4.1" in found["standard"]["apart"]
+    assert not any("baseline" in words for words in found["standard"]["apart"])
+    page = Path(found["page"]).read_text()
+    assert "arena-hard-v2.0, by its own rules" in page
+    assert "Not as published: judged by length, published with gpt-4.1" in page
+
+
+def test_one_category_and_another_baseline(second: Path) -> None:
+    prompts = f"arena-hard-v2:hard_prompt={second}"
+    found = compare("mine", "-p", prompts, "-j", "length", "--baseline", "gemini-2.0-flash-001")
+    assert scores(found) == {("mine", "hard_prompt"): 0.0}
+    assert found["baseline"] == "gemini-2.0-flash-001"
+    done = CliRunner().invoke(
+        app, ["compare", "mine", "-p", f"{V2}={second}", "-j", "length", "-d", "printed"]
+    )
+    assert "arena-hard-v2.0, by its own rules" in done.stdout
+    assert "not as published: judged by length, published with gpt-4.1" in done.stdout
+
+
+def test_a_baseline_without_answers_a_stranger_and_no_questions_are_refused(second: Path) -> None:
+    (second / "data" / V2 / "model_answer" / "gemini-2.0-flash-001.jsonl").unlink()
+    with pytest.raises(MissingInputError, match=r"has no answers of gemini-2\.0-flash-001"):
+        compare("mine", "-p", f"{V2}={second}", "-j", "length")
+    with pytest.raises(ConfigError, match="no standard set is called arena-easy; one of alpaca"):
+        standard_set(f"arena-easy={second}")
+    with pytest.raises(MissingInputError, match=r"no question.jsonl of mt-bench there"):
+        standard_set(f"mt-bench={second}")
+    assert standard_set(str(second)) is None
+    assert standard_set("prompts.jsonl") is None
+
+
+def test_an_alpaca_eval_set_is_compared_with_its_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"instruction": f"Do {i}.", "output": SHORT, "generator": "gpt4", "dataset": "helpful"}
+        for i in range(4)
+    ]
+    (tmp_path / "alpaca_eval_gpt4_baseline.json").write_text(json.dumps(rows))
+    mine = [row | {"output": LONG, "generator": "mine"} for row in rows]
+    (tmp_path / "mine.json").write_text(json.dumps(mine))
+    found = compare("mine.json", "-p", f"alpaca_eval={tmp_path}", "-j", "length")
+    assert found["baseline"] == "alpaca_eval_gpt4_baseline"
+    assert scores(found) == {("mine", "win rate"): 1.0}
+    assert found["standard"]["published"]["max_tokens"] == 1
+
+
+def verdict(key: str, order: str, label: str, sure: float) -> dict[str, Any]:
+    sides = {"A": (sure, 1 - sure), "B": (1 - sure, sure), "Tie": (0.0, 0.0)}[label]
+    probabilities = {"p_a": sides[0], "p_b": sides[1], "p_tie": 1 - sum(sides)}
+    about = {"comparison_id": key, "prompt_id": key, "order": order, "verdict": label}
+    return about | probabilities | {"unscored_reason": None, "raw": ""}
+
+
+def comparison(key: str) -> dict[str, Any]:
+    said = {
+        f"completion_{side}": [{"role": "assistant", "content": f"{side} {key}"}] for side in "ab"
+    }
+    return {"comparison_id": key, "prompt_id": key, "category": "c", "row": 0, **said}
+
+
+def test_on_a_scale_a_clear_verdict_counts_three_times() -> None:
+    """(3 + 1 + 0.5 + 0) / 6; what lacks a verdict in one order is left out."""
+    rows = [
+        verdict("x", "ab", "A", 1.0), verdict("x", "ba", "A", 0.75),
+        verdict("y", "ab", "Tie", 1.0), verdict("y", "ba", "B", 0.75),
+        verdict("z", "ab", "A", 1.0),
+    ]  # fmt: skip
+    match = PlayedMatch("m", [comparison(key) for key in "xyz"], rows)
+    [found] = run_scores(STANDARDS[V1], [match], {}, graded=True)
+    assert found.n == 2
+    assert found.score == pytest.approx(4.5 / 6)
+    [plain] = run_scores(STANDARDS[V1], [match], {}, graded=False)
+    assert plain.score == pytest.approx(2.5 / 4)
+
+
+def test_mt_bench_wins_are_won_in_both_orders_and_go_by_turn() -> None:
+    rows = [
+        verdict("x", "ab", "A", 1.0), verdict("x", "ba", "A", 1.0),
+        verdict("y", "ab", "A", 1.0), verdict("y", "ba", "B", 1.0),
+        verdict("z", "ab", "B", 1.0), verdict("z", "ba", "B", 1.0),
+    ]  # fmt: skip
+    match = PlayedMatch("m", [comparison(key) for key in "xyz"], rows)
+    found = run_scores(STANDARDS["mt-bench"], [match], {"x": 0, "y": 0, "z": 1}, graded=False)
+    assert {one.of: one.score for one in found} == {
+        "turn 1": 0.75, "turn 2": 0.0, "both turns": 0.5
+    }  # fmt: skip
+
+
+def test_published_answers_to_both_turns_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keys = range(81, 85)
+    answers = {
+        "gpt-3.5-turbo": {key: (SHORT, LONG) for key in keys},
+        "mine": {key: (LONG, SHORT) for key in keys},
+    }
+    root = mt_bench_set(tmp_path / "copy", answers)
+    found = compare("mine", "-p", f"mt-bench={root}", "-j", "length")
+    assert found["baseline"] == "gpt-3.5-turbo"
+    # The length judge counts the whole conversation, the user's turn on both sides.
+    assert scores(found)["mine", "turn 1"] == 1
+    assert [row["n"] for row in found["rows"]] == [8, 8]
