@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.fixtures.installed import remember_what_is_installed
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
@@ -17,6 +19,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+remember_what_is_installed()
 
 # A busy machine is no reason to fail; what must be fast is measured by the benchmarks.
 settings.register_profile("prefline", deadline=None)

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.judge_card.floors import JudgeFloors, refuse_below_floors, shortfalls
+from evals.judge_card.config import JudgeFloors
+from evals.judge_card.floors import refuse_below_floors, shortfalls
 from schemas.errors import ConfigError
 from schemas.results.base import Estimate, write_result
 from schemas.results.judge_card import JudgeCard, UnscoredRate

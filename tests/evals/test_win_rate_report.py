@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evals.win_rate.report import JudgedComparisons, length_sample, win_rate_report
-from schemas.results.win_rates import Measure
+from schemas.results.measures import Measure
 
 Row = dict[str, Any]
 

@@ -20,13 +20,13 @@ from stages.training.monitoring.metrics import PERFORMANCE
 from tests.fixtures.command_line import (
     ROOT,
     TINY,
-    command,
     environment,
     hashes,
     interrupt,
     on,
     prefline,
     refusal,
+    start,
 )
 from tests.fixtures.patience import PATIENCE
 
@@ -237,9 +237,7 @@ def test_terminated_train_says_so_and_keeps_its_checkpoint(run_dir: Path) -> Non
 def test_second_process_is_told_and_touches_nothing(run_dir: Path) -> None:
     forget_from(run_dir, "sample")
     shards = run_dir / "sample.partial" / "shards"
-    process = subprocess.Popen(
-        command(*on(run_dir, "sample")), env=environment(), stderr=subprocess.PIPE, text=True
-    )
+    process = start(*on(run_dir, "sample"))
     try:
         while not any(shards.glob("[0-9]" * 8)) and process.poll() is None:
             time.sleep(0.0005)

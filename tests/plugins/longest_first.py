@@ -1,7 +1,8 @@
 """The modules that take longest are started first, so that no worker waits for the last of them.
 
-`tests/plugins/cpu_seconds.json` holds what each took when `make durations` was last run: seconds of
-CPU, its child processes' included, so that a busy machine changes nothing.
+`tests/plugins/cpu_seconds.json` holds what each took when `--record-cpu` was last given, as in
+`make durations` or `PYTEST_ADDOPTS=--record-cpu make test`: seconds of CPU, its child processes'
+included, so that a busy machine changes nothing.
 """
 
 import json
@@ -9,21 +10,25 @@ import os
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.fixtures.forks import cpu_of_forks
 
 RECORD = Path(__file__).with_name("cpu_seconds.json")
 _WORTH_NOTING = 2.0  # seconds
 _SLOW = 20
+_OF_A_WORKER = "cpu_seconds"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that `make durations` gives."""
+    """Add the option that records."""
     parser.addoption("--record-cpu", action="store_true", help=f"write {RECORD.name} anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure where asked to: in one process, as children are told apart by who waits for them."""
+    """Measure where asked to; workers of xdist measure, and the one that has them adds up."""
     if config.getoption("--record-cpu"):
         config.pluginmanager.register(Meter(), "prefline-meter")
 
@@ -48,7 +53,8 @@ def _module(nodeid: str) -> str:
 
 def _cpu() -> float:
     used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+    own, children = used.user + used.system, used.children_user + used.children_system
+    return own + children + cpu_of_forks()
 
 
 class Meter:
@@ -65,8 +71,17 @@ class Meter:
         self._took[item.nodeid] = _cpu() - before
         return done
 
-    def pytest_sessionfinish(self) -> None:
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a worker has measured, if it did not crash."""
+        self._took |= getattr(node, "workeroutput", {}).get(_OF_A_WORKER, {})
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Keep what is worth sorting by, of what ran now or before."""
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output[_OF_A_WORKER] = self._took
+            return
         ran = Counter[str]()
         for nodeid, took in self._took.items():
             ran[_module(nodeid)] += took  # type: ignore[assignment]

@@ -1,9 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +23,7 @@ from stages.label import job as label_job
 from stages.label.candidates import by_prompt
 from stages.label.config import LabelConfig
 from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
+from tests.fixtures.command_line import script
 from tests.fixtures.comparisons import FakeJudge, completion_row, leaning
 from tests.fixtures.patience import PATIENCE
 
@@ -295,17 +293,16 @@ def test_killed_in_the_middle_it_ends_the_same(tmp_path: Path) -> None:
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
         context_of(tmp_path / name, rows, LengthJudge())
-    command = [sys.executable, "-c", SLOWLY]
-    killed = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT)
+    killed = script(SLOWLY, tmp_path / "killed")
     shards = tmp_path / "killed" / "label" / "shards"
     deadline = time.monotonic() + PATIENCE
     while len(list(shards.glob("????????"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait(PATIENCE) == -signal.SIGKILL
     assert not (tmp_path / "killed" / "label" / "preference_pairs.parquet").exists()
     for name in ("whole", "killed"):
-        subprocess.run([*command, str(tmp_path / name)], cwd=ROOT, check=True)
+        assert script(SLOWLY, tmp_path / name).wait(PATIENCE) == 0
     whole, resumed = (
         {p.name: p.read_bytes() for p in (tmp_path / name / "label").iterdir()}
         for name in ("whole", "killed")

@@ -23,6 +23,7 @@ from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
 from stages.sample import STAGE
 from stages.sample.config import SampleConfig
 from stages.shards.results import Results
+from tests.fixtures.command_line import script
 from tests.fixtures.patience import PATIENCE
 from tests.fixtures.tiny_models import tiny_llama
 
@@ -255,17 +256,14 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(
     many = StageContext(
         {**context.inputs, "ingest": tmp_path / "many"}, context.output, context.runtime
     )
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "many"), str(many.inputs["sft"])]
-    command += [str(many.output), config.model_dump_json()]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
-    )
+    arguments = (tmp_path / "many", many.inputs["sft"], many.output, config.model_dump_json())
+    process = script(SCRIPT, *arguments)
     shards = many.output / "shards"
     deadline = time.monotonic() + PATIENCE
     while len(list(shards.glob("????????"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait(PATIENCE) == -signal.SIGKILL
     assert 3 <= len(list(shards.glob("????????"))) < 41
     STAGE.run(config, StageContext(many.inputs, many.output, Runtime(device="cpu", threads=1)))
     undisturbed = StageContext(

@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from stages.training.checkpoints.four_bits import weight_format
 from stages.training.data.reference import REFERENCE_LOGPS, ReferencePass
 from stages.training.monitoring.metrics import PERFORMANCE
 from stages.training.monitoring.written import GENERATIONS
+from tests.fixtures.command_line import script
 from tests.fixtures.patience import PATIENCE
 from tests.fixtures.preferences import (
     NAMES,
@@ -317,15 +315,13 @@ def test_kill_9_and_the_same_command_again_give_the_undisturbed_run(
 ) -> None:
     config = settings_of(base, training={**TRAINING, "num_epochs": 150, "save_every": 5})
     killed = context_of(tmp_path / "killed")
-    process = subprocess.Popen(
-        [sys.executable, "-c", _RUN, str(tmp_path / "killed"), config.model_dump_json()], cwd=ROOT
-    )
+    process = script(_RUN, tmp_path / "killed", config.model_dump_json())
     deadline = time.monotonic() + PATIENCE
     while not any(killed.output.glob("resume/step-*5")) and time.monotonic() < deadline:
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(PATIENCE) == -signal.SIGKILL
     with monkeypatch.context() as patch:
         patch.setattr(ReferencePass, "compute", _never)  # the reference is on disk already
         STAGE.run(config, killed)

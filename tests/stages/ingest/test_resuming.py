@@ -14,7 +14,9 @@ from schemas.stage import StageContext
 from stages.ingest import STAGE
 from stages.ingest.config import IngestConfig
 from stages.ingest.frames import blocks
+from tests.fixtures.command_line import script
 from tests.fixtures.ingest import pair
+from tests.fixtures.patience import PATIENCE
 
 TABLES = ("prompts", "demonstrations", "comparisons", "rejects")
 FILES = 4
@@ -81,9 +83,7 @@ def test_a_killed_run_reads_no_finished_file_again(
     whole = run(tmp_path / "in", tmp_path / "whole")
     output = tmp_path / "killed"
     arguments = [config(tmp_path / "in").model_dump_json(), str(output), where]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment)
-    assert killed.returncode == -signal.SIGKILL
+    assert script(KILLED, *arguments).wait(PATIENCE) == -signal.SIGKILL
     finished = sorted(p.name for p in (output / "units").iterdir() if not p.suffix)
     all_read = where in ("band:7", "publish:0")
     assert len(finished) == (FILES if all_read else int(where[-1]))

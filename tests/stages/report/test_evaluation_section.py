@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from schemas.results.base import Estimate, write_result
-from schemas.results.win_rates import Finding, Measure, ModelPair, WinRates
+from schemas.results.measures import Measure
+from schemas.results.win_rates import Finding, ModelPair, WinRates
 from stages.report import STAGE
 from stages.report.config import ReportConfig
 from stages.report.gather.verdict_list import verdict_list

@@ -1,10 +1,7 @@
 """Killed at thirty random moments, a labelling run loses no verdict and doubles none."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,10 +13,10 @@ from evals.judges import LengthJudge, save_judge
 from schemas.parquet import write_table
 from schemas.stage import Runtime
 from schemas.tables import COMPLETIONS
+from tests.fixtures.command_line import script
 from tests.fixtures.comparisons import completion_row
 from tests.fixtures.patience import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[3]
 KILLS, PROMPTS, SHARD = 30, 400, 4
 
 # A judge that takes its time, and notes what it was asked before it answers.
@@ -55,12 +52,6 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path) -> "subprocess.Popen[bytes]":
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", LABEL, str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment)
-
-
 def finished(folder: Path) -> int:
     return len(list((folder / "label" / "shards").glob("[0-9]" * 8)))
 
@@ -68,22 +59,22 @@ def finished(folder: Path) -> int:
 @pytest.mark.slow
 def test_thirty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     whole, killed = prepare(tmp_path / "whole"), prepare(tmp_path / "killed")
-    assert start(whole).wait() == 0
+    assert script(LABEL, whole).wait(PATIENCE) == 0
     moments = random.Random(30)
     done = [0]
     for _ in range(KILLS):
-        process = start(killed)
+        process = script(LABEL, killed)
         # Some die before they have done anything, most in the middle of a shard.
         goal, deadline = finished(killed) + moments.randrange(4), time.monotonic() + PATIENCE
         while finished(killed) < goal and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(moments.random() * 0.03)
         process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
+        assert process.wait(PATIENCE) == -signal.SIGKILL
         done.append(finished(killed))
         assert done[-1] >= done[-2]  # what was finished stays so
     assert 0 < done[-1] < PROMPTS // SHARD
-    assert start(killed).wait() == 0
+    assert script(LABEL, killed).wait(PATIENCE) == 0
 
     def tables(folder: Path) -> dict[str, bytes]:
         return {p.name: p.read_bytes() for p in (folder / "label").iterdir()}
