@@ -5,10 +5,10 @@ is pizza. Whatever a judge says of such answers can be checked against `compare`
 policy has become against `grade`.
 """
 
-import re
 from dataclasses import dataclass
 
 from schemas.labels import Message, Messages, Preference
+from schemas.patterns import late
 
 FOODS = (
     "pizza",
@@ -34,7 +34,7 @@ _LAST_SYLLABLES = (
     "van", "dis", "mel", "ko", "sha", "bert", "ya", "gus", "wen", "zia",
 )
 # fmt: on
-_QUESTION = re.compile(r"what does ([a-z]+) like\?")
+_QUESTION = late(r"what does ([a-z]+) like\?")
 
 # Everyone who can be asked about; "ravin" is the first.
 NAMES = tuple(first + last for last in _LAST_SYLLABLES for first in _FIRST_SYLLABLES)

@@ -15,6 +15,7 @@ from typing import Any
 
 from schemas.errors import DataError
 from schemas.labels import Message, Messages, ToolCall
+from schemas.patterns import late
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
@@ -27,17 +28,17 @@ _READ = {"role", "from", "content", "value", "tool_calls", "tool_call_id", "name
 _PICTURES = frozenset({"image", "image_url", "input_image", "video", "video_url"})
 _SOUND = frozenset({"audio", "input_audio", "audio_url"})
 
-THINK_BLOCK = re.compile(
+THINK_BLOCK = late(
     r"\s*(?:<think>(?P<tag>.*?)</think>|\[THINK\](?P<bracket>.*?)\[/THINK\])", re.DOTALL
 )
 
-_OPENED = re.compile(r"\s*(?:<think>|\[THINK\])")
+_OPENED = late(r"\s*(?:<think>|\[THINK\])")
 
-_TURN = re.compile(r"(?:^|\n\n)(Human|User|Assistant|System): ?", re.IGNORECASE)
+_TURN = late(r"(?:^|\n\n)(Human|User|Assistant|System): ?", re.IGNORECASE)
 _CONTROL = (
     r"(?:<[|｜][^<>|｜\s]{1,40}[|｜]>|<(?:start|end)_of_turn>|<bos>|</?s>|\[/?INST\]|<\|turn>)"
 )
-_RENDERED = re.compile(rf"\s*{_CONTROL}.*?{_CONTROL}", re.DOTALL)
+_RENDERED = late(rf"\s*{_CONTROL}.*?{_CONTROL}", re.DOTALL)
 
 
 class ConversationError(DataError):

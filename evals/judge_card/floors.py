@@ -2,39 +2,12 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
+from evals.judge_card.config import JudgeFloors
 from schemas.errors import ConfigError
 from schemas.results.base import Estimate, read_result
 from schemas.results.judge_card import JudgeCard
-from schemas.stage import Config
 
 CARD_FILE = "card.json"
-
-
-class JudgeFloors(Config):
-    """What a recipe asks of its judge; None asks nothing."""
-
-    min_agreement: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="least accuracy on held-out labels; below it label and evaluate refuse",
-    )
-    max_position_gap: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="largest |score shown first - score shown second|; above it label and "
-        "evaluate refuse",
-    )
-    max_unscored: float | None = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="largest share of verdicts on held-out comparisons that may be unscored; above "
-        "it label and evaluate refuse",
-    )
 
 
 def shortfalls(card: JudgeCard, floors: JudgeFloors) -> list[str]:

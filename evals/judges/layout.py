@@ -18,6 +18,7 @@ from evals.judges.verdicts.grammar import FORMS
 from evals.judges.verdicts.labels import DECORATION
 from schemas.conversations import thought_and_answer
 from schemas.labels import Comparison, Message, Messages
+from schemas.patterns import late
 
 LAYOUT_VERSION = "4"
 """Part of a judge's fingerprint: another layout gives other verdicts."""
@@ -39,38 +40,36 @@ _TEXTS_KEPT = 4096
 _MARKS = r"^[^\S\n]*(?:[#>*_=|-]{1,6}[^\S\n]*)?"
 _IMITATIONS = (
     # Section markers, however they are spaced or decorated.
-    re.compile(
+    late(
         r"(?<![=#*_~-])(?P<head>[=#*_~-]{2,}\s*[cp])(?:ompletion\s*[ab]\b|reference\b|rompt\b)",
         re.IGNORECASE,
     ),
     # Control tokens of chat templates, also where the tokenizer has them as plain text.
-    re.compile(
+    late(
         r"(?P<head><)(?:\|[^|<>\s]{1,40}\|>|/?s>|(?:start|end)_of_turn>|</?SYS>>|/?think(?:ing)?>"
         r"|(?:bos|eos|pad|unk|sop|extra_id_\d{1,3})>)"
         r"|(?P<bracket>\[)/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|THINK)\]"
     ),
     # Role headers of plain-text templates, at the start of a line.
-    re.compile(
+    late(
         rf"(?P<head>{_MARKS}[suha])(?:(?<=s)ystem|(?<=u)ser|(?<=h)uman|(?<=a)ssistant)"
         r"(?=[^\S\n*_]*[*_]{0,3}[^\S\n*_]*:)",
         re.IGNORECASE | re.MULTILINE,
     ),
-    re.compile(
+    late(
         r"(?P<head>^[^\S\n]*#{1,6}[^\S\n]*[iru])(?:(?<=i)n(?:struction|put)|(?<=r)esponse|(?<=u)ser)"
         r"(?=[^\S\n]*:)",
         re.IGNORECASE | re.MULTILINE,
     ),
     # Turns as `llm` shows those of a long prompt.
-    re.compile(
-        r"(?P<head>^[^\S\n]*\[)(?:system|user|assistant|tool)\]", re.IGNORECASE | re.MULTILINE
-    ),
+    late(r"(?P<head>^[^\S\n]*\[)(?:system|user|assistant|tool)\]", re.IGNORECASE | re.MULTILINE),
     # Verdicts in running text, which a judge may repeat at the start of a line.
-    re.compile(
+    late(
         r"(?<![^\W_])(?P<head>[pvw])(?:(?<=p)refer(?:ence|red)|(?<=v)erdict|(?<=w)inner)"
         rf"(?=[\s*_`]*(?:is\b|[:=])[{re.escape(DECORATION)}]*(?:a|b|tie)(?![^\W_]))",
         re.IGNORECASE,
     ),
-    re.compile(r"(?P<head>\[)\[(?:[ABC<>=]{1,5}|Tie)\]\]"),
+    late(r"(?P<head>\[)\[(?:[ABC<>=]{1,5}|Tie)\]\]"),
 )
 
 

@@ -13,7 +13,8 @@ from evals.win_rate.win_rate import (
     worst_case,
 )
 from schemas.results.base import Estimate
-from schemas.results.win_rates import MEASURES, Headline, LengthControlled, Measure, WorstCase
+from schemas.results.measures import MEASURES, Measure
+from schemas.results.win_rates import Headline, LengthControlled, WorstCase
 
 
 def headline(

@@ -14,12 +14,12 @@ from evals.win_rate.lengths import LIKE_LENGTH, LengthSample, length_matched
 from evals.win_rate.logistic import Calibration
 from evals.win_rate.unscored import unscored_verdicts
 from evals.win_rate.win_rate import VerdictRow, prompt_scores, win_rate
+from schemas.results.measures import Measure
 from schemas.results.win_rates import (
     Finding,
     Headline,
     LengthControlled,
     LengthMatched,
-    Measure,
     Rate,
     WinRateReport,
 )

@@ -1,6 +1,6 @@
 """Finding settings wherever they stand in a recipe."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pipeline.recipe import Recipe
 
 M = TypeVar("M", bound=BaseModel)
+_HOLDERS = (BaseModel, dict, list, tuple)
 
 
 def sections_of(recipe: Recipe, kind: type[M]) -> Iterator[tuple[str, M]]:
@@ -28,11 +29,11 @@ def values_of(recipe: Recipe, key: str) -> Iterator[tuple[str, Any]]:
 def _sections(value: Any, where: str) -> Iterator[tuple[str, BaseModel]]:
     if isinstance(value, BaseModel):
         yield where, value
-        for key in type(value).model_fields:
-            yield from _sections(getattr(value, key), f"{where}.{key}")
+        inner: Mapping[Any, Any] = {key: getattr(value, key) for key in type(value).model_fields}
     elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _sections(inner, f"{where}.{key}")
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _sections(inner, f"{where}.{number}")
+        inner = value
+    else:
+        inner = dict(enumerate(value))
+    for key, one in inner.items():
+        if isinstance(one, _HOLDERS):
+            yield from _sections(one, f"{where}.{key}")

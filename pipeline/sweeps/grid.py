@@ -9,13 +9,14 @@ from typing import Any
 
 from pipeline.settings.kinds import annotations_at
 from schemas.errors import ConfigError
+from schemas.patterns import late
 
 SWEEP = "sweep"
 SEED = "train.training.seed"
 MOST = 64
 """Combinations of one sweep, at most."""
-_NUMBERS = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
-_WORDS = re.compile(r"[A-Za-z0-9_.+-]+")
+_NUMBERS = late(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", re.IGNORECASE)
+_WORDS = late(r"[A-Za-z0-9_.+-]+")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from pydantic import Field
 from schemas.results.base import Estimate, Result
 from schemas.results.benchmarks import BenchmarkResults
 from schemas.results.judge_card import JudgeCard
+from schemas.results.measures import Measure
 from schemas.results.training import GuardFinding, SampledTokens
-from schemas.results.win_rates import Conclusion, JudgeWinRate, Measure
+from schemas.results.win_rates import Conclusion, JudgeWinRate
 
 Json = dict[str, Any]
 ReportConclusion = Literal["better", "worse", "cannot_tell", "not_measured"]

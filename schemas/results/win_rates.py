@@ -1,22 +1,13 @@
 """win_rates.json: what each judge's verdicts say of the policy against its baseline."""
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, RootModel
 
 from schemas.results.base import Estimate, Result
+from schemas.results.measures import Measure
 
 Conclusion = Literal["better", "worse", "cannot tell"]
-Measure = Literal["win_rate", "length_controlled", "discrete"]
-"""What may decide; which one does is declared before anyone has seen the verdicts."""
-
-MEASURES: Mapping[Measure, str] = {
-    "win_rate": "win rate",
-    "length_controlled": "length-controlled win rate",
-    "discrete": "discrete win rate",
-}
-"""What each is called."""
 
 
 class WorstCase(Result):

@@ -15,7 +15,8 @@ from schemas.conversations import is_cut_in_thought
 from schemas.ids import comparison_id, content_id
 from schemas.labels import BOTH_ORDERS, Comparison
 from schemas.parquet import write_table
-from schemas.results.win_rates import Headline, JudgeWinRate, Measure, ModelPair, Rate, Ratings
+from schemas.results.measures import Measure
+from schemas.results.win_rates import Headline, JudgeWinRate, ModelPair, Rate, Ratings
 from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, VERDICTS
 from stages.evaluate.config import BASELINE, POLICY

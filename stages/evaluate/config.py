@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from evals.judges import JudgeKind
 from evals.models.contenders import ContenderSource, OutputsFile
 from evals.models.samplers import AutoSampler, SamplerConfig, SamplingSettings
-from schemas.results.win_rates import Measure
+from schemas.results.measures import Measure
 
 POLICY, BASELINE = "policy", "baseline"
 ALL_TASKS = "all"

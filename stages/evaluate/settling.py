@@ -9,7 +9,7 @@ from evals.judges import Judge
 from evals.statistics.sequences import settled
 from evals.win_rate.win_rate import worst_scores
 from schemas.ids import content_id
-from schemas.results.win_rates import Measure
+from schemas.results.measures import Measure
 from schemas.stage import Progress
 from stages.evaluate.compare import Match
 

@@ -10,8 +10,9 @@ from typing import Any
 from schemas.conversations import ConversationError, looks_like_json, normalise_messages
 from schemas.ids import canonical_messages
 from schemas.labels import Message, Preference
+from schemas.patterns import late
 
-_NUMBER = re.compile(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
+_NUMBER = late(r"[+-]?(\d{1,300}(\.\d{0,300})?|\.\d{1,300})([eE][+-]?\d{1,3})?", re.ASCII)
 _REASONS = {
     "not_a_conversation": "wrong_type",
     "bad_content": "wrong_type",

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from evals.judge_card.floors import JudgeFloors
+from evals.judge_card.config import JudgeFloors
 from evals.judges import JudgeKind, PreferenceModelJudge, RewardModelJudge
 from schemas.stage import Config
 from stages.training.config import TrainingConfig

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from evals.judge_card.attacks import attack_cost, attack_table
 from evals.judge_card.card import build_card
-from evals.judge_card.floors import CARD_FILE, JudgeFloors, shortfalls
+from evals.judge_card.config import JudgeFloors
+from evals.judge_card.floors import CARD_FILE, shortfalls
 from evals.judge_card.subsets import members_of
 from evals.judges import (
     Judge,

@@ -5,6 +5,7 @@ import re
 from evals.judges.verdicts.folding import fold
 from evals.judges.verdicts.labels import NOUN
 from schemas.labels import Preference
+from schemas.patterns import late
 
 _BETTER = (
     r"better|best|stronger|superior|prefer\w*|winner|wins?|winning|favou?r\w*|higher[ \t]quality"
@@ -24,15 +25,15 @@ _CUES = fold(
     r"|подожди|исправ|等等|等一下|搞错|搞錯|弄错|弄混|更正|其实|反过来|应该是|間違|訂正|逆|待って"
     r"|待てよ|実は|잠깐|실수|정정|다시\s*생각|바꿔"
 )
-_CUE = re.compile(_CUES, re.IGNORECASE)
+_CUE = late(_CUES, re.IGNORECASE)
 # `... than B`, `beats B`: a mention that speaks for the other side.
-_BEATEN = re.compile(
+_BEATEN = late(
     r"(?:\b(?:than|over|beats?|outperforms?|surpass(?:es)?|defeats?|unlike|als|que|di|чем)"
     r"[ \t]+(?:(?:the|those\s+of|that\s+of|la|der|die)[ \t]+)?|比(?:起)?)"
     rf"(?:(?:{NOUN})[ \t]{{0,4}})?[\"'*(]{{0,3}}[AB]\b(?:'s)?",
     re.IGNORECASE,
 )
-_AGAINST = re.compile(
+_AGAINST = late(
     r"^[\"'*_`)\]]*[ \t,]*(?:is|was|ist|est|es)?[ \t]*(?:clearly |much |slightly )?"
     r"(?:not\b|worse|weaker|inferior|wrong|los(?:es|er)|isn't|nicht|pas\b|no\b|schlechter|hardly)",
     re.IGNORECASE,

@@ -1,7 +1,8 @@
 """Letters and signs that look like others, read as what they look like."""
 
-import re
 import unicodedata
+
+from schemas.patterns import late
 
 # Cyrillic and Greek letters that are drawn like Latin ones.
 _LETTERS = (
@@ -13,7 +14,7 @@ _SIGNS = (
     '[][][]""""<><><><>--------::::::><><=||||||||"""""',
 )
 _LINE_BREAKS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-_AS_IT_IS = re.compile(r"[\x00-\x0a\x0e-\x1b\x1f-\x7f]*")
+_AS_IT_IS = late(r"[\x00-\x0a\x0e-\x1b\x1f-\x7f]*")
 
 
 class _Table(dict[int, int]):

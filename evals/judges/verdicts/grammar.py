@@ -13,6 +13,7 @@ from typing import Any
 
 from evals.judges.verdicts.folding import fold
 from evals.judges.verdicts.labels import Label, begun, offered
+from schemas.patterns import late
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _anchored(words: str, *, closing: bool) -> Callable[[str], Iterator[Statemen
     """`Verdict: A` on a line of its own; or the word alone, and the label in the next line."""
     same_line = rf"{_BETWEEN}(?P<line>[^\n]*)"
     next_line = r"[ \t*_`#:=]{0,12}\n(?=(?:[ \t]{0,12}\n){0,2}(?P<next>[^\n]*))"
-    pattern = re.compile(
+    pattern = late(
         rf"^(?P<start>{_MARKS}){_LEAD}(?i:{words})(?:{next_line}|{same_line})", re.MULTILINE
     )
 
@@ -105,7 +106,7 @@ def _anchored(words: str, *, closing: bool) -> Callable[[str], Iterator[Statemen
     return find
 
 
-_LATEX = re.compile(r"\\(?:boxed|text(?:bf|it)?|mathbf|mathrm)[ \t]*\{")
+_LATEX = late(r"\\(?:boxed|text(?:bf|it)?|mathbf|mathrm)[ \t]*\{")
 
 
 def _of_line(line: str, place: int, start: int, closing: bool) -> Statement:
@@ -126,7 +127,7 @@ def _after_a_sentence(text: str) -> Iterator[Statement]:
             yield Statement(found.start("word"), found.end(), label, closing=True)
 
 
-_IN_LINE = re.compile(
+_IN_LINE = late(
     rf"(?:(?<=[.!?;)][ \t])|(?<=[。！？，；]))[*_`]*(?P<word>{_LEAD}(?i:{_VERDICT}))"
     rf"{_BETWEEN}(?P<line>[^\n]{{1,40}})$",
     re.MULTILINE,
@@ -160,9 +161,7 @@ def _tags(text: str) -> Iterator[Statement]:
 def json_form(keys: Sequence[str]) -> Form:
     """A JSON object with one of `keys`, which gives the label; its other keys say nothing."""
     wanted = {fold(key).casefold() for key in keys}
-    pattern = re.compile(
-        rf"\"(?:{'|'.join(map(re.escape, sorted(wanted)))})\"[ \t\n]*:", re.IGNORECASE
-    )
+    pattern = late(rf"\"(?:{'|'.join(map(re.escape, sorted(wanted)))})\"[ \t\n]*:", re.IGNORECASE)
 
     def find(text: str) -> Iterator[Statement]:
         end = 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from evals.judges.verdicts.folding import fold
 from schemas.labels import Preference
+from schemas.patterns import late
 
 DECORATION = " \t\r\n*_`~\"'“”‘’.!()[]{}<>"
 """What may stand around a label without changing it."""
@@ -23,9 +24,9 @@ _TIES = fold(
 _SIDE = rf"(?:(?:the\s+)?(?:{NOUN})\s*[#_:-]?\s*[\"'(\[*_`]*)?(?P<side>[AB])"
 _TIE = rf"(?:(?:it\s+is|it's|this\s+is)\s+)?(?:an?\s+)?(?P<tie>{_TIES})"
 _SCALE = r"[AB]\s*(?:>{1,5}|<{1,5}|=)\s*[AB]"
-_WHOLE = re.compile(rf"(?:{_TIE}|{_SIDE}|(?P<scale>{_SCALE}))", re.IGNORECASE)
+_WHOLE = late(rf"(?:{_TIE}|{_SIDE}|(?P<scale>{_SCALE}))", re.IGNORECASE)
 # At the start of a longer text a label is only what cannot be an article.
-_START = re.compile(
+_START = late(
     rf"[{re.escape(DECORATION)}]*(?:(?P<scale>{_SCALE})|(?i:{_TIE})(?!\w)"
     rf"|(?i:(?:the\s+)?(?:{NOUN})\s*[#_:-]?\s*[\"'(\[*_`]*)?(?P<side>[AB])(?![\w'’+=/&-]))"
 )

@@ -10,26 +10,27 @@ from evals.judges.verdicts.grammar import FORMS, Form, Statement, statements
 from evals.judges.verdicts.labels import DECORATION, Label, begun, offered
 from evals.judges.verdicts.thinking import without_thinking
 from schemas.labels import Preference
+from schemas.patterns import late
 
 _LONGEST = 200_000
 """Characters of a reply that are read, its last ones."""
 
 _OPTION_CHARACTERS = 60
-_NOTHING = re.compile(rf"[{re.escape(DECORATION)}$\\\-]*")
+_NOTHING = late(rf"[{re.escape(DECORATION)}$\\\-]*")
 # Before a label: a form that is described, not used.
-_DESCRIBED = re.compile(
+_DESCRIBED = late(
     r"\b(?:format|e\.g\.|for example|such as|either|one of|options?|must|should|would|could|might"
     r"|instructed|asked|told|if|not|n't)\b[^.!?\n]{0,60}$",
     re.IGNORECASE,
 )
 # In the line before: somebody else's words follow.
-_QUOTED = re.compile(
+_QUOTED = late(
     r"(?:completion|response|answer|assistant|option|text|it|which|that|author|user|line|prompt)\b"
     r"[^.!?\n]{0,80}\b(?:says?|said|contains?|states?|includes?|ends?|writes?|wrote|reads?|claims?"
     r"|adds?|inserts?|embeds?|has|had|is|line|quote[sd]?|phrase)\b[^.!?\n]{0,60}:?[ \t\"'`*]*$",
     re.IGNORECASE,
 )
-_CONDITION = re.compile(
+_CONDITION = late(
     r"[\"'*_`)\]]{0,6}[ \t]{0,4}"
     r"(?:,?[ \t]{0,4}(?:if|when|where|for|means|stands for|in case|wenn|si|se|если)\b|如果|の場合)",
     re.IGNORECASE,
@@ -115,7 +116,7 @@ def _neighbours(between: str) -> bool:
     return len(between) <= _OPTION_CHARACTERS and between.count("\n") <= 1
 
 
-_SEPARATORS = re.compile(
+_SEPARATORS = late(
     r"[\s,;/|.*_`>\"'()-]*(?:or|and|oder|ou|o|или|或者?|または)?[\s,;/|.*_`>\"'()-]*"
 )
 
@@ -143,7 +144,7 @@ def _sentence(text: str) -> Label | None:
     return first[0]
 
 
-_BETTER = re.compile(
+_BETTER = late(
     r"[\"'*_`)\]]*[ \t]+(?:is|was)[ \t]+(?:clearly |slightly |much |significantly |the )*"
     r"(?:better|best|stronger|superior|preferred|preferable|winner)"
     r"(?:[ \t]+(?:one|completion|response|answer|choice))?"

@@ -2,7 +2,9 @@
 
 import re
 
-_REFUSAL = re.compile(
+from schemas.patterns import late
+
+_REFUSAL = late(
     r"\s*(?:i['’]m (?:very |so )?sorry|i am sorry|i apologi[sz]e|sorry\b|as an ai\b"
     r"|i (?:can['’]t|cannot|can not|won['’]t|will not|must decline|decline|refuse)\b"
     r"|i(?:['’]m| am) (?:not able|unable)\b)",

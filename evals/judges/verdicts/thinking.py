@@ -2,14 +2,16 @@
 
 import re
 
+from schemas.patterns import late
+
 # What opens and closes a thought in the text of today's models.
 _TAGS = "think|thinking|thought|thoughts|reasoning|reason|analysis|scratchpad|seed:think"
-_OPEN = re.compile(
+_OPEN = late(
     rf"<(?:{_TAGS})\s*>|\[THINK\]|◁think▷|<\|begin_of_thought\|>"
     r"|<\|channel\|>(?:analysis|commentary)[^<\n]{0,80}<\|message\|>",
     re.IGNORECASE,
 )
-_CLOSE = re.compile(
+_CLOSE = late(
     rf"</(?:{_TAGS})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>"
     r"|<\|channel\|>final[^<\n]{0,80}<\|message\|>",
     re.IGNORECASE,

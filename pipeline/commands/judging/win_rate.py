@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from schemas.results.measures import MEASURES, Measure
 from schemas.results.win_rates import (
-    MEASURES,
     HumanWinRate,
-    Measure,
     PeopleAgreement,
     PolicyDifference,
     Rate,

@@ -1,6 +1,5 @@
 """Settings of the data sets that can be read: one model a kind, and what its files look like."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 from evals.food_world import FOODS, NAMES
 from evals.instruction_world import MAX_PROMPTS
 from schemas.errors import ConfigError, DataError
+from schemas.patterns import late
 from schemas.stage import Config
 from stages.ingest.datasets.own.spellings import SIDED_SETS
 from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
@@ -40,7 +40,7 @@ PROMPT_FIELDS = (
 ARGILLA = ("instruction", "chosen_response", "rejected_response")
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")
 # The folder and file of that part in the published layout.
-_RED_TEAM = re.compile(r"red[-_]team[-_]attempts")
+_RED_TEAM = late(r"red[-_]team[-_]attempts")
 
 
 class FileDataset(Config):

@@ -6,6 +6,7 @@ from evals.win_rate.categories import MIN_CATEGORY
 from schemas.results.base import Estimate
 from schemas.results.benchmarks import BenchmarkResults, PairedResult, TaskResult
 from schemas.results.judge_card import JudgeCard
+from schemas.results.measures import MEASURES
 from schemas.results.report import (
     Headlined,
     JudgeErrors,
@@ -15,7 +16,7 @@ from schemas.results.report import (
     ShownWinRate,
     SoftRate,
 )
-from schemas.results.win_rates import MEASURES, Conclusion, JudgeWinRate, WinRates
+from schemas.results.win_rates import Conclusion, JudgeWinRate, WinRates
 from stages.report.gather.judge_errors import judge_errors
 from stages.report.gather.people import People
 from stages.report.gather.sources import Json, Sources
