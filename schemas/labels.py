@@ -1,6 +1,6 @@
 """Conversations, comparisons and what a judge may say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NotRequired, TypedDict
@@ -70,11 +70,46 @@ BOTH_ORDERS = (Order.AB, Order.BA)
 
 
 @dataclass(frozen=True)
+class CriterionScore:
+    """What one criterion says of a comparison.
+
+    `score_a` is 1 where A is better by it, 0 where B is, 0.5 for a tie. `rating_a` and `rating_b`
+    are there where each completion was rated by itself.
+    """
+
+    criterion: str
+    weight: float
+    score_a: float
+    rating_a: float | None = None
+    rating_b: float | None = None
+
+    def swap(self) -> "CriterionScore":
+        """The same after the two completions changed places."""
+        return replace(
+            self, score_a=1 - self.score_a, rating_a=self.rating_b, rating_b=self.rating_a
+        )
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A rating that a verdict follows from, and the tokens that it took.
+
+    However many verdicts follow from one, it was asked for and paid once. Without `rating_id`: the
+    tokens of whatever else this verdict took.
+    """
+
+    rating_id: str | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True)
 class Unscored:
     """A judge's failure: an outcome of its own, never a tie.
 
     `reason` is a short code to count by (`low_label_mass`, `prompt_too_long`, ...), `detail` is
-    for people, `raw` the reply as it came, where there was one.
+    for people, `raw` the reply as it came, where there was one. Of two completions that were rated
+    by themselves one may have its rating, and `rated` says what both took.
     """
 
     reason: str
@@ -82,6 +117,13 @@ class Unscored:
     raw: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    rating_a: float | None = None
+    rating_b: float | None = None
+    rated: Sequence[Rated] | None = None
+
+    def swap(self) -> "Unscored":
+        """The same failure after the two completions changed places."""
+        return replace(self, rating_a=self.rating_b, rating_b=self.rating_a)
 
 
 @dataclass(frozen=True)
@@ -90,6 +132,8 @@ class LabelProbabilities:
 
     `label_mass` is the probability in [0, 1] that the judge gave to all label tokens together
     before normalisation; None where the judge has no such notion. `raw` is the reply as it came.
+    `criteria` are the scores by each criterion, where there are any; `rating_a`, `rating_b` and
+    `rated` are there where the answer follows from ratings of each completion by itself.
     """
 
     p_a: float
@@ -99,6 +143,10 @@ class LabelProbabilities:
     raw: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    criteria: Sequence[CriterionScore] = ()
+    rating_a: float | None = None
+    rating_b: float | None = None
+    rated: Sequence[Rated] | None = None
 
     @property
     def preference(self) -> Preference:
@@ -114,21 +162,50 @@ class LabelProbabilities:
 
     def swap(self) -> "LabelProbabilities":
         """The same answer after the two completions changed places."""
-        return replace(self, p_a=self.p_b, p_b=self.p_a)
+        return replace(
+            self,
+            p_a=self.p_b,
+            p_b=self.p_a,
+            criteria=tuple(one.swap() for one in self.criteria),
+            rating_a=self.rating_b,
+            rating_b=self.rating_a,
+        )
 
 
 Verdict = LabelProbabilities | Unscored
 
 
 @dataclass(frozen=True)
+class Rating:
+    """What a judge makes of one completion by itself, from 1 to 10, which is best.
+
+    `aspects` are whole numbers by name; `overall` is their mean, weighted as was declared.
+    """
+
+    overall: float
+    aspects: Mapping[str, int]
+    raw: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+Answer = Verdict | Rating
+"""What a judge may be asked for: a verdict on two completions, or a rating of one."""
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """A prompt and two completions of it, each a list of messages."""
+    """A prompt and two completions of it, each a list of messages.
+
+    `reference` is an answer that is known to be good, where the data bring one.
+    """
 
     comparison_id: str
     prompt_id: str
     prompt: Messages
     completion_a: Messages
     completion_b: Messages
+    reference: str | None = None
 
     def swap(self) -> "Comparison":
         """The same comparison with the completions exchanged; the id stays, as verdicts need it."""

@@ -48,11 +48,37 @@ ANNOTATIONS = pa.list_(
     )
 )
 
+# By each criterion of a judge: 1 where A is better by it, 0.5 for a tie; and what either completion
+# was rated, where each was by itself.
+CRITERIA = pa.list_(
+    pa.struct(
+        [
+            ("criterion", pa.string()),
+            ("weight", pa.float64()),
+            ("score_a", pa.float64()),
+            ("rating_a", pa.float64()),
+            ("rating_b", pa.float64()),
+        ]
+    )
+)
+# Ratings that a verdict follows from: of many verdicts with one rating, it was paid once. A null id
+# stands for whatever else the verdict took.
+RATED = pa.list_(
+    pa.struct(
+        [
+            ("rating_id", pa.string()),
+            ("prompt_tokens", pa.int32()),
+            ("completion_tokens", pa.int32()),
+        ]
+    )
+)
+
 LABELS = frozenset({"A", "B", "Tie"})
 SPLITS = frozenset({"train", "dev", "test"})
 DECIDING = ("train", "dev")
 """The splits that everything but the final figures may look at."""
 PROBABILITY = (0.0, 1.0)
+RATING = (1.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,10 @@ _TEMPLATE: tuple[tuple[str, pa.DataType, bool], ...] = (
 )
 TEMPLATE_COLUMNS = frozenset(name for name, *_ in _TEMPLATE)
 
+# An answer that is known to be good, for judges that are shown one; no part of any id.
+_REFERENCE: tuple[tuple[str, pa.DataType, bool], ...] = (("reference", pa.string(), _NULLABLE),)
+REFERENCE_COLUMNS = frozenset(name for name, *_ in _REFERENCE)
+
 # Where a row came from: the raw file (or `generator:seed`), and its zero-based row or line.
 _LINEAGE: tuple[tuple[str, pa.DataType], ...] = (
     ("source", pa.string()),
@@ -112,8 +142,9 @@ PROMPTS = Table(
         ("category", pa.string(), _NULLABLE),
         *_LINEAGE,
         *_TEMPLATE,
+        *_REFERENCE,
     ),
-    later=TEMPLATE_COLUMNS,
+    later=TEMPLATE_COLUMNS | REFERENCE_COLUMNS,
     key=("prompt_id",),
     allowed={"split": SPLITS},
 )
@@ -156,8 +187,9 @@ COMPARISONS = Table(
         ("category", pa.string(), _NULLABLE),
         *_LINEAGE,
         *_TEMPLATE,
+        *_REFERENCE,
     ),
-    later=TEMPLATE_COLUMNS,
+    later=TEMPLATE_COLUMNS | REFERENCE_COLUMNS,
     key=("comparison_id",),
     allowed={"label": LABELS, "split": SPLITS},
 )
@@ -206,6 +238,7 @@ COMPLETIONS = Table(
         ("category", pa.string(), _NULLABLE),
         *_LINEAGE,
         *_TEMPLATE,
+        *_REFERENCE,
         # What the engine drew, the end token included, and log p of each at temperature 1; null
         # where it does not say. `tokens_of` is the fingerprint of tokenizer and template that the
         # ids belong to.
@@ -213,7 +246,9 @@ COMPLETIONS = Table(
         ("completion_logps", pa.list_(pa.float32()), _NULLABLE),
         ("tokens_of", pa.string(), _NULLABLE),
     ),
-    later=TEMPLATE_COLUMNS | {"completion_ids", "completion_logps", "tokens_of"},
+    later=TEMPLATE_COLUMNS
+    | REFERENCE_COLUMNS
+    | {"completion_ids", "completion_logps", "tokens_of"},
     key=("completion_id",),
     allowed={"split": SPLITS, "finish_reason": frozenset({"stop", "length"})},
 )
@@ -236,12 +271,23 @@ VERDICTS = Table(
         ("unscored_reason", pa.string(), _NULLABLE),
         ("unscored_detail", pa.string(), _NULLABLE),
         ("raw", pa.string()),
+        # Of a rating that several verdicts follow from, the first one has them, the others 0.
         ("prompt_tokens", pa.int32(), _NULLABLE),
         ("completion_tokens", pa.int32(), _NULLABLE),
+        ("criteria", CRITERIA, _NULLABLE),
+        # The whole rating of either completion, where each was rated by itself; `rated` then tells
+        # which ratings, and both orders say the same.
+        ("rating_a", pa.float64(), _NULLABLE),
+        ("rating_b", pa.float64(), _NULLABLE),
+        ("rated", RATED, _NULLABLE),
+        # Whether the judge was shown a reference answer; null where it is shown none.
+        ("with_reference", pa.bool_(), _NULLABLE),
     ),
+    later=frozenset({"criteria", "rating_a", "rating_b", "rated", "with_reference"}),
     key=("comparison_id", "judge", "order"),
     allowed={"order": frozenset({"ab", "ba"}), "verdict": LABELS},
-    ranges={c: PROBABILITY for c in ("p_a", "p_b", "p_tie", "label_mass")},
+    ranges={c: PROBABILITY for c in ("p_a", "p_b", "p_tie", "label_mass")}
+    | {c: RATING for c in ("rating_a", "rating_b")},
 )
 
 PREFERENCE_PAIRS = Table(

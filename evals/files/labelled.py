@@ -96,7 +96,7 @@ def labeled_comparison(row: Row) -> LabeledComparison:
     """A labelled row of COMPARISONS."""
     names = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
     return LabeledComparison(
-        Comparison(**{name: row[name] for name in names}),
+        Comparison(**{name: row[name] for name in names}, reference=row.get("reference")),
         label=Preference(row["label"]),
         strength=row["strength"],
         annotations=_people(row),

@@ -1,7 +1,7 @@
 """The judge card: what a judge is worth, measured on labels it has never seen."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,9 @@ from evals.judge_card.human_agreement import MIN_ANNOTATORS, Annotated, human_ce
 from evals.judge_card.subsets import Members, accuracy_by_subset
 from evals.judges.kinds.length import longer
 from evals.judges.orders import verdict_of
+from evals.judges.ratings.charging import answers_of, is_pointwise
 from evals.judges.resolution import mean_of
+from evals.statistics.means import mean
 from schemas.labels import (
     BOTH_ORDERS,
     LabeledComparison,
@@ -35,6 +37,7 @@ from schemas.labels import (
     Unscored,
     Verdict,
 )
+from schemas.results.base import Estimate
 from schemas.results.judge_card import HumanCeiling, JudgeCard, TrivialJudges, UnscoredRate
 
 VerdictRow = Mapping[str, Any]
@@ -101,7 +104,8 @@ def build_card(
         a verdict and a tie are a verdict (JudgeBench's rule). `human_ceiling` is of comparisons
         that at least two people have labelled.
     """
-    by_id = _by_comparison(verdicts)
+    own = answers_of(verdicts)  # of ratings both orders are one answer
+    by_id = _by_comparison(own)
     judged = [(unit, by_id.get(unit.comparison.comparison_id, {})) for unit in labelled]
     scored: list[_Judged] = [
         (unit, {order: v for order, v in orders.items() if isinstance(v, LabelProbabilities)})
@@ -127,7 +131,26 @@ def build_card(
         subsets=accuracy_by_subset(
             list(zip([unit for unit, _ in scored], units.sides, strict=True)), members or {}
         ),
+        pointwise=bool(own) and all(map(is_pointwise, own)),
+        criteria=_by_criterion(labelled, own),
     )
+
+
+def _by_criterion(
+    labelled: Sequence[LabeledComparison], rows: Sequence[VerdictRow]
+) -> dict[str, Estimate]:
+    """The accuracy of each criterion's side, its mean over the orders that say one."""
+    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        for said in row.get("criteria") or ():
+            scores[said["criterion"]][row["comparison_id"]].append(said["score_a"])
+    found = {}
+    for name, of in scores.items():
+        known = [unit for unit in labelled if unit.comparison.comparison_id in of]
+        sides = [_side(mean(of[unit.comparison.comparison_id])) for unit in known]
+        prompts = [unit.comparison.prompt_id for unit in known]
+        found[name] = accuracy([unit.label for unit in known], sides, prompts)
+    return found
 
 
 def _by_comparison(rows: Sequence[VerdictRow]) -> dict[str, dict[Order, Verdict]]:

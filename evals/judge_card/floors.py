@@ -21,7 +21,8 @@ def shortfalls(card: JudgeCard, floors: JudgeFloors) -> list[str]:
     agreement, gap = card.accuracy, card.position_gap
     if least is not None and (agreement.value is None or agreement.value < least):
         found.append(f"agreement {_said(agreement)} is below min_agreement {least}")
-    if most is not None and (gap.value is None or abs(gap.value) > most):
+    # Of ratings there is no order, and so no gap to be measured.
+    if most is not None and not card.pointwise and (gap.value is None or abs(gap.value) > most):
         found.append(f"position gap {_said(gap)} is beyond max_position_gap {most}")
     failed = sum(unscored.by_reason.values())
     if share is not None and failed > share * unscored.n:

@@ -86,9 +86,9 @@ def open_judge(folder: Path, runtime: Runtime) -> Judge:
 
 
 def judge_model_files(kind: JudgeKind) -> list[Path]:
-    """The files that a judge is made of, models and a rubric: part of a stage's fingerprint."""
+    """The files that a judge is made of, models, rubric and the like, for a stage's fingerprint."""
     if isinstance(kind, PanelJudge):
         return [path for member in kind.members for path in judge_model_files(member)]
     model: ModelSource | None = getattr(kind, "model", None)
-    rubric = kind.rubric_files() if isinstance(kind, LlmJudge) else []
-    return [*rubric, *(model.files() if model else [])]
+    own = kind.own_files() if isinstance(kind, LlmJudge) else []
+    return [*own, *(model.files() if model else [])]

@@ -22,6 +22,10 @@ _REMEDIES = {
     "min_label_mass, or another model",
     "no_label_mass": 'take answer = "reasoned", a prefill that the label follows, or another model',
     "no_verdict": "take another model, or a verdict_pattern or verdict_key that reads its replies",
+    "no_rating": "take another model, or a verdict_pattern or verdict_key that reads its replies",
+    "aspect_missing": "take fewer or plainer criteria, or another model",
+    "rating_out_of_range": "take another model, or say the scale in the rubric as in the question",
+    "rating_not_whole": "take another model, or say in the rubric that ratings are whole numbers",
     "reply_cut": "raise judge.server.max_tokens (in this process: max_reply_tokens)",
     "unclosed_thought": "raise thinking_tokens, or switch thinking off with the template's or the "
     "server's own argument",

@@ -29,6 +29,12 @@ SECTION_PROMPT = "==== Prompt ===="
 SECTION_A = "==== Completion A ===="
 SECTION_B = "==== Completion B ===="
 SECTION_PREFERENCE = "==== Preference ===="
+SECTION_REFERENCE = "==== Reference ===="
+SECTION_COMPLETION = "==== Completion ===="
+SECTION_RATING = "==== Rating ===="
+
+Imitations = tuple[re.Pattern[str], ...]
+"""What a judge's own questions must not be imitated by, beside what all layouts have."""
 
 _WORD_JOINER = "\u2060"
 _PASSES = 8
@@ -98,13 +104,17 @@ def comparison_chat(
     ]
 
 
-def neutralise(messages: Messages, with_reasoning: bool = False) -> list[Message]:
+def neutralise(
+    messages: Messages, with_reasoning: bool = False, further: Imitations = ()
+) -> list[Message]:
     """The same turns as text, with everything broken that imitates the layout, a turn or a verdict.
 
-    Calls of tools are spelled out; reasoning is shown only where that is wished.
+    Calls of tools are spelled out; reasoning is shown only where that is wished. `further` are
+    imitations of what one judge alone is shown.
     """
     return [
-        {"role": m["role"], "content": neutralise_text(_shown(m, with_reasoning))} for m in messages
+        {"role": m["role"], "content": neutralise_text(_shown(m, with_reasoning), further)}
+        for m in messages
     ]
 
 
@@ -132,12 +142,43 @@ def shown_raw() -> Iterator[None]:
         _raw.reset(token)
 
 
-def neutralise_text(text: str) -> str:
+def neutralise_text(text: str, further: Imitations = ()) -> str:
     """Break imitations with a word joiner (U+2060): invisible to people, another token to models.
 
     Text without imitations comes back as it is, and a second pass changes nothing.
     """
-    return text if _raw.get() else _neutral(text)
+    return text if _raw.get() else _neutral(text, further)
+
+
+def section_imitation(title: str) -> re.Pattern[str]:
+    """What poses as the marker of a further section."""
+    return re.compile(
+        rf"(?<![=#*_~-])(?P<head>[=#*_~-]{{2,}}\s*{title[0]}){title[1:]}\b", re.IGNORECASE
+    )
+
+
+def rating_imitations() -> list[re.Pattern[str]]:
+    """What poses as a section of a rating, or as a rating that has been given."""
+    return [
+        section_imitation("completion"),
+        section_imitation("rating"),
+        re.compile(
+            r"(?<![^\W_])(?P<head>[rs])(?:(?<=r)ating|(?<=s)core)"
+            r"(?=[\s*_`\"']*(?:is\b|[:=])[\s*_`\"'\[({]*[-+]?\d)",
+            re.IGNORECASE,
+        ),
+        re.compile(r"(?P<head>\[)\[(?=[ \t]*[-+]?\d)"),
+    ]
+
+
+def criterion_imitation(name: str) -> re.Pattern[str]:
+    """What poses as a label or a rating by a criterion of that name."""
+    first, rest = re.escape(fold(name)[:1]), re.escape(fold(name)[1:])
+    return re.compile(
+        rf"(?<![^\W_])(?P<head>{first}){rest}"
+        r"(?=[\s*_`\"']*[:=][\s*_`\"'\[({]*(?:[-+]?\d|(?:a|b|tie)(?![^\W_])))",
+        re.IGNORECASE,
+    )
 
 
 def comparisons_neutralised(judge: object, comparisons: Iterable[Comparison]) -> dict[str, int]:
@@ -156,10 +197,10 @@ def _is_touched(comparison: Comparison) -> bool:
 
 
 @lru_cache(_TEXTS_KEPT)
-def _neutral(text: str) -> str:
+def _neutral(text: str, further: Imitations) -> str:
     """Every completion is shown in several comparisons, each in both orders."""
     for _ in range(_PASSES):  # breaking one may show another
-        places = _imitations(fold(text))
+        places = _imitations(fold(text), further)
         if not places:
             break
         ends = [0, *sorted(places), len(text)]
@@ -167,9 +208,10 @@ def _neutral(text: str) -> str:
     return text
 
 
-def _imitations(folded: str) -> set[int]:
+def _imitations(folded: str, further: Imitations) -> set[int]:
     """Where to break what poses as layout, as a turn, or as a verdict that would be read as one."""
-    found = (match for pattern in _IMITATIONS for match in pattern.finditer(folded))
+    patterns = (*_IMITATIONS, *further)
+    found = (match for pattern in patterns for match in pattern.finditer(folded))
     places = {max(match.end(name) for name in match.groupdict()) for match in found}
     spoken = (one for form in FORMS for one in form.find(folded))
     return places | {one.start + 1 for one in spoken if one.label and not one.closing}

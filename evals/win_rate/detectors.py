@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from evals.judges.layout import neutralise_text
+from evals.judges.ratings.charging import is_pointwise
 from evals.win_rate.lengths import THIN_OVERLAP
 from evals.win_rate.win_rate import VerdictRow
 from schemas.labels import Order
@@ -161,6 +162,8 @@ def order_imbalance(
     """
     orders: dict[str, list[bool]] = defaultdict(list)
     for row in verdicts:
+        if is_pointwise(row):  # no order was shown
+            continue
         orders[categories.get(row["prompt_id"]) or "all"].append(row["order"] == Order.AB)
     odd = {
         name: {"n": len(first), "share_first": sum(first) / len(first)}

@@ -8,6 +8,7 @@ import numpy as np
 
 from evals.statistics.means import mean
 from evals.win_rate import detectors
+from evals.win_rate.criteria import criterion_rates, rated_sides, without_reference
 from evals.win_rate.headline import headline
 from evals.win_rate.length_control import length_controlled
 from evals.win_rate.lengths import LIKE_LENGTH, LengthSample, length_matched
@@ -85,6 +86,9 @@ def win_rate_report(judged: JudgedComparisons, measure: Measure = "win_rate") ->
         length_controlled=controlled,
         length_matched=matched,
         detectors=findings(judged, controlled),
+        criteria=criterion_rates(judged.verdicts),
+        mean_ratings=rated_sides(judged.verdicts),
+        n_without_reference=without_reference(judged.verdicts),
     )
 
 

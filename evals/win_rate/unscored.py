@@ -5,6 +5,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from evals.judges.ratings.charging import is_pointwise
 from evals.win_rate.detectors import IMBALANCE_Z
 from evals.win_rate.win_rate import VerdictRow
 from schemas.results.win_rates import Finding
@@ -56,7 +57,9 @@ Shares = dict[str, tuple[int, int]]
 
 
 def _by_order(verdicts: Sequence[VerdictRow]) -> Shares:
-    return _counted([(row["order"], row["verdict"] is None) for row in verdicts])
+    return _counted(
+        [(row["order"], row["verdict"] is None) for row in verdicts if not is_pointwise(row)]
+    )
 
 
 def _by_side(failed: Mapping[str, bool], lengths: Mapping[str, tuple[int, int]]) -> Shares:

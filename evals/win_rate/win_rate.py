@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.judges.ratings.charging import answers_of, is_pointwise
 from evals.statistics.conclusions import conclusion
 from evals.statistics.intervals import wilson_effective
 from evals.statistics.means import mean, standard_error
@@ -45,7 +46,7 @@ def win_rate(rows: Iterable[VerdictRow], *, until_settled: bool = False) -> WinR
     Raises:
         ValueError: no rows, or rows of more than one judge.
     """
-    listed = list(rows)
+    listed = answers_of(rows)
     judges = {(row["judge"], row["judge_fingerprint"]) for row in listed}
     if len(judges) != 1:
         raise ValueError(f"a win rate is of one judge's verdicts; got {len(judges)} judges")
@@ -78,6 +79,7 @@ def win_rate(rows: Iterable[VerdictRow], *, until_settled: bool = False) -> WinR
         if rate is None or until_settled
         else detectable_effect(rate, error, len(soft)),
         prompts_to_settle=None if until_settled else prompts_to_settle(rate, error, len(soft)),
+        pointwise=bool(listed) and all(map(is_pointwise, listed)),
         verdict=conclusion(worst.ci_low, worst.ci_high),
     )
 
@@ -155,8 +157,13 @@ def worst_scores(
 
 
 def position(rows: Iterable[VerdictRow]) -> Position:
-    """The effect of the order shown, over the verdicts that one judge was asked for and gave."""
-    listed = [row for row in rows if _is_scored(row) and not _is_identical(row)]
+    """The effect of the order shown, over the verdicts that one judge was asked for and gave.
+
+    Where completions were rated by themselves, no order was shown, and there is none to tell of.
+    """
+    listed = [
+        row for row in rows if _is_scored(row) and not _is_identical(row) and not is_pointwise(row)
+    ]
     of_a: dict[str, list[float]] = {order.value: [] for order in Order}
     hard: dict[str, dict[str, float]] = defaultdict(dict)
     for row in listed:

@@ -13,6 +13,8 @@ def show_card(card: JudgeCard) -> None:
     """Print the card: estimates with intervals, confusion with ties, failures, people."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"{card.judge}: {card.n_scored:,} of {card.n:,} comparisons scored")
+    if card.pointwise:
+        console.print("each completion was rated by itself: the order shown plays no part")
     table = Table("", "value", "95% interval", "n", box=None, padding=(0, 2, 0, 0))
     for label, found in card.shown().values():
         if found.value is None:

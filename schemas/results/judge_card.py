@@ -86,7 +86,9 @@ class JudgeCard(Result):
     """The card. Estimates have no value where nothing was scored.
 
     `accuracy_by_side`, where the label is no tie, takes the side that is ahead for the answer.
-    `confusion` counts by true label, then by the judge's. `floors` and `below_floors` are of the
+    `confusion` counts by true label, then by the judge's. `pointwise`: every completion was rated
+    by itself, so that no order was shown and nothing of it can be measured. `criteria` are the
+    accuracies of each criterion alone. `floors` and `below_floors` are of the
     judge stage alone, and so are `split`, the one that the figures are of and the floors look at,
     and `test`, the figures on the split that no decision looks at.
     """
@@ -120,6 +122,8 @@ class JudgeCard(Result):
     brier: float | None = Field(None, title="Brier score, 0 to 2")
     attacks: list[Attack] = Field(default_factory=list)
     subsets: list[Subset] = Field(default_factory=list)
+    pointwise: bool = False
+    criteria: dict[str, Estimate] = Field(default_factory=dict)
 
     def shown(self) -> dict[str, tuple[str, Estimate]]:
         """Everything that people are shown, by dotted path: its label and its numbers."""
@@ -138,6 +142,9 @@ def _shown(part: Result, path: str) -> list[tuple[str, tuple[str, Estimate]]]:
             found.append((f"{path}{name}", (field.title or name, value)))
         elif isinstance(value, Result) and not isinstance(value, JudgeCard):
             found += _shown(value, f"{path}{name}.")
+        elif name == "criteria":
+            label = "Accuracy by the criterion alone: "
+            found += [(f"{path}{name}.{key}", (f"{label}{key}", one)) for key, one in value.items()]
         elif field.title:
             found.append((f"{path}{name}", (field.title, Estimate(value=value))))
     return found

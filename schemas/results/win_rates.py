@@ -87,6 +87,27 @@ class LengthMatched(Rate):
     tolerance: float | None = None
 
 
+class RatedSides(Result):
+    """Mean ratings from 1 to 10 of policy and baseline, and the first less the second, by prompt.
+
+    Only comparisons whose completions both have a rating count.
+    """
+
+    policy: Estimate
+    baseline: Estimate
+    difference: Estimate
+
+
+class CriterionRate(Estimate):
+    """The win rate in [0, 1] by one criterion alone; `n` prompts have a score.
+
+    `weight` is the declared one. `ratings` are there where each completion was rated by itself.
+    """
+
+    weight: float
+    ratings: RatedSides | None = None
+
+
 class Headline(Result):
     """The declared measure of A over B against one half. Rates are in [0, 1].
 
@@ -237,6 +258,8 @@ class WinRate(Result):
     `win_rate` is soft (p_a + p_tie / 2); `discrete_win_rate` takes a prompt as won, tied or lost by
     the mean of its hard verdicts, so two orders that contradict each other are a tie.
     `standard_error` is None below two prompts; `win_rate` is None where nothing was scored.
+    `pointwise`: every completion was rated by itself, so that no order was shown: both orders of a
+    comparison are one answer and count as one verdict.
     """
 
     n: int = Field(title="Prompts")
@@ -261,6 +284,7 @@ class WinRate(Result):
         None, title="Smallest detectable distance from even, points"
     )
     prompts_to_settle: int | None = None
+    pointwise: bool = False
     verdict: Conclusion
 
 
@@ -278,7 +302,10 @@ class CategoryRate(WinRate):
 class WinRateReport(WinRate):
     """All that one judge's verdicts say: rates side by side, the headline, warnings.
 
-    `verdict`, `minimum_detectable_effect` and `prompts_to_settle` are of the headline.
+    `verdict`, `minimum_detectable_effect` and `prompts_to_settle` are of the headline. `criteria`
+    are the win rates by each criterion, `mean_ratings` the whole ratings where the judge rates;
+    `n_without_reference` counts prompts judged without a reference answer, None where none is ever
+    shown.
     """
 
     statement: str = ""
@@ -287,6 +314,9 @@ class WinRateReport(WinRate):
     length_controlled: LengthControlled | None = Field(None, title="Win rate, length-controlled")
     length_matched: LengthMatched | None = Field(None, title="Win rate where lengths are alike")
     detectors: list[Finding] = Field(default_factory=list)
+    criteria: dict[str, CriterionRate] = Field(default_factory=dict)
+    mean_ratings: RatedSides | None = None
+    n_without_reference: int | None = None
     human: HumanWinRate | None = None
     declared_headline: Measure | None = None
 

@@ -39,6 +39,8 @@ def _work(config: EvaluateConfig, known: Known) -> Work:
     others = 1 + len(config.compare_with) + bool(config.best_of)
     pairs = others * (others - 1) // 2 if config.all_pairs else 0
     tokens = (models * completions + more) * config.max_tokens
+    if known.get("judge", {}).get("pointwise"):  # whoever is compared, each is rated once
+        return Work("ratings", models * completions + more, tokens)
     return Work("verdicts", 2 * (judges * completions * (1 + pairs) + more), tokens)
 
 

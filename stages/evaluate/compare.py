@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges import Judge
+from evals.judges.orders import is_pointwise_judge
+from evals.judges.ratings.charging import charged_once
 from evals.win_rate.categories import category_rates
 from evals.win_rate.differences import adjusted, policy_difference
 from evals.win_rate.ratings import ratings
@@ -74,13 +76,14 @@ class Match:
         texts_of = {c.comparison_id: texts for texts, c in asked.items()}
         for row in judge_all(judge, opens, shown, self._kept, self._context, title):
             said[texts_of[row["comparison_id"]], row["order"]] = row
-        self._verdicts[judge.name] = [
+        verdicts = [
             _unasked(judge, comparison, order.value, cut=cut)
             if cut or _identical(comparison)
             else said[_texts(comparison), order.value] | {"comparison_id": comparison.comparison_id}
             for comparison, cut in comparisons
             for order in BOTH_ORDERS
         ]
+        self._verdicts[judge.name] = charged_once(verdicts)
         return self._verdicts[judge.name]
 
     def _is_cut(self, row: Row) -> bool:
@@ -125,6 +128,7 @@ def comparison_rows(policy: Sequence[Row], baseline: Sequence[Row]) -> list[Row]
 def _comparison_row(policy: Row, baseline: Row) -> Row:
     kept = ("prompt_id", "prompt", "split", "category", "source", "file", "row")
     return {name: policy[name] for name in kept} | {
+        "reference": policy.get("reference"),
         "comparison_id": content_id(
             "comparison-of-samples", policy["completion_id"], baseline["completion_id"]
         ),
@@ -211,7 +215,7 @@ def _rate(rows: Sequence[Row]) -> Rate:
 
 def _comparison(row: Row) -> Comparison:
     names = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
-    return Comparison(**{name: row[name] for name in names})
+    return Comparison(**{name: row[name] for name in names}, reference=row.get("reference"))
 
 
 def _texts(comparison: Comparison) -> str:
@@ -241,4 +245,5 @@ def _unasked(judge: Judge, comparison: Comparison, order: str, *, cut: bool) -> 
         "raw": "" if cut else IDENTICAL,
         "prompt_tokens": None,
         "completion_tokens": None,
+        "rated": [] if is_pointwise_judge(judge) else None,
     }

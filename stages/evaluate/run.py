@@ -10,6 +10,7 @@ from evals.judge_card.floors import refuse_below_floors
 from evals.judges import Judge, open_judge
 from evals.judges.orders import is_failed_call
 from evals.judges.progress import spending_counts
+from evals.judges.ratings.charging import charged_once, ratings_counts, reference_counts
 from evals.models.checkpoints import ModelSource
 from evals.models.contenders import OutputsFile, ServedModel
 from evals.models.samplers import open_sampler
@@ -219,12 +220,12 @@ def _judge(
     if config.stop_when_settled and judges:
         role, first = next(iter(judges.items()))
         judge_until_settled(policy, first, ways[role], config.headline, context.progress)
+    further: list[Row] = []
     if best is not None and judges:
         role, first = next(iter(judges.items()))
-        chosen, verdicts_of_best = best_samples(
+        chosen, further = best_samples(
             best.name, completions[best.name], first, ways[role], kept, context
         )
-        spent.update(spending_counts(first, verdicts_of_best))
         matches.append(Match(best.name, chosen, completions[BASELINE], kept, context))
     if config.all_pairs:
         matches += between(matches, kept, context)
@@ -233,8 +234,13 @@ def _judge(
     for role, judge in judges.items():
         verdicts = {(m.name, m.against): m.judge(judge, ways[role]) for m in matches}
         for rows in verdicts.values():
-            spent.update(spending_counts(judge, rows))
             _say_missing(judge, rows, context)
+        # A rating of the baseline is in every match, and was paid once.
+        taken = charged_once([*further, *(row for rows in verdicts.values() for row in rows)])
+        further = []  # the first judge chose among the samples
+        spent.update(spending_counts(judge, taken))
+        spent.update(ratings_counts(taken))
+        _say_references(judge, verdicts[POLICY, BASELINE], context)
         judged = judged_comparisons(
             verdicts[POLICY, BASELINE],
             policy.comparisons,
@@ -255,13 +261,13 @@ def _judge(
             config,
         )
         pairs = with_head_to_head(model_pairs(scores, found.headline), verdicts)
-        further = {
+        beside = {
             "differences": pairs,
             "ratings": rated(verdicts),
             "standard": of_set,
             "declared_headline": config.headline,
         }
-        rates[role] = found.model_copy(update=further)
+        rates[role] = found.model_copy(update=beside)
         given[role] = verdicts[POLICY, BASELINE]
     _warn(rates, context)
     return WinRates(with_people(rates, given, config))
@@ -291,6 +297,16 @@ def _say_missing(judge: Judge, rows: Sequence[Row], context: StageContext) -> No
     if reasons:
         counted = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
         context.is_missing(f"{judge.name}: {reasons.total()} verdicts: {counted}")
+
+
+def _say_references(judge: Judge, rows: Sequence[Row], context: StageContext) -> None:
+    """Note how many comparisons were judged without a reference answer."""
+    counts = reference_counts(rows)
+    if without := counts.get("comparisons_without_reference"):
+        context.progress.note(
+            f"{judge.name}: {without:,} of {sum(counts.values()):,} comparisons have no reference "
+            "answer, and were judged without one"
+        )
 
 
 def _declare(

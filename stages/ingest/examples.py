@@ -59,7 +59,8 @@ class ComparisonExample:
     """Two answers to a prompt, each the assistant's turns, and the stated preference.
 
     `chosen_first` marks sources that always list the better answer first; their sides carry no
-    information and are dealt anew. `language` is the source's own tag, for filters.
+    information and are dealt anew. `language` is the source's own tag, for filters,
+    `reference` an answer that it knows to be good.
     """
 
     prompt: Sequence[Message]
@@ -73,6 +74,7 @@ class ComparisonExample:
     chosen_first: bool = False
     language: str | None = None
     template: Template = Template()
+    reference: str | None = None
 
     table = "comparisons"
 
@@ -112,6 +114,7 @@ class PromptExample:
     category: str | None = None
     language: str | None = None
     template: Template = Template()
+    reference: str | None = None
 
     table = "prompts"
 

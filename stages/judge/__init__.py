@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges import judge_model_files
+from evals.judges.orders import is_pointwise_judge
 from evals.judges.scoring.config import LabelScoring
 from evals.memory.inference import scoring_bill
 from schemas.stage import Runtime, Stage, called_later, content_later
@@ -22,7 +23,12 @@ def _work(config: JudgeConfig, known: Known) -> Work:
     held_out = [found.get(f"comparisons/{split}") for split in ("dev", "test")]
     taken = [at_most(count, config.max_card_comparisons) for count in held_out]
     known_ = [count for count in taken if count is not None]
-    return Work("verdicts", 2 * sum(known_) if len(known_) == len(taken) else None)
+    comparisons = sum(known_) if len(known_) == len(taken) else None
+    # Two orders of a comparison, or two completions that are rated.
+    questions = None if comparisons is None else 2 * comparisons
+    if is_pointwise_judge(config.judge):
+        return Work("ratings", questions, counts={"pointwise": 1})
+    return Work("verdicts", questions)
 
 
 def _training(config: JudgeConfig) -> Mapping[str, Any] | None:

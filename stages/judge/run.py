@@ -20,7 +20,9 @@ from evals.judges import (
     save_judge,
 )
 from evals.judges.layout import comparisons_neutralised
+from evals.judges.orders import is_pointwise_judge
 from evals.judges.progress import spending_counts
+from evals.judges.ratings.charging import ratings_counts, reference_counts
 from schemas.errors import DataError
 from schemas.labels import LabeledComparison
 from schemas.parquet import iter_batches, read_rows, rows_of, write_table
@@ -188,6 +190,9 @@ def _measure(
         "verdicts": len(verdicts),
         **comparisons_neutralised(judge, shown),
         **spending_counts(judge, verdicts),
+        **ratings_counts(verdicts),
+        **reference_counts(verdicts),
+        **({"pointwise": 1} if is_pointwise_judge(judge) else {}),
     }
 
 

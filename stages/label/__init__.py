@@ -8,12 +8,15 @@ from stages.label.config import LabelConfig
 def _work(config: LabelConfig, known: Known) -> Work:
     sampled = known.get("sample", {})
     prompts, completions = sampled.get("prompts"), sampled.get("completions")
+    rates = bool(known.get("judge", {}).get("pointwise"))
+    unit = "ratings" if rates else "verdicts"
     if not prompts or not completions:
-        return Work("verdicts")
+        return Work(unit)
     each = completions / prompts
     comparisons = round(prompts * each * (each - 1) / 2)
     pairs = prompts if config.pairs == "best_vs_worst" else comparisons
-    return Work("verdicts", 2 * comparisons, counts={"pairs": pairs})
+    # A judge that rates is asked about each completion, others about both orders of every two.
+    return Work(unit, completions if rates else 2 * comparisons, counts={"pairs": pairs})
 
 
 STAGE = Stage(

@@ -90,4 +90,5 @@ def _nothing_to_compare(sampled: int, usable: int, distinct: int) -> tuple[str |
 def _candidate(row_a: Row, row_b: Row) -> Candidate:
     prompt, a, b = row_a["prompt"], row_a["completion"], row_b["completion"]
     key = comparison_id(prompt, a, b, asked=own_prompt_id(row_a))
-    return Candidate(Comparison(key, row_a["prompt_id"], prompt, a, b), row_a, row_b)
+    shown = Comparison(key, row_a["prompt_id"], prompt, a, b, row_a.get("reference"))
+    return Candidate(shown, row_a, row_b)

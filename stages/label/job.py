@@ -13,6 +13,7 @@ from evals.judges.interface import release
 from evals.judges.layout import comparisons_neutralised
 from evals.judges.orders import judged_in_both_orders, verdict_of
 from evals.judges.progress import spending_counts
+from evals.judges.ratings.charging import charged_once, ratings_counts, reference_counts
 from evals.pulse import scaled
 from schemas.labels import Order
 from schemas.parquet import rows_of
@@ -67,6 +68,8 @@ class LabelWorker:
                 rows[table].extend(made)
         counts = _counts(completions, prompts, rows)
         counts |= spending_counts(self._judge, rows[VERDICTS.name])
+        counts |= ratings_counts(rows[VERDICTS.name])
+        counts |= reference_counts(rows[VERDICTS.name])
         asked = (c.comparison for prompt in prompts for c in prompt.candidates)
         counts |= comparisons_neutralised(self._judge, asked)
         self._results.write(shard, rows, counts, getattr(self._judge, "warnings", ()))
@@ -93,7 +96,7 @@ class LabelWorker:
             self._looked_at = self._looked_at or bool(first)
             for rows in chain(found, judged_in_both_orders(self._judge, rest)):
                 judged[rows[0]["prompt_id"]].extend(rows)
-        return [_sorted(rows, *VERDICTS.key) for rows in judged.values()]
+        return [charged_once(_sorted(rows, *VERDICTS.key)) for rows in judged.values()]
 
     def _of_prompt(
         self, prompt: PromptCandidates, verdicts: list[Row]
@@ -144,6 +147,7 @@ def _counts(
         "prompts": len(prompts),
         "comparisons": sum(len(p.candidates) for p in prompts),
         "verdicts": len(rows[VERDICTS.name]),
+        "unscored": sum(row["verdict"] is None for row in rows[VERDICTS.name]),
         "candidates": len(pairs) + len(rejects),
         "pairs": len(pairs),
         "pairs_train": sum(r["split"] == "train" for r in pairs),

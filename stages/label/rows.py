@@ -29,6 +29,7 @@ def comparison_row(one: Judged, judge: str) -> dict[str, Any]:
         "completion_a_id": candidate.row_a["completion_id"],
         "completion_b_id": candidate.row_b["completion_id"],
         "category": candidate.row_a["category"],
+        "reference": candidate.row_a.get("reference"),
         **_lineage(candidate.row_a),
     }
 

@@ -11,6 +11,8 @@ from evals.judges.first_look import FEWEST_COMPARISONS, drawn_first, refuse_sile
 from evals.judges.interface import Judge, StreamingJudge, release
 from evals.judges.orders import SHARD_COMPARISONS, is_failed_call, judged_in_both_orders
 from evals.judges.progress import JudgingWatch, spending_counts
+from evals.judges.ratings.charging import charged_once
+from schemas.ids import content_id
 from schemas.labels import Comparison
 from schemas.parquet import rows_of
 from schemas.stage import StageContext
@@ -27,7 +29,7 @@ Row = dict[str, Any]
 # What a judge that is asked one by one has answered outlives a kill: its stream need not end often.
 STREAMED_COMPARISONS = 8 * SHARD_COMPARISONS
 
-_SHOWN = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b")
+_SHOWN = ("comparison_id", "prompt_id", "prompt", "completion_a", "completion_b", "reference")
 ASKED = Table("asked", pa.schema([COMPARISONS.schema.field(name) for name in _SHOWN]))
 """What a judge is shown."""
 
@@ -108,7 +110,7 @@ def judge_all(
     shards = _in_shards(judge, list(comparisons))
     if not shards:
         return []
-    ids = [comparison.comparison_id for shard in shards for comparison in shard]
+    ids = [_identity(comparison) for shard in shards for comparison in shard]
     piece = kept.piece("verdicts", judge.name, judge.fingerprint, str(len(shards)), *ids)
     work = WorkFile(piece.resolve() / "work.parquet")
     if not work.is_sound:
@@ -120,7 +122,15 @@ def judge_all(
     _work_off(judge, JudgeJob(opens, work.path), results, len(ids), context, title)
     for warning in results.warnings():
         context.progress.warn(f"{judge.name}: {warning}")
-    return _sorted(row for shard in range(len(shards)) for row in results.rows(shard, VERDICTS))
+    rows = (row for shard in range(len(shards)) for row in results.rows(shard, VERDICTS))
+    return charged_once(_sorted(rows))
+
+
+def _identity(comparison: Comparison) -> str:
+    """What a judge is shown: of a comparison with another reference it may say something else."""
+    if comparison.reference is None:
+        return comparison.comparison_id
+    return content_id("with reference", comparison.comparison_id, comparison.reference)
 
 
 def _in_shards(judge: Judge, comparisons: Sequence[Comparison]) -> list[Sequence[Comparison]]:

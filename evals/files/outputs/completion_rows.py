@@ -26,6 +26,7 @@ def given_completion(
         ),
         "sample_index": sample_index,
         "completion": list(answer.completion),
+        "reference": prompt.get("reference"),
         "policy": fingerprint,
         "sampler": "file",
         "num_tokens": answer.num_tokens,

@@ -99,6 +99,20 @@ def category_of(row: Row) -> str | None:
     return next((value for value in found if isinstance(value, str) and value), None)
 
 
+REFERENCE_NAMES = ("reference", "reference_answer")
+"""Names of an answer that is known to be good."""
+
+
+def reference_of(row: Row, turn: int = 0) -> str | None:
+    """The reference answer of a row's question; MT-Bench lists one for each of its turns."""
+    value = next((row[name] for name in REFERENCE_NAMES if row.get(name) is not None), None)
+    if isinstance(value, list):
+        value = value[turn] if turn < len(value) else None
+    elif turn:
+        return None
+    return value if isinstance(value, str) and value.strip() else None
+
+
 def found_columns(row: Row) -> str:
     """The names that a row has, for messages."""
     names: Sequence[str] = [str(name) for name in row]

@@ -13,7 +13,6 @@ from typing import Any
 
 from evals.files.outputs.fields import (
     OUTPUT_NAMES,
-    category_of,
     conversation,
     found_columns,
     key_of,
@@ -90,7 +89,7 @@ def _writer(row: Row) -> str | None:
 
 def _outputs(path: Path, number: int, row: Row) -> Iterator[GivenOutput]:
     turns = user_turns(path, number, row)
-    prompts = list(prompts_of_turns(turns, key_of(row), category_of(row), number))
+    prompts = list(prompts_of_turns(turns, row, number))
     for answers, tokens in _answers(path, number, row):
         finish = row.get("finish_reason")
         yield GivenOutput(

@@ -1,7 +1,7 @@
 """Prompts from a file, every one of them: nothing is filtered, split or joined."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from evals.files.outputs.fields import (
     category_of,
     found_columns,
     key_of,
+    reference_of,
     user_turns,
 )
 from evals.files.outputs.rows import file_rows
@@ -26,7 +27,8 @@ class GivenPrompt:
     """A prompt as a file lists it.
 
     `key` is the file's own name for it. `turn` counts from 0: the second question of an MT-Bench
-    row has turn 1, the first question as `prompt`, and itself as `question`.
+    row has turn 1, the first question as `prompt`, and itself as `question`. `reference` is an
+    answer that the file knows to be good.
     """
 
     prompt: Sequence[Message]
@@ -35,6 +37,7 @@ class GivenPrompt:
     row: int
     turn: int = 0
     question: Message | None = None
+    reference: str | None = None
 
     @property
     def prompt_id(self) -> str:
@@ -52,6 +55,7 @@ class GivenPrompt:
             "prompt": list(self.prompt),
             "split": "test",
             "category": self.category,
+            "reference": self.reference,
             "source": source,
             "file": file,
             "row": self.row,
@@ -92,16 +96,18 @@ def _prompts(path: Path) -> Iterator[GivenPrompt]:
                 f"{path}: row {number}: no prompt under any of {', '.join(PROMPT_NAMES)} "
                 f"(found {found_columns(row)}); rename the column that holds it to prompt"
             )
-        yield from prompts_of_turns(turns, key_of(row), category_of(row), number)
+        yield from prompts_of_turns(turns, row, number)
 
 
 def prompts_of_turns(
-    turns: Sequence[Sequence[Message]], key: str | None, category: str | None, number: int
+    turns: Sequence[Sequence[Message]], row: Mapping[str, Any], number: int
 ) -> Iterator[GivenPrompt]:
     """The prompt of a row, and one for each later question that builds on an answer."""
     for turn, messages in enumerate(turns):
         question = messages[-1] if turn else None
-        yield GivenPrompt(turns[0], key, category, number, turn, question)
+        yield GivenPrompt(
+            turns[0], key_of(row), category_of(row), number, turn, question, reference_of(row, turn)
+        )
 
 
 def _listed_texts(path: Path) -> list[str] | None:

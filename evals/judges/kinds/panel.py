@@ -15,10 +15,18 @@ from evals.judges.kinds.llm import LlmJudge
 from evals.judges.kinds.preference_model import PreferenceModelJudge
 from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.kinds.rule import RuleJudge
+from evals.judges.orders import is_pointwise_judge
 from evals.judges.resolution import mean_of
 from schemas.errors import UnreachableError
 from schemas.ids import content_id
-from schemas.labels import Comparison, LabelProbabilities, Preference, Unscored, Verdict
+from schemas.labels import (
+    Comparison,
+    LabelProbabilities,
+    Preference,
+    Rated,
+    Unscored,
+    Verdict,
+)
 from schemas.stage import Config, Runtime
 
 Rule = Literal["mean", "vote"]
@@ -87,6 +95,18 @@ class Panel:
         return any(getattr(member, "has_a_layout", False) for member in self._members)
 
     @property
+    def pointwise(self) -> bool:
+        """Whether no member is ever shown two completions side by side."""
+        return all(is_pointwise_judge(member) for member in self._members)
+
+    def with_reference(self, comparison: Comparison) -> bool | None:
+        """Whether any member is shown a reference answer; None where none ever is."""
+        asked = [getattr(member, "with_reference", None) for member in self._members]
+        said = [one(comparison) for one in asked if one is not None]
+        known = [one for one in said if one is not None]
+        return any(known) if known else None
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the rule and of the members' fingerprints."""
         rule = (self._config.rule, str(self._config.quorum))
@@ -147,7 +167,7 @@ class Panel:
         raw = json.dumps(
             [_said(name, one) for name, one in zip(names, said, strict=True)], sort_keys=True
         )
-        return _with_record(verdict, raw, said)
+        return _with_record(verdict, raw, said, [member.fingerprint for member in self._members])
 
 
 def decide(said: Sequence[Verdict], rule: Rule, quorum: int) -> Verdict:
@@ -173,17 +193,40 @@ def decide(said: Sequence[Verdict], rule: Rule, quorum: int) -> Verdict:
 def _said(name: str, verdict: Verdict) -> dict[str, Any]:
     if isinstance(verdict, Unscored):
         return {"judge": name, "unscored": verdict.reason, "detail": verdict.detail}
-    return {"judge": name, "p_a": verdict.p_a, "p_b": verdict.p_b, "p_tie": verdict.p_tie}
+    said = {"judge": name, "p_a": verdict.p_a, "p_b": verdict.p_b, "p_tie": verdict.p_tie}
+    if verdict.rated is None:
+        return said
+    return said | {"rating_a": verdict.rating_a, "rating_b": verdict.rating_b}
 
 
-def _with_record(verdict: Verdict, raw: str, said: Sequence[Verdict]) -> Verdict:
+def _with_record(
+    verdict: Verdict, raw: str, said: Sequence[Verdict], members: Sequence[str]
+) -> Verdict:
     """The verdict with what each member said, about the order shown, and the tokens of all."""
     return replace(
         verdict,
         raw=raw,
         prompt_tokens=_total(v.prompt_tokens for v in said),
         completion_tokens=_total(v.completion_tokens for v in said),
+        rated=_rated(said, members),
     )
+
+
+def _rated(said: Sequence[Verdict], members: Sequence[str]) -> tuple[Rated, ...] | None:
+    """The ratings of the members that rate, and what the others took; None where nobody rates.
+
+    One completion has a rating by each member: their fingerprints keep them apart.
+    """
+    if all(one.rated is None for one in said):
+        return None
+    found: list[Rated] = []
+    for member, one in zip(members, said, strict=True):
+        if one.rated is None:
+            found.append(Rated(None, one.prompt_tokens, one.completion_tokens))
+        for rated in one.rated or ():
+            own = content_id("rating of a member", member, str(rated.rating_id))
+            found.append(replace(rated, rating_id=own))
+    return tuple(found)
 
 
 def _total(counts: Iterable[int | None]) -> int | None:

@@ -9,8 +9,11 @@ from evals.judges.openai.answer_cache import Tokens
 from evals.judges.openai.budget import cost
 from evals.judges.openai.session import Question, Session
 from evals.models.http.retrying import FIRST_CALLS
-from schemas.labels import Comparison, Verdict
+from schemas.labels import Answer, Comparison, Rating, Verdict
 from schemas.stage import JudgeServerRuntime
+
+Referenced = Callable[[Comparison], bool | None]
+"""Whether a reference answer is shown with a comparison; None where none ever is."""
 
 
 class ServedJudge:
@@ -26,9 +29,11 @@ class ServedJudge:
         key: str | None,
         cache: Path,
         runtime: JudgeServerRuntime,
+        with_reference: Referenced,
     ) -> None:
         """`cache` is the folder of answers; nothing is opened before something is asked."""
         self.name = name
+        self.with_reference = with_reference
         self.fingerprint = fingerprint
         self.usage: Mapping[str, float] = {}
         self.warnings: Sequence[str] = ()
@@ -45,18 +50,27 @@ class ServedJudge:
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
         """One verdict per comparison, in order. Raises what `stream` raises."""
+        return [_verdict(answer) for answer in self.answers(comparisons)]
+
+    def answers(self, comparisons: Sequence[Comparison]) -> list[Answer]:
+        """What is said of each, in order: verdicts, or ratings. Raises what `stream` raises."""
         if _inside_an_event_loop():  # which cannot run another
             with ThreadPoolExecutor(1) as thread:
-                found = thread.submit(lambda: dict(self.stream(comparisons))).result()
+                found = thread.submit(lambda: dict(self.stream_answers(comparisons))).result()
         else:
-            found = dict(self.stream(comparisons))
+            found = dict(self.stream_answers(comparisons))
         return [found[number] for number in range(len(comparisons))]
 
     def stream(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[int, Verdict]]:
-        """Verdicts as they come, each with its comparison's number.
+        """Verdicts as they come, each with its comparison's number. See `stream_answers`."""
+        for number, answer in self.stream_answers(comparisons):
+            yield number, _verdict(answer)
 
-        Comparisons are taken as they are needed. Every answer is on the disk before its verdict
-        is out.
+    def stream_answers(self, comparisons: Iterable[Comparison]) -> Iterator[tuple[int, Answer]]:
+        """Answers as they come, each with its comparison's number.
+
+        Comparisons are taken as they are needed. Every answer is on the disk before it is
+        out.
 
         Raises:
             ConfigError: the settings, or the folder of answers, cannot work.
@@ -79,6 +93,12 @@ class ServedJudge:
 
     def _note(self, session: Session) -> None:
         self.usage, self.warnings = session.usage(), session.warnings()
+
+
+def _verdict(answer: Answer) -> Verdict:
+    if isinstance(answer, Rating):
+        raise TypeError("a rating in place of a verdict")
+    return answer
 
 
 def _inside_an_event_loop() -> bool:

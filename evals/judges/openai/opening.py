@@ -10,7 +10,7 @@ from evals.models.http.addresses import key_of
 from schemas.ids import content_id
 from schemas.stage import Runtime
 
-_MAX_TOKENS = {"label": 16, "reasoned": 1024, "scale": 1024, "criteria": 1024}
+_LABEL_TOKENS, _REPLY_TOKENS = 16, 1024
 
 
 def open_served(name: str, kind: LlmJudge, folder: Path | None, runtime: Runtime) -> ServedJudge:
@@ -27,7 +27,8 @@ def open_served(name: str, kind: LlmJudge, folder: Path | None, runtime: Runtime
         chat=kind.chat,
         reminder=kind.reminder,
         min_label_mass=kind.min_label_mass,
-        max_tokens=server.max_tokens or _MAX_TOKENS[kind.answer],
+        max_tokens=server.max_tokens
+        or (_LABEL_TOKENS if kind.answer == "label" else _REPLY_TOKENS),
         by_logprobs=kind.answer == "label" and server.logprobs != "none",
         reading=kind.reading,
         thinking_tokens=0 if server.max_tokens else kind.thinking_tokens,
@@ -39,6 +40,7 @@ def open_served(name: str, kind: LlmJudge, folder: Path | None, runtime: Runtime
         key_of(server.base_url, server.api_key_env),
         _answers_folder(folder, runtime),
         runtime.judge_server,
+        kind.with_reference,
     )
 
 

@@ -10,10 +10,10 @@ from evals.judges.openai.label_logprobs import (
 )
 from evals.judges.openai.replies import Reply
 from evals.judges.scoring.label_masses import verdict_of_masses
-from evals.judges.verdicts.readings import Reading
+from evals.judges.verdicts.readings import Reading, Reads
 from evals.judges.verdicts.refusals import is_refusal
 from evals.judges.verdicts.thinking import without_thinking
-from schemas.labels import Unscored, Verdict
+from schemas.labels import Answer, Unscored, Verdict
 
 _SHOWN_CHARACTERS = 100
 _AS_USUAL = Reading()
@@ -24,14 +24,14 @@ def read_verdict(
     min_label_mass: float,
     token_ids: LabelTokenIds | None,
     by_logprobs: bool,
-    reading: Reading = _AS_USUAL,
-) -> Verdict | None:
+    reading: Reads = _AS_USUAL,
+) -> Answer | None:
     """The verdict that a reply holds; None where it states none, and asking again may help.
 
     Log-probabilities decide where they were asked for and speak of the answer; else the text does,
     as `reading` says, unless it was cut off: who knows what would have come.
     """
-    verdict = _by_logprobs(reply, min_label_mass, token_ids) if by_logprobs else None
+    verdict: Answer | None = _by_logprobs(reply, min_label_mass, token_ids) if by_logprobs else None
     if reply.refusal:
         verdict = _refused(reply.refusal)
     elif verdict is None:
@@ -54,11 +54,13 @@ def cut_in_thought(reply: Reply) -> bool:
     return reply.cut and not without_thinking(reply.content)
 
 
-def why_unread(reply: Reply) -> str:
-    """A code for why a reply states no verdict."""
-    if without_thinking(reply.content) is None or cut_in_thought(reply):
-        return "unclosed_thought"
-    return "reply_cut" if reply.cut else "no_verdict"
+def why_unread(reply: Reply, reading: Reads = _AS_USUAL) -> tuple[str, str]:
+    """A code for why a reply states nothing that can be read, and words."""
+    answer = without_thinking(reply.content)
+    code, said = reading.why_not(answer or "")
+    if answer is None or cut_in_thought(reply):
+        return "unclosed_thought", said
+    return ("reply_cut" if reply.cut else code), said
 
 
 def _by_logprobs(
@@ -79,11 +81,11 @@ def _by_logprobs(
     return verdict
 
 
-def _by_text(reply: Reply, reading: Reading) -> Verdict | None:
+def _by_text(reply: Reply, reading: Reads) -> Answer | None:
     answer = without_thinking(reply.content)
-    verdict = None if reply.cut or answer is None else reading.of(answer)
-    if verdict is not None:
-        return verdict
+    found = None if reply.cut or answer is None else reading.of(answer)
+    if found is not None:
+        return found
     return _refused(answer) if answer and is_refusal(answer) else None
 
 

@@ -14,15 +14,15 @@ from evals.judges.openai.client import Caller
 from evals.judges.openai.config import JudgeServer
 from evals.judges.openai.read_reply import cut_in_thought, read_verdict, thinks, why_unread
 from evals.judges.openai.replies import Reply
-from evals.judges.verdicts.readings import Reading
+from evals.judges.verdicts.readings import Reading, Reads
 from evals.judges.verdicts.thinking import without_thinking
 from evals.models.http.transport import CallFailed, Transport
 from schemas.errors import BackendError, UnreachableError
-from schemas.labels import Comparison, Message, Unscored, Verdict
+from schemas.labels import Answer, Comparison, Message, Unscored
 from schemas.stage import JudgeServerRuntime
 
 Item = tuple[int, Comparison]
-Finished = list[tuple[int, Verdict]]
+Finished = list[tuple[int, Answer]]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Question:
     max_tokens: int
     by_logprobs: bool
     thinking_tokens: int = 0
-    reading: Reading = field(default_factory=Reading)
+    reading: Reads = field(default_factory=Reading)
 
 
 class Session:
@@ -75,7 +75,7 @@ class Session:
             fingerprint, self._transport, self._answers, self._meter, runtime, start
         )
         self._ability = Ability(False)
-        self._tasks: dict[asyncio.Task[Verdict], int] = {}
+        self._tasks: dict[asyncio.Task[Answer], int] = {}
         self._stopped: Exception | None = None
 
     async def start(self) -> None:
@@ -116,7 +116,7 @@ class Session:
             raise self._stopped
         return finished
 
-    def _outcome(self, number: int, task: asyncio.Task[Verdict]) -> Finished:
+    def _outcome(self, number: int, task: asyncio.Task[Answer]) -> Finished:
         error = task.exception()
         if error is None:
             return [(number, task.result())]
@@ -160,8 +160,8 @@ class Session:
                 return
             self._tasks[asyncio.ensure_future(self._verdict(item[1]))] = item[0]
 
-    async def _verdict(self, comparison: Comparison) -> Verdict:
-        """Ask until a reply states a verdict; tokens of all replies are counted."""
+    async def _verdict(self, comparison: Comparison) -> Answer:
+        """Ask until a reply states a verdict, or a rating; tokens of all replies are counted."""
         messages: list[Message] = self._question.chat(comparison)
         replies: list[Reply] = []
         try:
@@ -184,9 +184,10 @@ class Session:
                 ]
         except CallFailed as failure:
             return _with_tokens(Unscored(failure.reason, failure.detail), replies)
-        detail = f"{len(replies)} replies, none with a verdict"
         last = replies[-1]
-        return _with_tokens(Unscored(why_unread(last), detail, raw=last.content), replies)
+        reason, detail = why_unread(last, self._question.reading)
+        unread = Unscored(reason, f"{len(replies)} replies, {detail}", raw=last.content)
+        return _with_tokens(unread, replies)
 
     async def _ask(self, messages: list[Message]) -> Reply:
         """A reply; what the server cannot do, or needs, is found out on the way and remembered."""
@@ -241,7 +242,7 @@ class Session:
         )
 
 
-def _with_tokens(verdict: Verdict, replies: list[Reply]) -> Verdict:
+def _with_tokens(verdict: Answer, replies: list[Reply]) -> Answer:
     """The tokens of all replies together; None where the server has counted none."""
     total = Tokens(
         sum(r.prompt_tokens or 0 for r in replies), sum(r.completion_tokens or 0 for r in replies)

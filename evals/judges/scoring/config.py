@@ -48,6 +48,10 @@ class LabelScoring(Config):
         """The conversation whose next token is the label."""
         raise NotImplementedError
 
+    def with_reference(self, comparison: Comparison) -> bool | None:
+        """Whether a reference answer is shown with it; None where none ever is."""
+        return None
+
     @property
     def layout(self) -> str:
         """Names what `chat` shows, for the fingerprint."""

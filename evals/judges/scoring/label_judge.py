@@ -61,6 +61,10 @@ class LabelJudge(ABC):
             verdicts[i] = replace(verdict, raw=verdict.raw + shown[i][1])
         return verdicts
 
+    def with_reference(self, comparison: Comparison) -> bool | None:
+        """Whether a reference answer is shown; None where none ever is."""
+        return self.config.with_reference(comparison)
+
     @property
     def warnings(self) -> list[str]:
         """How many comparisons were not shown whole."""

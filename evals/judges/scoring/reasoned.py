@@ -21,7 +21,7 @@ from evals.models.samplers import (
 )
 from evals.models.vllm.options import position_limit
 from schemas.ids import content_id
-from schemas.labels import Comparison, Message, Unscored, Verdict
+from schemas.labels import Answer, Comparison, Message, Rating, Unscored, Verdict
 from schemas.stage import Runtime
 
 _REPLY_TOKENS = 1024
@@ -59,6 +59,10 @@ class ReasonedJudge:
         weights = model_fingerprint(self._source)
         return content_id("judge", self.name, self.config.layout, settings, weights)
 
+    def with_reference(self, comparison: Comparison) -> bool | None:
+        """Whether a reference answer is shown; None where none ever is."""
+        return self.config.with_reference(comparison)
+
     @property
     def warnings(self) -> list[str]:
         """How many comparisons were not shown whole."""
@@ -72,8 +76,12 @@ class ReasonedJudge:
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
         """One verdict per comparison, in order; who states none is asked again."""
+        return [_verdict(answer) for answer in self.answers(comparisons)]
+
+    def answers(self, comparisons: Sequence[Comparison]) -> list[Answer]:
+        """What is said of each, in order: verdicts, or ratings of a completion alone."""
         shown = [self._shown(comparison) for comparison in comparisons]
-        verdicts: list[Verdict | None] = [None] * len(shown)
+        verdicts: list[Answer | None] = [None] * len(shown)
         chats = [chat for chat, _ in shown]
         last: dict[int, Reply] = {}
         for _ in range(_ASKS):
@@ -86,8 +94,19 @@ class ReasonedJudge:
                 verdicts[i] = read_verdict(reply, 0.0, None, False, self.config.reading)
                 chats[i] = self._again(chats[i], reply)
         return [
-            _noted(verdict or _unread(last[i]), shown[i][1]) for i, verdict in enumerate(verdicts)
+            _noted(verdict or self._unread(last[i]), shown[i][1])
+            for i, verdict in enumerate(verdicts)
         ]
+
+    def _unread(self, reply: Reply) -> Unscored:
+        reason, detail = why_unread(reply, self.config.reading)
+        return Unscored(
+            reason,
+            f"{_ASKS} replies, {detail}",
+            raw=reply.content,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+        )
 
     def _replies(self, chats: Sequence[list[Message]]) -> list[Reply | Unscored]:
         if not chats:
@@ -153,15 +172,11 @@ class ReasonedJudge:
         return self._sampler
 
 
-def _unread(reply: Reply) -> Unscored:
-    return Unscored(
-        why_unread(reply),
-        f"{_ASKS} replies, none with a verdict",
-        raw=reply.content,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-    )
+def _verdict(answer: Answer) -> Verdict:
+    if isinstance(answer, Rating):
+        raise TypeError("a rating in place of a verdict")
+    return answer
 
 
-def _noted(verdict: Verdict, note: str) -> Verdict:
+def _noted(verdict: Answer, note: str) -> Answer:
     return replace(verdict, raw=verdict.raw + note) if note else verdict

@@ -6,7 +6,7 @@ from typing import Any
 from evals.models.samplers.config import SamplingSettings
 from evals.models.samplers.protocol import SampledCompletion, Sampler, SampleRequest
 from schemas.ids import completion_id, own_prompt_id, seed_from
-from schemas.tables import TEMPLATE_COLUMNS
+from schemas.tables import REFERENCE_COLUMNS, TEMPLATE_COLUMNS
 
 
 def request_for(prompt: Mapping[str, Any], sample_index: int, seed: int) -> SampleRequest:
@@ -31,7 +31,7 @@ def completion_row(
     """A row of the completions table; `prompt` is the row of the prompts table it belongs to."""
     messages = [completion.message]
     kept = ("prompt_id", "prompt", "split", "category", "source", "file", "row")
-    beside = {name: prompt.get(name) for name in TEMPLATE_COLUMNS}
+    beside = {name: prompt.get(name) for name in TEMPLATE_COLUMNS | REFERENCE_COLUMNS}
     return (
         {name: prompt[name] for name in kept}
         | beside

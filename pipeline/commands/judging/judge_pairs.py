@@ -109,6 +109,8 @@ def _summary(manifest: Manifest | None, folder: Path, judge: str) -> dict[str, A
         "comparisons": counts.get("comparisons", 0),
         "verdicts": counts.get("verdicts", 0),
         "unscored": counts.get("unscored", 0),
+        "ratings": counts.get("ratings"),
+        "without_reference": counts.get("comparisons_without_reference"),
         "pairs": counts.get("pairs", 0),
         "counts": dict(counts),
         "cost": None if spent is None else spent / 1e6,
@@ -121,6 +123,13 @@ def _summary(manifest: Manifest | None, folder: Path, judge: str) -> dict[str, A
 
 def _show(found: Mapping[str, Any]) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    if found["ratings"] is not None:
+        console.print(
+            f"{found['judge']}: {found['ratings']:,} completions rated, each by itself: the "
+            "verdicts follow from the ratings, and the order shown plays no part"
+        )
+    if found["without_reference"]:
+        console.print(f"{found['without_reference']:,} comparisons have no reference answer")
     console.print(
         f"{found['judge']}: {found['verdicts']:,} verdicts on {found['comparisons']:,} "
         f"comparisons, {found['unscored']:,} unscored; {found['pairs']:,} preference pairs"

@@ -15,6 +15,7 @@ from evals.judge_card.subsets import Member
 from evals.judges.interface import release
 from evals.judges.judge_spec import named_judge
 from evals.judges.orders import judge_in_order
+from evals.judges.ratings.charging import charged_once
 from pipeline.display.progress import make_progress
 from schemas.errors import ConfigError
 from schemas.labels import BOTH_ORDERS
@@ -34,13 +35,13 @@ def asked(
         raise ConfigError("--judge: say which judge, as in --judge length; or give --verdicts")
     opened = named_judge(judge, Runtime())
     shown = [unit.comparison for unit in labelled.comparisons[:limit]]
-    rows: list[Mapping[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     with make_progress().task(f"verdicts by {opened.name}", 2 * len(shown), "verdicts") as task:
         for order in BOTH_ORDERS:
             for start in range(0, len(shown), 256):
                 rows += judge_in_order(opened, shown[start : start + 256], order)
                 task.advance(len(shown[start : start + 256]))
-    return rows
+    return charged_once(rows)
 
 
 def members_of_file(labelled: LabelledFile) -> dict[str, list[Member]]:

@@ -105,11 +105,17 @@ def show_report(report: WinRateReport, differences: Mapping[str, PolicyDifferenc
     _add(table, "discrete", report.discrete)
     _add(table, "length-controlled", report.length_controlled)
     _add(table, "length-matched", report.length_matched)
+    for name, one in report.criteria.items():
+        _add(table, f"by {name}", Rate(**dict(one) | {"win_rate": one.value}))
     console.print(table)
     console.print(
         f"{report.n_wins:,} won, {report.n_losses:,} lost, {report.n_ties:,} tied, "
         f"{report.n_unscored:,} unscored"
     )
+    if report.pointwise:
+        console.print("each completion was rated by itself: the order shown plays no part")
+    for line in _ratings(report):
+        console.print(line)
     console.print(report.statement)
     declared = report.declared_headline
     if declared and report.headline and report.headline.measure != declared:
@@ -123,6 +129,19 @@ def show_report(report: WinRateReport, differences: Mapping[str, PolicyDifferenc
         console.print(_difference(name, found))
     for finding in report.detectors:
         console.print(f"warning: {finding.name}: {finding.detail}")
+
+
+def _ratings(report: WinRateReport) -> list[str]:
+    """Mean ratings of both sides, and what had no reference answer."""
+    lines = []
+    if (sides := report.mean_ratings) is not None:
+        lines.append(
+            f"mean rating {sides.policy.value:.2f} against {sides.baseline.value:.2f}, 1 to 10, "
+            f"{sides.policy.n:,} prompts"
+        )
+    if report.n_without_reference:
+        lines.append(f"{report.n_without_reference:,} prompts have no reference answer")
+    return lines
 
 
 def _show_human(console: "Console", human: HumanWinRate) -> None:

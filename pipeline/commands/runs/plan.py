@@ -65,13 +65,17 @@ def _statuses(run: Run, number: int, known: Known) -> Iterator[tuple[Stage[Any],
     return ((stage, statuses[stage.name]) for stage in stages_of(number))
 
 
+_ASKED = ("verdicts", "ratings")
+"""What judges are asked for; of a judge that rates, both orders of a comparison follow."""
+
+
 class _Planner:
     """Goes through the stages in order, and keeps what later ones are estimated from."""
 
     def __init__(self) -> None:
         self._counts: dict[Path, Mapping[str, int]] = {}
         self._seconds: dict[str, float] = {}
-        self._cost_of_verdict: float | None = None
+        self._cost_of: dict[str, float] = {}
 
     def planned(self, number: int, run: Run, stage: Stage[Any], status: StageStatus) -> Planned:
         """One stage's entry."""
@@ -90,8 +94,8 @@ class _Planner:
             return found
         self._counts[run.directory / stage.name] = work.counts
         seconds = _times(work.units, self._seconds.get(stage.name))
-        paid = work.unit == "verdicts" and _is_paid(run)
-        cost = _times(work.units, self._cost_of_verdict) if paid else None
+        paid = work.unit in _ASKED and _is_paid(run)
+        cost = _times(work.units, self._cost_of.get(work.unit)) if paid else None
         return replace(found, work=work, seconds=seconds, cost=cost, is_paid=paid)
 
     def _learn(self, stage: str, work: Work | None, manifest: Manifest) -> None:
@@ -99,9 +103,10 @@ class _Planner:
         units = manifest.counts.get(work.unit) if work else None
         if units and not manifest.provenance.resumed:
             self._seconds[stage] = manifest.provenance.wall_seconds / units
-        cost, verdicts = (manifest.counts.get(k) for k in ("judge_cost_millionths", "verdicts"))
-        if cost is not None and verdicts:
-            self._cost_of_verdict = cost / verdicts / 1e6
+        cost = manifest.counts.get("judge_cost_millionths")
+        unit = "ratings" if manifest.counts.get("ratings") else "verdicts"
+        if cost is not None and (asked := manifest.counts.get(unit)):
+            self._cost_of[unit] = cost / asked / 1e6
 
 
 def _times(units: int | None, each: float | None) -> float | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.labels import Messages
-from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, TEMPLATE_COLUMNS
+from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, REFERENCE_COLUMNS, TEMPLATE_COLUMNS
 from stages.ingest.examples import ComparisonExample, DemonstrationExample, Example, RatedExample
 from stages.ingest.filters.texts import text
 from stages.ingest.frames.texts import Places
@@ -36,7 +36,7 @@ _ARROW = pa.schema(
         ("label_source", pa.string()),
         ("chosen_first", pa.bool_()),
         *((name, pa.string()) for name in RICH),
-        *((name, pa.string()) for name in sorted(TEMPLATE_COLUMNS)),
+        *((name, pa.string()) for name in sorted(TEMPLATE_COLUMNS | REFERENCE_COLUMNS)),
     ]
 )
 
@@ -68,6 +68,7 @@ def _values(row: int, example: Example) -> dict[str, Any]:
         "category": example.category,
         "language": example.language,
         "chosen_first": False,
+        "reference": getattr(example, "reference", None),
     }
     if isinstance(example, DemonstrationExample | RatedExample):
         values["a"] = text(example.completion)

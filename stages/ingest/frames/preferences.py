@@ -47,7 +47,7 @@ def _beside(rows: pl.DataFrame) -> pl.DataFrame:
     """What a row may say besides, as far as it is text."""
     said = {
         name: pl.col(name) if rows.schema.get(name) == pl.String else pl.lit(None, pl.String)
-        for name in ("category", "language", "label_source")
+        for name in ("category", "language", "label_source", "reference")
     }
     known = (
         pl.when(said["label_source"] != "").then(said["label_source"]).otherwise(pl.lit("human"))

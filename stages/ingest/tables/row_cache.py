@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.files import is_sound, remove, writing_folder
-from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, REJECTS, TEMPLATE_COLUMNS
+from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, REFERENCE_COLUMNS, REJECTS, TEMPLATE_COLUMNS
 from stages.ingest.frames.examples import RICH
 from stages.ingest.readers.sources import Source
 
@@ -39,7 +39,10 @@ ROWS = pa.schema(
         ("key_high", pa.uint64()),
         ("key_low", pa.uint64()),
         ("note", pa.int8()),
-        *((name, pa.string()) for name in (*RICH, *sorted(TEMPLATE_COLUMNS))),
+        *(
+            (name, pa.string())
+            for name in (*RICH, *sorted(TEMPLATE_COLUMNS), *sorted(REFERENCE_COLUMNS))
+        ),
     ]
 )
 _FILES = {"rows": ROWS, "rejects": REJECTS.schema}

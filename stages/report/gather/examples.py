@@ -8,7 +8,7 @@ from evals.win_rate.win_rate import prompt_scores
 from schemas.ids import seed_from
 from stages.report.gather.distributions import histogram
 from stages.report.gather.sources import Json, Rows
-from stages.report.gather.verdict_list import outcome_of
+from stages.report.gather.verdict_list import outcome_of, ratings_of
 from stages.report.page.text import clip
 
 MAX_TURN = 3000
@@ -43,7 +43,7 @@ def draw_examples(
 
     Returns:
         `{random, doubtful, n_comparisons}`; an example is `{comparison_id, prompt, policy,
-        baseline, verdicts: [{judge, outcome, orders: [...]}], outcome}`.
+        baseline, verdicts: [{judge, outcome, orders, ratings}], outcome}`.
     """
     said = _by_comparison(verdicts)
     drawn = sorted(comparisons, key=lambda c: (seed_from(seed, c["comparison_id"]), str(c)))
@@ -109,6 +109,7 @@ def _judged(name: str, rows: Rows) -> Json:
         "judge": name,
         "outcome": outcome_of([order["verdict"] for order in orders]),
         "orders": orders,
+        "ratings": next((found for row in rows if (found := ratings_of(row))), None),
     }
 
 

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.judges.ratings.charging import answers_of, is_pointwise
 from schemas.ids import seed_from
 from stages.report.gather.sources import Json, Rows
 from stages.report.page.text import clip
@@ -73,7 +74,7 @@ def _entry(
         "judges_disagree": _judges_disagree(ordered),
         "people": people,
         "people_disagree": people is not None and people != outcome_of(_sides(mine)),
-        "verdicts": [_verdict(row) for row in ordered],
+        "verdicts": [_verdict(row) for row in answers_of(ordered)],
     }
 
 
@@ -114,7 +115,12 @@ def _verdict(row: Mapping[str, Any]) -> Json:
     reply, more = clip(row["raw"] or "", MAX_REPLY)
     return {
         "judge": row["judge"],
-        "shown_first": "policy" if row["order"] == "ab" else "baseline",
+        "shown_first": None
+        if is_pointwise(row)
+        else "policy"
+        if row["order"] == "ab"
+        else "baseline",
+        "ratings": ratings_of(row),
         "verdict": _SIDES.get(row["verdict"]),
         "p_policy": row["p_a"],
         "p_tie": row["p_tie"],
@@ -125,6 +131,13 @@ def _verdict(row: Mapping[str, Any]) -> Json:
         "reply": reply,
         "reply_more": more,
     }
+
+
+def ratings_of(row: Mapping[str, Any]) -> Json | None:
+    """What either side was rated, where each was by itself; None for other judges."""
+    if not row.get("rated") or not is_pointwise(row):
+        return None
+    return {"policy": row["rating_a"], "baseline": row["rating_b"]}
 
 
 def _last_turn(messages: Any) -> Json:

@@ -89,7 +89,7 @@ def test_criteria_are_weighted() -> None:
         ({"criteria": {"a": 1}}, "give them with answer"),
         ({"answer": "criteria"}, "give them with answer"),
         ({"answer": "criteria", "criteria": {"a": 0}}, "a weight is above 0"),
-        ({"answer": "scale", "verdict_key": "x"}, "belong to answer label or reasoned"),
+        ({"answer": "scale", "verdict_key": "x"}, "belong to answer label, reasoned"),
         ({"verdict_pattern": "("}, "no regular expression"),
         ({"rubric": "vibes"}, "or a file like my.md"),
     ],

@@ -274,6 +274,16 @@ def test_own_files_in_every_shape_are_the_same_comparison(
     assert row["label"] == "A"
 
 
+@pytest.mark.parametrize("shape", ["explicit_text", "explicit_messages", "tinker"])
+def test_a_reference_goes_beside_its_prompt(ingest: Ingest, jsonl: Write, shape: str) -> None:
+    done = ingest({"kind": "jsonl", "path": jsonl([{**SHAPES[shape], "reference": "It is so."}])})
+    for name in ("prompts", "comparisons"):
+        assert [row["reference"] for row in done.table(name)] == ["It is so."]
+    other = jsonl([{"prompt": "Hi", "reference": "It is so."}, {"prompt": "Ho"}], "p.jsonl")
+    done = ingest({"kind": "jsonl", "path": other, "content": "prompts"})
+    assert {row["reference"] for row in done.table("prompts")} == {"It is so.", None}
+
+
 @pytest.mark.parametrize("label", ["A", "B", "Tie"])
 def test_tinker_labels_stay(ingest: Ingest, jsonl: Write, label: str) -> None:
     path = jsonl([{**SHAPES["tinker"], "label": label}])

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evals.win_rate.criteria import criterion_rates, rated_sides
 from evals.win_rate.win_rate import win_rate
 from pipeline.commands.judging.comparing.entrants import BASELINE, POLICY, Entrant
 from schemas.manifest import read_manifest
@@ -66,10 +67,13 @@ def leaderboard(folder: Path, entered: Sequence[Entrant]) -> Json:
 def _row(folder: Path, role: str, name: str, judge: str) -> Json:
     suffix = "" if role == POLICY else f"_{role}"
     verdicts = read_rows(folder / f"verdicts{suffix}.parquet", VERDICTS)
-    found = win_rate([row for row in verdicts if row["judge"] == judge])
+    own = [row for row in verdicts if row["judge"] == judge]
+    found, sides = win_rate(own), rated_sides(own)
     keys = ("win_rate", "ci_low", "ci_high", "n")
     return {"name": name, **{key: getattr(found, key) for key in keys}} | {
         "unscored": found.n_unscored,
+        "criteria": {name: r.to_json() for name, r in criterion_rates(own).items()},
+        "mean_ratings": sides.to_json() if sides else None,
         "wins": found.n_wins,
         "losses": found.n_losses,
         "ties": found.n_ties,
@@ -183,6 +187,9 @@ def show_leaderboard(found: Json, console: Console) -> None:
     console.print(table)
     if found["ratings"]:
         console.print(_rated_words(found["ratings"]))
+    for row in found["rows"]:
+        if row.get("criteria"):
+            console.print(_criteria_words(row, found["baseline"]))
     for pair in found["pairs"]:
         console.print(_pair_words(pair))
     if found["standard"]:
@@ -250,6 +257,15 @@ def _rated_words(about: Json) -> str:
     if about["penalised"]:
         words += "; somebody won or lost all, so half a win and half a loss a pair were added"
     return words
+
+
+def _criteria_words(row: Json, baseline: str) -> str:
+    said = ", ".join(
+        f"{name} {one['value']:.1%} ({one['ci_low']:.1%} to {one['ci_high']:.1%})"
+        for name, one in row["criteria"].items()
+        if one["value"] is not None
+    )
+    return f"{row['name']} over {baseline} by criterion: {said}"
 
 
 def _pair_words(pair: Json) -> str:

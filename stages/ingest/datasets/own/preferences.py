@@ -4,7 +4,8 @@ Preferences: TRL's `prompt, chosen, rejected` or `chosen, rejected` with the pro
 text or as messages; the cookbook's `{"comparison": {...}, "label": A | "B" | "Tie"}`; rows of our
 own comparisons table, or two answers and a label under other names (`spellings`). What
 `prefline export` adds beside the format's own columns is read again: `chosen_side`, `strength`,
-`label_source`, `category`.
+`label_source`, `category`. `reference` is an answer to the prompt that is known to be good, for
+judges that are shown one.
 Demonstrations are `prompt, completion`, prompts are `prompt`, again as text or messages. Where a
 row has no `prompt`, another of PROMPT_FIELDS is one; `system`, `history` and `input` belong to it.
 """
@@ -58,7 +59,7 @@ class OwnFilesReader(FileReader[OwnFiles]):
     flat_fields: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
     # All that `parse_preference` looks at.
     table_fields: ClassVar[tuple[str, ...]] = (
-        *("prompt", "chosen", "rejected", "category", "language", "label_source"),
+        *("prompt", "chosen", "rejected", "category", "language", "label_source", "reference"),
         *("comparison", "chosen_side", *SIDED_COLUMNS),
         *(*PROMPT_FIELDS[1:], *BESIDE_PROMPT, *sorted(TEMPLATE_COLUMNS)),
         *(name for pair in SCORES for name in pair),
@@ -141,7 +142,8 @@ def parse_prompt(row: Mapping[str, Any]) -> PromptExample:
         prompt = prompt[:-1]
     check_prompt(prompt)
     category, language = (optional_text(row, name) for name in ("category", "language"))
-    return PromptExample(prompt, category, language, template_of(row))
+    reference = optional_text(row, "reference")
+    return PromptExample(prompt, category, language, template_of(row), reference)
 
 
 Turns = list[Message]

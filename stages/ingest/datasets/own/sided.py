@@ -78,6 +78,7 @@ def beside(row: Mapping[str, Any]) -> dict[str, Any]:
         "category": optional_text(row, "category"),
         "language": optional_text(row, "language"),
         "label_source": optional_text(row, "label_source") or "human",
+        "reference": optional_text(row, "reference"),
     }
 
 

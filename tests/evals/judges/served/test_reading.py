@@ -8,7 +8,7 @@ from evals.judges.openai.label_logprobs import LabelTokenIds, begun_label
 from evals.judges.openai.read_reply import read_verdict
 from evals.judges.openai.replies import MalformedReply, Reply, TokenChoice, read_reply
 from evals.judges.verdicts.refusals import is_refusal
-from schemas.labels import LabelProbabilities, Preference, Unscored, Verdict
+from schemas.labels import Answer, LabelProbabilities, Preference, Unscored
 from tests.fixtures.chaos_server import completion
 
 
@@ -28,7 +28,7 @@ def test_a_verdict_after_regrets_is_a_verdict() -> None:
     assert verdict.preference is Preference.B
 
 
-def by_top(token: str, content: str, **logprobs: float) -> Verdict | None:
+def by_top(token: str, content: str, **logprobs: float) -> Answer | None:
     choice = TokenChoice(token, {k: math.log(v) for k, v in logprobs.items()})
     return read_verdict(Reply(content, choices=(choice,)), 0.5, None, True)
 
