@@ -271,11 +271,15 @@ class LlmJudge(LabelScoring):
             MissingInputError: one is not there.
         """
         named = {
-            "rubric": None if self.rubric in RUBRICS else self.rubric,
             "examples": self.examples,
             "references": None if self.references == DATA else self.references,
         }
-        return [_own_file(text, name) for name, text in named.items() if text is not None]
+        beside = [_own_file(text, name) for name, text in named.items() if text is not None]
+        return [*self.rubric_files(), *beside]
+
+    def rubric_files(self) -> list[Path]:
+        """The user's own rubric, if it is one. Raises MissingInputError where it is not there."""
+        return [] if self.rubric in RUBRICS else [_own_file(self.rubric, "rubric")]
 
     @cached_property
     def _examples(self) -> list[Shown]:
