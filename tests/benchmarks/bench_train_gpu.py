@@ -7,11 +7,15 @@ log-probabilities are known beforehand in "ours" and in "trl_best"; TRL's defaul
 every step. "trl_best": precomputed, no gradient checkpointing, FlashAttention and Liger's layer
 kernels where they are installed (TRL 1.16 has no padding-free DPO: it warns and pads).
 
-Needs torch, transformers, pyarrow, numpy and pydantic; peft for LoRA; TRL and datasets for its
-rows. `--smoke` runs our rows on a tiny shape on any machine, and writes nothing.
+The gpu tests of the attention kernels run first, in the same call. The whole takes no more than
+`--minutes`; a row that fails, does not fit the card or has no time left is in the result with the
+reason. Needs torch, transformers, pyarrow, numpy and pydantic; peft for LoRA; TRL and datasets for
+its rows; pytest for the tests. What is not there is left out and named. `--smoke` runs our rows on
+a tiny shape on any machine, and writes nothing.
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -42,6 +46,7 @@ from tests.benchmarks.training_pairs import (  # noqa: E402
 )
 
 UNTIMED_STEPS, LORA_RANK = 4, 32
+LEAST_SECONDS, MOST_FOR_TESTS = 20, 120
 LLAMA_1B: dict[str, Any] = {
     "vocab_size": 128_256,
     "hidden_size": 2048,
@@ -214,14 +219,14 @@ def measure(
     }
 
 
-def ratios(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def ratios(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Tokens per second as a multiple of TRL's, and our peak memory over TRL's."""
     found = {}
     for kind in ("full", "lora"):
         ours = measured.get(f"ours_{kind}")
         for who in ("default", "best"):
             theirs = measured.get(f"trl_{who}_{kind}")
-            if ours and theirs:
+            if ours and theirs and "failed" not in {**ours, **theirs}:
                 speed = ours["tokens_per_second"] / theirs["tokens_per_second"]
                 memory = ours["peak_memory_bytes"] / theirs["peak_memory_bytes"]
                 found[f"{kind}_vs_trl_{who}"] = speed
@@ -229,20 +234,59 @@ def ratios(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-def in_own_process(row: str, pairs: int, folder: str) -> dict[str, float] | None:
-    """What `measure` gives in a fresh process; None where that fails, which is shown."""
+def in_own_process(row: str, pairs: int, folder: str, seconds: float) -> dict[str, Any]:
+    """What `measure` gives in a fresh process; `failed` says why where it gives nothing."""
     command = [sys.executable, __file__, "--pairs", str(pairs), "--one", row, folder]
+    return answer_of(command, seconds)
+
+
+def answer_of(command: list[str], seconds: float) -> dict[str, Any]:
+    """The JSON of a program's last line, or `failed` with the reason in a few words."""
+    if seconds < LEAST_SECONDS:
+        return {"failed": "no time was left"}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after the {seconds:.0f} s that were left"}
     if done.returncode:
-        show(f"{row:24} failed with exit code {done.returncode}")
-        return None
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        full = any("OutOfMemoryError" in line or "out of memory" in line for line in said)
+        last = said[-1][:300] if said else f"exit code {done.returncode}"
+        return {"failed": "does not fit the card's memory" if full else last}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def describe(name: str, row: Mapping[str, float]) -> str:
+def kernel_tests(seconds: float) -> str:
+    """The outcome of the gpu tests of the attention kernels, in pytest's own last line."""
+    if not has("pytest"):
+        return "not run: pytest is not installed"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(
+            [*command, "tests/stages/training/test_tree_attention.py"],
+            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": seconds},
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"not done after {seconds:.0f} s"
+    if done.returncode:
+        show(done.stdout[-3000:])
+    return (done.stdout.strip().splitlines() or ["nothing was said"])[-1].strip("= ")
+
+
+def version_of(package: str) -> str | None:
+    """The version that is installed, if any."""
+    return importlib.metadata.version(package) if has(package) else None
+
+
+def describe(name: str, row: Mapping[str, Any]) -> str:
     """A row in one line."""
+    if "failed" in row:
+        return f"{name:24} {row['failed']}"
     return (
         f"{name:24} {row['tokens_per_second']:9.0f} tokens per second"
         f" {row['peak_memory_bytes'] / 1e9:6.1f} GB MFU {row['model_flops_utilisation']:.0%}"
@@ -266,6 +310,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=256, help="pairs of the one epoch; 8 a step")
+    parser.add_argument("--minutes", type=float, default=9.5, help="most that the whole may take")
     parser.add_argument("--smoke", action="store_true", help="tiny, on a CPU, nothing written")
     parser.add_argument("--one", nargs=2, metavar=("ROW", "FOLDER"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -290,18 +335,30 @@ def main() -> None:
         pairs = tokenized(tokenizer, options.pairs, LLAMA_1B["max_position_embeddings"])
         show(json.dumps(measure(name, pairs, tokenizer, LLAMA_1B, "cuda")))
         return
+    ends = time.monotonic() + 60 * options.minutes
     device = torch.cuda.get_device_name()
+    tests = kernel_tests(MOST_FOR_TESTS)
+    show(f"gpu tests of the attention kernels: {tests}")
+    missing = [name for name in ("peft", "trl", "datasets") if not has(name)]
+    if missing:
+        show(f"rows that need {', '.join(missing)} are left out: not installed")
     show(f"{options.pairs} real HH pairs on {device}, {UNTIMED_STEPS} untimed steps, one process")
     show(f"per row; rows: {', '.join(rows_here())}")
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
         make_tokenizer(Path(folder))
         for name in rows_here():
-            row = in_own_process(name, options.pairs, folder)
-            if row:
-                measured[name] = row
-                show(describe(name, row))
-    result = {"device": device, "configurations": measured, "ratios": ratios(measured)}
+            row = in_own_process(name, options.pairs, folder, ends - time.monotonic())
+            measured[name] = row
+            show(describe(name, row))
+    result = {
+        "device": device,
+        "torch": torch.__version__,
+        "trl": version_of("trl"),
+        "kernel_tests": tests,
+        "configurations": measured,
+        "ratios": ratios(measured),
+    }
     show(json.dumps(result["ratios"], indent=2))
     short = re.sub(r"[^a-z0-9]+", "-", device.lower().removeprefix("nvidia ")).strip("-")
     write_result(RESULTS / f"train-{short}.json", result)

@@ -14,8 +14,9 @@ PAIRS_PER_STEP, BPE_WORDS, PAD, END = 8, 32_000, 0, 1
 
 
 def real_data() -> Path:
-    """The folder of real data sets."""
-    return Path(os.environ.get("PREFLINE_REAL_DATA", ROOT.parent / "shared" / "data"))
+    """The folder of real data sets: as it is named, beside the checkout, or in it."""
+    beside, inside = ROOT.parent / "shared" / "data", ROOT / "shared" / "data"
+    return Path(os.environ.get("PREFLINE_REAL_DATA", beside if beside.is_dir() else inside))
 
 
 def hh_rows() -> list[dict[str, str]]:

@@ -45,6 +45,21 @@ def test_ratios_are_speed_over_theirs_and_memory_over_theirs() -> None:
     assert bench.ratios(measured) == {"full_vs_trl_default": 3, "full_memory_vs_trl_default": 0.25}
 
 
+def test_a_row_that_fails_or_has_no_time_is_in_the_result_with_the_reason() -> None:
+    def said(code: str, seconds: float = 60) -> str:
+        return str(bench.answer_of([sys.executable, "-c", code], seconds)["failed"])
+
+    assert said("raise SystemExit('torch.OutOfMemoryError: CUDA out of memory')") == (
+        "does not fit the card's memory"
+    )
+    assert said("raise SystemExit('no such setting')") == "no such setting"
+    assert said("print(1)", seconds=1) == "no time was left"
+    assert bench.answer_of([sys.executable, "-c", "print('{\"a\": 1}')"], 60) == {"a": 1}
+    rows = {"ours_full": {"tokens_per_second": 6}, "trl_best_full": {"failed": "does not fit"}}
+    assert bench.ratios(rows) == {}
+    assert bench.describe("trl_best_full", rows["trl_best_full"]).endswith("does not fit")
+
+
 def test_without_a_gpu_it_says_so_and_exits_2() -> None:
     import torch
 
