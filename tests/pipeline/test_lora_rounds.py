@@ -1,19 +1,22 @@
 """Rounds with LoRA, the commonest on-policy setting: three of them, and the adapters they leave."""
 
+import gc
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from evals.models.checkpoints import ModelSource, load_causal_lm, load_tokenizer
 from evals.models.logps import completion_logps
 from evals.models.rendering import ChatRenderer, RenderedCompletion
 from pipeline.commands.runs.run import run_recipe
 from pipeline.recipe import load_recipe
+from pipeline.runs import run as run_module
 from schemas.parquet import read_rows
 from schemas.tables import COMPLETIONS
 from tests.fixtures.tiny_models import tiny_llama
@@ -65,7 +68,8 @@ FOLDERS = ("", "round-2", "round-3")
 def three_rounds(model: Path, tmp_path: Path) -> Path:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.replace("MODEL", str(model)))
-    return run_recipe(load_recipe(path), tmp_path / "run").directory
+    run_recipe(load_recipe(path), tmp_path / "run")
+    return tmp_path / "run"
 
 
 def check(model: Path, run: Path) -> None:
@@ -96,9 +100,29 @@ def check(model: Path, run: Path) -> None:
     assert len(set(seen)) == 3
 
 
-def test_three_rounds_of_lora_go_on_with_their_adapter(tmp_path: Path) -> None:
+def models_alive() -> int:
+    gc.collect()
+    return sum(issubclass(type(one), PreTrainedModel) for one in gc.get_objects())
+
+
+def test_three_rounds_of_lora_go_on_with_their_adapter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing that a stage has loaded outlives it: sampling and training take turns."""
     model = tiny_llama(tmp_path / "tiny", hidden_size=32, layers=1, spread=0.2)
+    before, left = models_alive(), {}
+    record = run_module.record_finished
+
+    def recorded(partial: Path, *rest: Any) -> Any:
+        left[str(partial)] = models_alive() - before
+        return record(partial, *rest)
+
+    monkeypatch.setattr(run_module, "record_finished", recorded)
     check(model, three_rounds(model, tmp_path))
+    assert {Path(one).name for one in left} >= {
+        f"{s}.partial" for s in ("sample", "label", "train")
+    }
+    assert set(left.values()) == {0}
 
 
 @pytest.mark.skipif(real_model() is None, reason=f"no {NAME} here (set PREFLINE_REAL_MODEL)")

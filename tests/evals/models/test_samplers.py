@@ -323,12 +323,17 @@ def test_a_missing_checkpoint_is_named(config: Any, tmp_path: Path) -> None:
 # The real vLLM engine, in a process of its own: it changes the process it lives in.
 
 WORKER = """
-import json, os, sys
+import gc, json, os, sys
 from dataclasses import asdict
 import torch
 from evals.models.checkpoints import ModelSource
 from evals.models.samplers import SampleRequest, SamplingSettings, VllmSampler, open_sampler
 from schemas.stage import Runtime
+
+def resident():
+    gc.collect()
+    lines = open("/proc/self/status").read().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 job = json.loads(sys.stdin.read())
 requests = [SampleRequest(**r) for r in job["requests"]]
@@ -344,7 +349,9 @@ for name, path in job["models"].items():
     first = SamplingSettings(**job["settings"]["plain"])
     drawn["alone"] = [asdict(sampler.sample([r], first)[0]) for r in requests]
     found[name] = {"name": sampler.name, "fingerprint": sampler.fingerprint, **drawn}
+    open_bytes = resident()
     sampler.close()
+    found[name]["freed"] = open_bytes - resident()
 after = [os.environ.get(n) for n in watched], torch.get_num_threads(), torch.set_num_threads
 found["restored"] = before == after
 print("RESULT" + json.dumps(found))
@@ -429,3 +436,10 @@ def test_vllm_refuses_a_prompt_without_room_as_transformers_does(
 @pytest.mark.vllm
 def test_vllm_leaves_the_process_as_it_was(vllm_results: dict[str, Any]) -> None:
     assert vllm_results["restored"]
+
+
+@pytest.mark.vllm
+def test_vllm_gives_its_memory_back_when_it_is_closed(vllm_results: dict[str, Any]) -> None:
+    """Its cache of keys and values alone is 1 GiB; the next stage shares the memory."""
+    for name in ("model", "adapter"):
+        assert vllm_results[name]["freed"] > 0.8 * 2**30
