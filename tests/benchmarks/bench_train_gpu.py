@@ -268,7 +268,10 @@ def kernel_tests(seconds: float) -> str:
     try:
         done = subprocess.run(
             [*command, "tests/stages/training/test_tree_attention.py"],
-            **{"cwd": ROOT, "capture_output": True, "text": True, "timeout": seconds},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:

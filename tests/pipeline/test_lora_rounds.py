@@ -111,7 +111,7 @@ def test_three_rounds_of_lora_go_on_with_their_adapter(
     """And nothing that a stage has loaded outlives it: sampling and training take turns."""
     model = tiny_llama(tmp_path / "tiny", hidden_size=32, layers=1, spread=0.2)
     before, left = models_alive(), {}
-    record = run_module.record_finished
+    record: Any = getattr(run_module, "record_finished")  # noqa: B009
 
     def recorded(partial: Path, *rest: Any) -> Any:
         left[str(partial)] = models_alive() - before

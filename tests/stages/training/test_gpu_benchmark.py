@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,10 @@ def test_a_row_that_fails_or_has_no_time_is_in_the_result_with_the_reason() -> N
     assert said("raise SystemExit('no such setting')") == "no such setting"
     assert said("print(1)", seconds=1) == "no time was left"
     assert bench.answer_of([sys.executable, "-c", "print('{\"a\": 1}')"], 60) == {"a": 1}
-    rows = {"ours_full": {"tokens_per_second": 6}, "trl_best_full": {"failed": "does not fit"}}
+    rows: dict[str, dict[str, Any]] = {
+        "ours_full": {"tokens_per_second": 6},
+        "trl_best_full": {"failed": "does not fit"},
+    }
     assert bench.ratios(rows) == {}
     assert bench.describe("trl_best_full", rows["trl_best_full"]).endswith("does not fit")
 
