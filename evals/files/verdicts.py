@@ -11,7 +11,7 @@ from evals.files.alpaca_eval.annotations import PARQUET_COLUMNS
 from evals.files.alpaca_eval.regression import Join
 from evals.files.alpaca_eval.verdicts import read_annotations
 from evals.files.external_files import choose
-from evals.judges.layout import text_of
+from evals.judges.layout import answer_text
 from evals.win_rate.report import SIDES, JudgedComparisons
 from schemas.errors import ConfigError, DataError, MissingInputError, PipelineError
 from schemas.files import first_line
@@ -91,7 +91,7 @@ def judged_comparisons(
         until_settled: prompts were judged until the headline was settled.
     """
     texts = {
-        row["comparison_id"]: (text_of(row["completion_a"]), text_of(row["completion_b"]))
+        row["comparison_id"]: (answer_text(row["completion_a"]), answer_text(row["completion_b"]))
         for row in comparisons
     }
     return JudgedComparisons(

@@ -217,6 +217,23 @@ def _imitations(folded: str, further: Imitations) -> set[int]:
     return places | {one.start + 1 for one in spoken if one.label and not one.closing}
 
 
+LAST_ANSWER = "(a conversation that goes on; compare its last answer, in view of all before it)"
+
+
 def text_of(messages: Messages) -> str:
-    """The text of a completion without its thoughts: its turns joined by blank lines."""
-    return "\n\n".join(thought_and_answer(m)[1] for m in messages)
+    """The text of a completion without its thoughts: its turns joined by blank lines.
+
+    Where the user has asked again in it, everyone's turns are named, and it is the last answer that
+    is judged.
+    """
+    texts = [thought_and_answer(m)[1] for m in messages]
+    if all(m["role"] != "user" for m in messages):
+        return "\n\n".join(texts)
+    named = [f"[{m['role']}] {text}" for m, text in zip(messages, texts, strict=True)]
+    return "\n\n".join([LAST_ANSWER, *named])
+
+
+def answer_text(messages: Messages) -> str:
+    """The text of what a completion says to the user's last question in it, thoughts left out."""
+    asked = [place for place, m in enumerate(messages) if m["role"] == "user"]
+    return text_of(messages[asked[-1] + 1 :] if asked else messages)

@@ -77,12 +77,6 @@ def _brought(config: EvaluateConfig) -> list[tuple[GivenPrompt, str]]:
 def _of_files(
     listed: Sequence[tuple[GivenPrompt, str]], config: EvaluateConfig, context: StageContext
 ) -> EvaluationPrompts:
-    if later := [one for one, _ in listed if one.turn] if _some_write(config) else []:
-        context.progress.warn(
-            f"evaluate: {len(later)} later turns of prompts are left out: only files of outputs "
-            "have answers to them"
-        )
-        listed = [(one, file) for one, file in listed if not one.turn]
     once: dict[str, tuple[GivenPrompt, str]] = {}
     for prompt, file in listed:
         once.setdefault(prompt.prompt_id, (prompt, file))
@@ -91,13 +85,6 @@ def _of_files(
     kept = [once[key] for key in sorted(once)][: config.max_prompts]
     rows = [prompt.to_row(Path(file).name, file) for prompt, file in kept]
     return EvaluationPrompts(rows, [prompt for prompt, _ in kept], False)
-
-
-def _some_write(config: EvaluateConfig) -> bool:
-    """Whether anybody has to answer now."""
-    sources = config.sources
-    both = config.policy is not None and config.baseline is not None
-    return not both or any(not isinstance(source, OutputsFile) for source in sources)
 
 
 def read_prompts_of(path: Path, split: str, max_prompts: int | None) -> list[Row]:

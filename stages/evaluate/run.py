@@ -45,6 +45,7 @@ from stages.evaluate.prompts import EvaluationPrompts, evaluation_prompts
 from stages.evaluate.sampling import Completions
 from stages.evaluate.settling import judge_until_settled
 from stages.evaluate.standard.scores import judge_kind, standard_scores
+from stages.evaluate.standard.turns import Conversations
 from stages.shards.kept import KeptWork
 
 Row = dict[str, Any]
@@ -105,24 +106,27 @@ def _sampled(
     kept: KeptWork,
     config: EvaluateConfig,
     context: StageContext,
-) -> dict[str, Completions]:
+) -> dict[str, Completions | Conversations]:
     """All completions by model, and the benchmarks that models answer by themselves."""
-    found: dict[str, Completions] = {}
+    found: dict[str, Completions | Conversations] = {}
     # The baseline comes first: some tasks compare with what it wrote.
     for model in models:
-        own = Completions(model, asked.rows, config, context, kept)
-        found[model.name] = own
         if isinstance(model.source, OutputsFile):
-            take_outputs(own, model.source, model.fingerprint, asked, context.progress)
-            own.write()
+            given = Completions(model, asked.rows, config, context, kept)
+            found[model.name] = given
+            take_outputs(given, model.source, model.fingerprint, asked, context.progress)
+            given.write()
             if config.tasks:
                 context.progress.note(f"{model.name}: a file of outputs cannot run benchmarks")
         else:
+            own = Conversations(model, asked, config, context, kept)
+            found[model.name] = own
             _write(model, own, model.source, benchmarks, config, context)
     if best is not None:
         many = config.model_copy(update={"n": config.best_of})
-        found[best.name] = Completions(best, asked.rows, many, context, kept)
-        _sample_more(best, found[best.name], config, context)
+        more = Conversations(best, asked, many, context, kept)
+        found[best.name] = more
+        _sample_more(best, more, config, context)
     for model in models:
         benchmarks.score(model)
     return found
@@ -144,7 +148,7 @@ def _counts(completions: Mapping[str, Sequence[Row]], matches: Sequence[Match]) 
 
 def _write(
     model: Contestant,
-    completions: Completions,
+    completions: Conversations,
     source: ModelSource | ServedModel,
     benchmarks: Benchmarks,
     config: EvaluateConfig,
@@ -168,7 +172,7 @@ def _write(
 
 
 def _sample_more(
-    best: Contestant, completions: Completions, config: EvaluateConfig, context: StageContext
+    best: Contestant, completions: Conversations, config: EvaluateConfig, context: StageContext
 ) -> None:
     """Let the baseline write the samples of which the best is chosen."""
     if completions.missing and context.runtime.engine == "ray":

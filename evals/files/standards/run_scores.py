@@ -8,7 +8,7 @@ from typing import Any
 from evals.files.standards.arena_scores import ROUNDS, Battles, arena_scores, outcomes_of
 from evals.files.standards.sets import Standard
 from evals.files.standards.style import counts_of, difference
-from evals.judges.layout import text_of
+from evals.judges.layout import answer_text
 from evals.statistics.estimates import estimate_mean
 from evals.win_rate.win_rate import prompt_scores
 from schemas.labels import Order
@@ -52,7 +52,7 @@ def _battles(match: PlayedMatch, graded: bool) -> Iterator[Battles]:
     """Those of comparisons that have a verdict in both orders."""
     for comparison, (ab, ba) in _in_both_orders(match):
         outcomes = [*(_outcomes(ab, graded) or ()), *(_outcomes(ba, graded) or ())]
-        one, other = (counts_of(text_of(comparison[f"completion_{side}"])) for side in "ab")
+        one, other = (counts_of(answer_text(comparison[f"completion_{side}"])) for side in "ab")
         category = str(comparison["category"] or "all")
         yield Battles(match.model, category, outcomes, difference(one, other))
 

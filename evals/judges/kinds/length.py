@@ -7,7 +7,7 @@ from typing import Literal
 
 from evals.judges.interface import Judge
 from evals.judges.kinds.rule import certain
-from evals.judges.layout import text_of
+from evals.judges.layout import answer_text
 from schemas.ids import content_id
 from schemas.labels import Comparison, Messages, Preference, Verdict
 from schemas.stage import Config, Runtime
@@ -41,7 +41,7 @@ class LongerWins:
 
 def longer(completion_a: Messages, completion_b: Messages) -> Preference:
     """The label of the longer completion; Tie where both have as many characters."""
-    length_a, length_b = (len(text_of(c).strip()) for c in (completion_a, completion_b))
+    length_a, length_b = (len(answer_text(c).strip()) for c in (completion_a, completion_b))
     if length_a == length_b:
         return Preference.TIE
     return Preference.A if length_a > length_b else Preference.B

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from evals import food_world, instruction_world
 from evals.judges.interface import Judge
-from evals.judges.layout import text_of
+from evals.judges.layout import answer_text
 from schemas.ids import content_id
 from schemas.labels import Comparison, LabelProbabilities, Messages, Preference, Verdict
 from schemas.stage import Config, Runtime
@@ -55,7 +55,7 @@ class RuleApplied:
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
         """One certain verdict per comparison."""
         return [
-            certain(self.rule(c.prompt, text_of(c.completion_a), text_of(c.completion_b)))
+            certain(self.rule(c.prompt, answer_text(c.completion_a), answer_text(c.completion_b)))
             for c in comparisons
         ]
 
