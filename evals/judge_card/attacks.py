@@ -20,6 +20,7 @@ from schemas.labels import (
 )
 from schemas.results.base import Estimate
 from schemas.results.judge_card import NOTHING, Attack, Shift
+from schemas.stage import Progress, SilentProgress
 
 DEFAULT_PAIRS = 50
 
@@ -99,7 +100,10 @@ ATTACKS: Mapping[str, Mapping[str, Change]] = {
 
 
 def attack_table(
-    judge: Judge, comparisons: Sequence[Comparison], pairs: int = DEFAULT_PAIRS
+    judge: Judge,
+    comparisons: Sequence[Comparison],
+    pairs: int = DEFAULT_PAIRS,
+    progress: Progress | None = None,
 ) -> list[Attack]:
     """Every attack's shift of the attacked completion's score, in both orders.
 
@@ -109,17 +113,25 @@ def attack_table(
     times, with an interval clustered by prompt.
     """
     drawn = _drawn(comparisons, pairs)
-    return [
-        Attack(
-            name=name,
-            group=group,
-            neutralised=_shift(judge, drawn, change, plain["neutralised"], nullcontext),
-            raw=_shift(judge, drawn, change, plain["raw"], shown_raw),
-        )
-        for plain in [_plain(judge, drawn)]
-        for group, changes in ATTACKS.items()
-        for name, change in changes.items()
-    ]
+    table = []
+    total = verdicts_of_table(len(drawn))
+    with (progress or SilentProgress()).task("attacks", total, "verdicts") as task:
+        asked = len(BOTH_ORDERS) * len(drawn)
+        plain = _plain(judge, drawn)
+        task.advance(2 * asked)
+        for group, changes in ATTACKS.items():
+            for name, change in changes.items():
+                neutralised = _shift(judge, drawn, change, plain["neutralised"], nullcontext)
+                task.advance(asked)
+                raw = _shift(judge, drawn, change, plain["raw"], shown_raw)
+                task.advance(asked)
+                table.append(Attack(name=name, group=group, neutralised=neutralised, raw=raw))
+    return table
+
+
+def verdicts_of_table(pairs: int) -> int:
+    """How many verdicts the table takes: with and without each attack, neutralised and raw."""
+    return 2 * len(BOTH_ORDERS) * pairs * (1 + sum(map(len, ATTACKS.values())))
 
 
 def attack_cost(judge: Judge, comparisons: Sequence[Comparison], pairs: int) -> float:
@@ -127,9 +139,10 @@ def attack_cost(judge: Judge, comparisons: Sequence[Comparison], pairs: int) -> 
     if not isinstance(judge, StreamingJudge):
         return 0.0
     shown = sum(_characters(c) for c in _drawn(comparisons, pairs))
-    times = 2 * len(BOTH_ORDERS) * (1 + sum(map(len, ATTACKS.values())))
-    calls = min(pairs, len(comparisons)) * times
-    return judge.cost(int(times * shown / _CHARACTERS_PER_TOKEN) + 200 * calls, 16 * calls)
+    calls = verdicts_of_table(min(pairs, len(comparisons)))
+    return judge.cost(
+        int(verdicts_of_table(1) * shown / _CHARACTERS_PER_TOKEN) + 200 * calls, 16 * calls
+    )
 
 
 _CHARACTERS_PER_TOKEN = 3.5

@@ -203,7 +203,7 @@ def _attacked(
     shown = [unit.comparison for unit in dev]
     if cost := attack_cost(judge, shown, pairs):
         context.progress.note(f"judge: attacks cost about {cost:.4g} in the unit of the prices")
-    return attack_table(judge, shown, pairs)
+    return attack_table(judge, shown, pairs, context.progress)
 
 
 def _say_what_it_is_worth(card: JudgeCard, progress: Progress) -> None:

@@ -1,17 +1,19 @@
 """The attack table: what texts that speak to the judge are worth, neutralised and raw."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pytest
 
-from evals.judge_card.attacks import ATTACKS, attack_cost, attack_table
+from evals.judge_card.attacks import ATTACKS, attack_cost, attack_table, verdicts_of_table
 from evals.judges.kinds.length import LongerWins
 from evals.judges.kinds.rule import certain
 from evals.judges.layout import neutralise
 from evals.judges.verdicts.folding import fold
 from evals.judges.verdicts.grammar import FORMS
 from schemas.labels import Comparison, Preference, Unscored, Verdict
+from schemas.stage import SilentProgress
 from tests.fixtures.comparisons import comparison
 
 PAIRS = [comparison(f"question {n}?", "One answer. And more.", f"other {n}") for n in range(60)]
@@ -68,3 +70,31 @@ def test_unscored_verdicts_are_counted_and_do_not_shift() -> None:
     row = next(r for r in attack_table(Silent(), PAIRS, pairs=10) if r.name == "line")
     assert (row.raw.unscored, row.raw.ab.value, row.raw.ba.value) == (10, None, 0)
     assert attack_cost(Silent(), PAIRS, 50) == 0
+
+
+def test_the_bar_counts_every_verdict_that_is_asked_for() -> None:
+    class Counting(LongerWins):
+        asked = 0
+
+        def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
+            self.asked += len(comparisons)
+            return super().judge(comparisons)
+
+    class Bar(SilentProgress):
+        total: int | None = None
+        done = 0
+
+        @contextmanager
+        def task(self, title: str, total: int | None, unit: str) -> Iterator["Bar"]:
+            self.total = total
+            yield self
+
+        def advance(self, units: int = 1) -> None:
+            self.done += units
+
+        def metrics(self, values: Mapping[str, float | int | str]) -> None:
+            raise AssertionError("an attack has no running values")
+
+    judge, bar = Counting(), Bar()
+    attack_table(judge, PAIRS, pairs=3, progress=bar)
+    assert bar.total == bar.done == judge.asked == verdicts_of_table(3)

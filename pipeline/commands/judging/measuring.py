@@ -59,7 +59,7 @@ def attacked(judge: str, labelled: LabelledFile, pairs: int) -> list[Attack]:
     if cost:
         typer.echo(f"attacks: about {cost:.4g} in the unit of the prices", err=True)
     try:
-        return attack_table(opened, shown, pairs)
+        return attack_table(opened, shown, pairs, make_progress())
     finally:
         release(opened)
 
