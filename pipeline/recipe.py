@@ -21,7 +21,7 @@ from pipeline.settings.flat import (
     notes_on,
     own_keys,
 )
-from pipeline.settings.kinds import fields_of, kinds_of, unwrapped, with_default_kinds
+from pipeline.settings.kinds import fields_of, kinds_of, tags_of, unwrapped, with_default_kinds
 from pipeline.stage_registry import BY_NAME, STAGES
 from pipeline.sweeps.grid import SWEEP, Point, at_point, axes_of, points_of, swept_texts
 from schemas.errors import ConfigError, MissingInputError
@@ -215,7 +215,10 @@ def check_recipe(tree: Mapping[str, Any], path: Path) -> Recipe:
         if key.partition(".")[0] not in BY_NAME:
             raise ConfigError(f"{path}: sweep.{key}: only settings of stages can be swept")
     if first.rounds.n > 1 and len(variants) > 1:
-        raise ConfigError(f"{path}: rounds.n: rounds cannot be swept; take one of the two")
+        raise ConfigError(
+            f"{path}: rounds.n: a sweep compares one training each on the same pairs, and rounds "
+            "make pairs of their own; sweep with rounds.n = 1, then run rounds with what it chose"
+        )
     return first if len(variants) == 1 else replace(first, variants=tuple(variants))
 
 
@@ -268,7 +271,7 @@ def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S 
 
 def _describe(section: str, config: type[Config], error: ValidationError) -> Iterator[str]:
     for item in error.errors():
-        keys, model = _walk(config, item["loc"])
+        keys, model, meant = _walk(config, item["loc"])
         where = ".".join([section, *keys])
         kind = item["type"]
         if kind == "extra_forbidden":
@@ -287,13 +290,22 @@ def _describe(section: str, config: type[Config], error: ValidationError) -> Ite
             # What was written there may be a key, or is a whole section.
             yield f"{where}: {item['msg'].removeprefix('Value error, ')}"
         elif kind in ("model_type", "model_attributes_type", "dict_type"):
-            yield f"{where}: must be a section with keys of its own (got {item['input']!r})"
+            instead = _as_section(where, item["input"], meant)
+            yield f"{where}: must be a section with keys of its own{instead}"
         else:
             yield f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
 
 
-def _walk(config: type[Config], location: Sequence[int | str]) -> tuple[list[str], Any]:
-    """The keys a person writes to get to a location, and the model or annotation around it.
+def _as_section(where: str, given: Any, meant: Any) -> str:
+    """What to write in place of a text where a section of a path is meant."""
+    if isinstance(given, str) and "path" in fields_of(meant):
+        return f": {where} = {{ path = {json.dumps(given, ensure_ascii=False)} }}"
+    return f" (got {given!r})"
+
+
+def _walk(config: type[Config], location: Sequence[int | str]) -> tuple[list[str], Any, Any]:
+    """The keys a person writes to get to a location, the model or annotation around it, and what
+    is meant there.
 
     Pydantic's locations also hold the kinds of the unions on the way; those are no keys.
     """
@@ -301,14 +313,14 @@ def _walk(config: type[Config], location: Sequence[int | str]) -> tuple[list[str
     model: Any = config
     around: Any = config
     for part in location:
-        member = kinds_of(model).get(part) if isinstance(part, str) else None
+        member = (kinds_of(model) | tags_of(model)).get(part) if isinstance(part, str) else None
         if member is not None:
             model = member
             continue
         if part != getattr(model, "written_flat", None):
             keys.append(str(part))
         around, model = model, _inside(model, part)
-    return keys, model if kinds_of(model) else around
+    return keys, model if kinds_of(model) else around, model
 
 
 def _inside(model: Any, part: int | str) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from pipeline.preflight import machine, models, remote, sense, servers, tasks
+from pipeline.preflight import machine, models, prompts, remote, sense, servers, tasks
 from pipeline.recipe import Recipe
 from pipeline.stage_registry import BY_NAME
 from schemas.errors import ConfigError, PipelineError
@@ -38,7 +38,7 @@ def _problems(recipe: Recipe) -> Iterator[str]:
 
 def warnings(recipe: Recipe) -> list[str]:
     """What will work, and not as one would like."""
-    return [*machine.slow_numbers(recipe), *sense.few_held_out_prompts(recipe)]
+    return [*machine.slow_numbers(recipe), *prompts.few_held_out_prompts(recipe)]
 
 
 def refuse(recipe: Recipe, found: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from pipeline.recipe import Recipe
+from schemas.stage import Config
 
 M = TypeVar("M", bound=BaseModel)
 _HOLDERS = (BaseModel, dict, list, tuple)
@@ -27,8 +28,10 @@ def values_of(recipe: Recipe, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _sections(value: Any, where: str) -> Iterator[tuple[str, BaseModel]]:
+    flat = None
     if isinstance(value, BaseModel):
         yield where, value
+        flat = value.written_flat if isinstance(value, Config) else None
         inner: Mapping[Any, Any] = {key: getattr(value, key) for key in type(value).model_fields}
     elif isinstance(value, dict):
         inner = value
@@ -36,4 +39,4 @@ def _sections(value: Any, where: str) -> Iterator[tuple[str, BaseModel]]:
         inner = dict(enumerate(value))
     for key, one in inner.items():
         if isinstance(one, _HOLDERS):
-            yield from _sections(one, f"{where}.{key}")
+            yield from _sections(one, where if key == flat else f"{where}.{key}")

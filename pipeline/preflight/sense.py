@@ -1,13 +1,9 @@
 """Settings that cannot come to anything, each by itself legal."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pipeline.recipe import Recipe
-
-FEW_PROMPTS = 20
-"""Below so many no interval says anything."""
 
 
 def pointless_sampling(recipe: Recipe) -> Iterator[str]:
@@ -74,38 +70,6 @@ def _readers(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def _trains(recipe: Recipe) -> bool:
     return "train" in recipe.stages or "sft" in recipe.stages
-
-
-def few_held_out_prompts(recipe: Recipe) -> Iterator[str]:
-    """So few prompts to measure on, as far as files tell, that nothing can come of it."""
-    ingest: Any = recipe.stages.get("ingest")
-    evaluate: Any = recipe.stages.get("evaluate")
-    if ingest is None or evaluate is None or evaluate.brings_prompts:
-        return
-    rows = [_rows_of(dataset) for dataset in ingest.datasets]
-    known = [count for count in rows if count is not None]
-    fraction = ingest.test_fraction if evaluate.split == "test" else ingest.dev_fraction
-    if len(known) < len(rows) or not fraction:
-        return
-    expected = sum(known) * fraction
-    if expected < FEW_PROMPTS:
-        yield (
-            f"ingest.{evaluate.split}_fraction: at most {expected:.0f} or so of "
-            f"{sum(known):,} rows will be {evaluate.split} prompts; below {FEW_PROMPTS} no "
-            "interval says much: take more data, or a larger fraction"
-        )
-
-
-def _rows_of(dataset: Any) -> int | None:
-    """The most prompts of a data set, where that is cheap to know: a generator, a JSONL file."""
-    if dataset.kind == "food":
-        return int(dataset.people)
-    path = Path(getattr(dataset, "path", None) or "")
-    if path.suffix != ".jsonl" or not path.is_file():
-        return None
-    with path.open("rb") as file:
-        count = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-    return min(count, dataset.max_rows) if dataset.max_rows else count
 
 
 def no_such_checkpoint(recipe: Recipe) -> Iterator[str]:

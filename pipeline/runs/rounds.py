@@ -11,7 +11,8 @@ from typing import Any
 from pipeline.recipe import Recipe
 from pipeline.runs.run import Link, Outcome, Run
 from pipeline.stage_registry import BY_NAME, STAGES
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, DataError
+from schemas.manifest import Manifest
 from schemas.results.base import read_result
 from schemas.results.win_rates import WinRates
 from schemas.stage import Config, Progress, Stage
@@ -54,9 +55,11 @@ def run_rounds(
             run.claim()
         for stage in stages_of(number):
             run.refuse_damaged(stage)
-            outcome, _ = run.execute(stage, progress)
+            outcome, manifest = run.execute(stage, progress)
             if outcome is not Outcome.SKIPPED:
                 say(f"{stage.name}: {outcome}")
+            if stage.name == "ingest" and until != "ingest":
+                refuse_no_prompts(run, manifest)
             if stage.name == until and run is runs[-1]:
                 return run
         if run.recipe.rounds.stop_when_falls:
@@ -66,6 +69,19 @@ def run_rounds(
             say(f"{fall}: no further round")
             return run
     return runs[-1]
+
+
+def refuse_no_prompts(run: Run, ingested: Manifest) -> None:
+    """Raises DataError where ingest left [evaluate] no prompt, before anything is paid for."""
+    evaluate: Any = run.recipe.stages.get("evaluate")
+    if evaluate is None or evaluate.brings_prompts:
+        return
+    if ingested.counts.get(f"prompts/{evaluate.split}", 1) == 0:
+        raise DataError(
+            f"{run.directory / 'ingest'}: none of {ingested.counts.get('prompts', 0):,} prompts is "
+            f"in the {evaluate.split} split, on which [evaluate] measures; set a larger "
+            f"ingest.{evaluate.split}_fraction, or take more data"
+        )
 
 
 def _measureon_dev(run: Run, progress: Progress) -> None:

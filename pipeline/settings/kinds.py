@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import Tag
+
 
 def fields_of(model: Any) -> Mapping[str, Any]:
     """The fields of a config model; empty for anything else."""
@@ -20,6 +22,19 @@ def kinds_of(annotation: Any) -> dict[str, Any]:
         if "kind" in fields_of(one)
     }
     return members if get_origin(annotation) in (Union, UnionType) else {}
+
+
+def tags_of(annotation: Any) -> dict[str, Any]:
+    """The members of a union told apart by keys of their own, by their tags."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return {
+        note.tag: get_args(one)[0]
+        for one in get_args(annotation)
+        if get_origin(one) is Annotated
+        for note in get_args(one)[1:]
+        if isinstance(note, Tag)
+    }
 
 
 def unwrapped(annotation: Any) -> Any:

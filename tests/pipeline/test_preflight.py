@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RepositoryNotFoundError
 from typer.testing import CliRunner
 
 from evals.benchmarks.tasks import TASKS
@@ -13,6 +15,7 @@ from pipeline.commands.runs.run import run_recipe
 from pipeline.preflight import (
     OWN_TASKS,
     chat_models,
+    hub_problems,
     machine,
     problems,
     server_problems,
@@ -20,7 +23,7 @@ from pipeline.preflight import (
     warnings,
 )
 from pipeline.recipe import load_recipe
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, DataError
 from schemas.files import write_json
 from tests.fixtures.tiny_models import byte_level_tokenizer, tiny_llama
 
@@ -155,8 +158,81 @@ def test_slow_bfloat16_and_few_prompts_are_warnings(
     slow, few = warnings(load_recipe(path))
     assert "train.training.dtype: bfloat16 is many times slower than float32 on this CPU" in slow
     assert "at most 4 or so of 40 rows will be test prompts" in few
+    assert "a win rate 49 points or more from 50%" in few
     cpu.write_text("flags\t\t: fpu avx2 avx512_bf16\n")
     assert len(warnings(load_recipe(path))) == 1
+
+
+def test_hub_ids_are_looked_up_where_there_is_a_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_llama(tmp_path / "tiny")
+    more = (
+        f'[evaluate]\n[evaluate.policy]\npath = "{model}"\n'
+        '[evaluate.baseline]\npath = "nobody/nothing"\n'
+        '[evaluate.compare_with.third]\npath = "nobody/something"\n'
+    )
+    loaded = load_recipe(recipe(tmp_path, more))
+    problems_found, unknown = hub_problems(loaded)
+    assert problems_found == []
+    assert len(unknown) == 2
+    assert (
+        "evaluate.baseline: nobody/nothing is no folder here and cannot be looked up here"
+        in (unknown[0])
+    )
+    asked: list[str] = []
+
+    def model_info(_: object, name: str, **__: object) -> None:
+        asked.append(name)
+        if name == "nobody/nothing":
+            raise RepositoryNotFoundError.__new__(RepositoryNotFoundError, "404")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(HfApi, "model_info", model_info)
+    [missing], unknown = hub_problems(loaded)
+    assert "evaluate.baseline: nobody/nothing: the hub does not have it" in missing
+    assert (unknown, asked) == ([], ["nobody/nothing", "nobody/something"])
+
+    def silent(*_: object, **__: object) -> None:
+        asked.append("silence")
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(HfApi, "model_info", silent)
+    found, unknown = hub_problems(loaded)
+    assert (found, len(unknown), asked.count("silence")) == ([], 2, 1)
+    assert hub_problems(loaded, ask=False)[1][0].count("nobody was asked")
+
+
+def test_no_prompt_to_measure_on_is_told_before_anything_is_paid_for(tmp_path: Path) -> None:
+    lines = (json.dumps({"prompt": f"p{i}", "chosen": "a", "rejected": "b"}) for i in range(3))
+    (tmp_path / "few.jsonl").write_text("\n".join(lines) + "\n")
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'name = "r"\n[ingest]\ntest_fraction = 0.001\n[[ingest.datasets]]\nkind = "jsonl"\n'
+        f'path = "{tmp_path}/few.jsonl"\n[judge]\nkind = "length"\n'
+        '[evaluate]\npolicy = {path = "a/b"}\n'
+    )
+    with pytest.raises(DataError, match="none of 3 prompts is in the test split"):
+        run_recipe(load_recipe(path), tmp_path / "run")
+    assert not (tmp_path / "run" / "judge").exists()
+
+
+def test_a_task_that_a_package_or_a_file_does_not_define(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("@task\ndef mine():\n    return Task()\n")
+    text = '[evaluate]\npolicy = {{path = "a/b"}}\ntasks = ["{0}"]\n'
+    for task, said in (
+        (f"{tmp_path}/own.py@mine", None),
+        (f"{tmp_path}/own.py@yours", "own.py defines no task yours"),
+        ("inspect_ai/no_such_thing_here", "inspect_ai is installed and defines no such task"),
+    ):
+        found = problems(load_recipe(recipe(tmp_path, text.format(task))))
+        assert [str(said) in one for one in found] == ([True] if said else [])
+
+
+def test_a_path_where_a_section_is_meant_is_told_as_a_section(tmp_path: Path) -> None:
+    text = '[evaluate]\npolicy = "some/folder"\n'
+    with pytest.raises(ConfigError, match=r'evaluate.policy = { path = "some/folder" }'):
+        load_recipe(recipe(tmp_path, text))
 
 
 def test_a_server_of_a_later_stage_is_asked_first(

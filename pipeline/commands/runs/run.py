@@ -87,7 +87,9 @@ def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -
     to_do = _to_do(opened, until)
     preflight.refuse(recipe, preflight.server_problems(recipe, to_do))
     if to_do:
-        for warning in preflight.warnings(recipe):
+        missing, unknown = preflight.hub_problems(recipe)
+        preflight.refuse(recipe, missing)
+        for warning in [*preflight.warnings(recipe), *unknown]:
             _say(f"warning: {warning}")
         preflight.refuse(recipe, preflight.template_problems(preflight.chat_models(recipe)))
     with run_lock(opened.directory, whole=True):

@@ -15,7 +15,7 @@ def validate(
     recipe: RecipeOption,
     overrides: SetOption = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no server whether it is there.")
+        bool, typer.Option("--offline", help="Ask no server and no hub whether it is there.")
     ] = False,
     models: Annotated[
         bool,
@@ -30,6 +30,8 @@ def validate(
     try:
         loaded = resolve(recipe, overrides)
         found = preflight.problems(loaded)
+        missing, unknown = preflight.hub_problems(loaded, ask=not offline)
+        found += missing
         if not offline:
             found += preflight.server_problems(loaded, loaded.stages)
         if models:
@@ -44,7 +46,7 @@ def validate(
         raise typer.Exit(2) from None
     if as_json:
         configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
-        warnings = preflight.warnings(loaded)
+        warnings = [*preflight.warnings(loaded), *unknown]
         memory = {one.stage: one.as_json() for one in bills(loaded)}
         said = {
             "valid": True,
@@ -61,6 +63,6 @@ def validate(
             typer.echo(f"hardware: {loaded.hardware}")
         if loaded.variants:
             typer.echo(f"sweep: {', '.join(v.point.name for v in loaded.variants)}")
-        for warning in preflight.warnings(loaded):
+        for warning in [*preflight.warnings(loaded), *unknown]:
             typer.echo(f"warning: {warning}")
         show_bills(loaded)
