@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.files.standards.sets import prompts_file
 from evals.models.contenders import existing_file
-from schemas.stage import RESUME_FOLDER, Stage, called_later
+from schemas.stage import RESUME_FOLDER, Stage, called_later, implementation
 from schemas.work import Known, Work, at_most
 from stages.evaluate.config import EvaluateConfig
 
@@ -13,10 +12,15 @@ from stages.evaluate.config import EvaluateConfig
 def _files(config: EvaluateConfig) -> Sequence[Path]:
     further = config.compare_with.values()
     named = [s for s in (config.policy, config.baseline, *further) if s is not None]
-    prompts = [prompts_file(config.prompts)] if config.prompts else []
+    prompts = [_prompts_file(config.prompts)] if config.prompts else []
     labels = [existing_file(config.labels, "file of labels")] if config.labels else []
     models = [path for source in named for path in source.files()]
     return [*prompts, *labels, *_task_files(config), *models]
+
+
+def _prompts_file(named: str) -> Path:
+    found: Path = implementation("evals.files.standards.sets:prompts_file")(named)
+    return found
 
 
 def _task_files(config: EvaluateConfig) -> list[Path]:

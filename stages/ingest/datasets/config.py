@@ -11,7 +11,7 @@ from evals.instruction_world import MAX_PROMPTS
 from schemas.errors import ConfigError, DataError
 from schemas.patterns import late
 from schemas.stage import Config
-from stages.ingest.datasets.own.spellings import SIDED_SETS
+from stages.ingest.datasets.own.sides import SIDED_SETS
 from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
 from stages.ingest.readers.formats import Format, format_of
 from stages.ingest.readers.local_files import (

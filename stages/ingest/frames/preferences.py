@@ -7,7 +7,7 @@ import polars as pl
 from schemas.tables import TEMPLATE_COLUMNS
 from stages.ingest.datasets.config import PROMPT_FIELDS
 from stages.ingest.datasets.own.prompts import BESIDE_PROMPT
-from stages.ingest.datasets.own.spellings import SIDED_COLUMNS
+from stages.ingest.datasets.own.sides import SIDED_COLUMNS
 from stages.ingest.frames.conversations import read_conversations, read_texts
 from stages.ingest.frames.examples import EMPTY
 from stages.ingest.frames.scores import labelled

@@ -29,7 +29,8 @@ from stages.ingest.datasets.own.prompts import (
     with_system,
 )
 from stages.ingest.datasets.own.sided import beside, on_its_side, parse_cookbook, parse_sided
-from stages.ingest.datasets.own.spellings import SIDED_COLUMNS, sides_of
+from stages.ingest.datasets.own.sides import SIDED_COLUMNS
+from stages.ingest.datasets.own.spellings import sides_of
 from stages.ingest.datasets.ultrafeedback import SCORES, scored_label
 from stages.ingest.examples import (
     ComparisonExample,

@@ -7,7 +7,8 @@ from typing import Any
 from schemas.labels import Preference
 from stages.ingest.datasets.config import PROMPT_FIELDS
 from stages.ingest.datasets.own.prompts import completion_field, stated_prompt
-from stages.ingest.datasets.own.spellings import Sides, preference
+from stages.ingest.datasets.own.sides import Sides
+from stages.ingest.datasets.own.spellings import preference
 from stages.ingest.examples import (
     Annotation,
     ComparisonExample,

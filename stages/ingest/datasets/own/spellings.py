@@ -6,16 +6,13 @@ file, since a 1 among them would be the second answer, not the first.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import DataError
 from schemas.labels import Preference
+from stages.ingest.datasets.own.sides import SIDES, STEMS, Sides
 from stages.ingest.examples import RowError, field, number_field
 
-_STEMS = ("completion", "response", "answer", "output", "generation")
-_ENDINGS = (("_a", "_b"), ("_A", "_B"), ("_1", "_2"), ("1", "2"), ("_0", "_1"))
-_RATINGS = ("score", "rating")
 LABELS = (
     *("label", "preference", "preferred", "winner", "choice", "better", "human_preference"),
     *("better_response_id", "chosen"),
@@ -29,31 +26,6 @@ _TIES = frozenset(
 )
 _FIRST = frozenset(("a", "first", "left", "a>b", "a>>b", "chosen_a"))
 _SECOND = frozenset(("b", "second", "right", "b>a", "b>>a", "chosen_b"))
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The columns of two answers; `endings` are what tells them apart."""
-
-    stem: str
-    endings: tuple[str, str]
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """Both columns."""
-        return f"{self.stem}{self.endings[0]}", f"{self.stem}{self.endings[1]}"
-
-    @property
-    def ratings(self) -> tuple[tuple[str, str], ...]:
-        """Columns that may rate them."""
-        first, second = self.endings
-        return tuple((f"{name}{first}", f"{name}{second}") for name in _RATINGS)
-
-
-SIDES = tuple(Sides(stem, endings) for stem in _STEMS for endings in _ENDINGS)
-SIDED_COLUMNS = tuple(dict.fromkeys(name for sides in SIDES for name in sides.names))
-SIDED_SETS = tuple(sides.names for sides in SIDES)
-"""Pairs of columns of which a table of sided rows has one."""
 
 
 def sides_of(row: Collection[str]) -> Sides | None:
@@ -120,5 +92,5 @@ def _plain(value: Any) -> str:
 def _names_of(ending: str, stem: str) -> frozenset[str]:
     """What a label may call the side of a column: its ending, or a name with it."""
     bare = ending.strip("_").lower()
-    stems = (*_STEMS, "model", "assistant", "option", stem)
+    stems = (*STEMS, "model", "assistant", "option", stem)
     return frozenset((bare, *(f"{s}{j}{bare}" for s in stems for j in ("_", "", " "))))
