@@ -9,6 +9,7 @@ from typing import Any
 from evals.judges.verdicts.folding import fold
 from evals.judges.verdicts.readings import json_objects
 from schemas.labels import Rating
+from schemas.patterns import late
 
 LOWEST, HIGHEST = 1, 10
 OVERALL = "overall"
@@ -17,16 +18,16 @@ OVERALL = "overall"
 _LONGEST = 200_000
 _NUMBER = r"[-+]?\d{1,40}(?:[.,]\d{1,40})?"
 _OUT_OF = r"(?:\s*(?:/|out of)\s*10(?:\.0)?)?"
-_VALUE = re.compile(rf"[\s*_`\"'\[({{]*(?P<number>{_NUMBER}){_OUT_OF}[\s*_`\"'\])}}.]*")
+_VALUE = late(rf"[\s*_`\"'\[({{]*(?P<number>{_NUMBER}){_OUT_OF}[\s*_`\"'\])}}.]*")
 _LINE_END = r"[ \t*_`\"'\])}.]*$"
 _KEYS = ("rating", "score", OVERALL, "overall_rating", "overall_score", "final_rating")
-_RATING = re.compile(
+_RATING = late(
     r"^[ \t>*_#`\-|]{0,12}(?i:(?:so|thus|therefore),?[ \t]+)?"
     r"(?i:(?:(?:my|the|final|overall)[ \t]+){0,3}(?:rating|score|overall))"
     rf"[ \t*_`]*(?:[:=]|\bis\b)[ \t*_`\"'\[(]*(?P<number>{_NUMBER}){_OUT_OF}{_LINE_END}",
     re.MULTILINE,
 )
-_BRACKETS = re.compile(rf"\[\[[ \t]*(?P<number>{_NUMBER}){_OUT_OF}[ \t]*\]\]")
+_BRACKETS = late(rf"\[\[[ \t]*(?P<number>{_NUMBER}){_OUT_OF}[ \t]*\]\]")
 
 
 @dataclass(frozen=True)
