@@ -83,6 +83,7 @@ def _judged(name: str, settings: JudgeKind | None) -> dict[str, Any]:
         "rubric_sha256": known_sha256(files[0]) if files else None,
         "prompt": settings.layout,
         "answer": settings.answer,
+        "references": settings.references,
         "temperature": server.temperature if server else 0.0,
         "max_tokens": (server.max_tokens if server else settings.max_reply_tokens)
         or (16 if settings.answer == "label" else 1024),
@@ -108,6 +109,9 @@ def _apart(found: StandardSet, baseline: str, judged: Mapping[str, Any]) -> Iter
             yield f"{words} {judged[key]}, published with {published[key]}"
     if published["games"] != judged["games"]:
         yield f"each pair judged in both orders, published with one, {published['order']}"
+    if "references" in judged and not judged["references"] and "reference_answers" in published:
+        named = ", ".join(published["reference_answers"])
+        yield f"the judge is shown no reference answers, published with those of {named}"
     if standard.is_arena_hard:
         yield "style counted in words and punctuation marks, published in tokens of GPT-4o"
 
