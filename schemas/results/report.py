@@ -240,6 +240,20 @@ class PreviousRate(Result):
     change: float
 
 
+class PairDistance(Result):
+    """How likely the pairs are to the reference policy: mean log p per token, in nats.
+
+    `own` is the same of what it writes itself, by the numbers of the sampler; None where nothing
+    was sampled. Pairs far below it are text that the policy could hardly have written.
+    """
+
+    pairs: int
+    chosen: float
+    rejected: float
+    own: float | None = None
+    own_samples: int = 0
+
+
 class ReportSummary(Result):
     """The whole page as numbers; what was not measured is null, never 0."""
 
@@ -260,6 +274,7 @@ class ReportSummary(Result):
     guard: GuardReport | None
     checkpoints: ShownCheckpoints | None
     sampled: SampledTokens | None = None
+    distance: PairDistance | None = None
     generations: Json | None
     other_training: dict[str, TrainingCurves]
     data: Json

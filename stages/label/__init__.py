@@ -14,7 +14,7 @@ def _work(config: LabelConfig, known: Known) -> Work:
         return Work(unit)
     each = completions / prompts
     comparisons = round(prompts * each * (each - 1) / 2)
-    pairs = prompts if config.pairs == "best_vs_worst" else comparisons
+    pairs = comparisons if config.pairs == "all_pairs" else prompts
     # A judge that rates is asked about each completion, others about both orders of every two.
     return Work(unit, completions if rates else 2 * comparisons, counts={"pairs": pairs})
 

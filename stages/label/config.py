@@ -12,10 +12,12 @@ Truncated = Literal["rejected_only", "drop", "keep"]
 class LabelConfig(Config):
     """Which pairs are made of a prompt's completions, and how sure the judge must be."""
 
-    pairs: Literal["best_vs_worst", "all_pairs"] = Field(
+    pairs: Literal["best_vs_worst", "best_vs_random", "best_vs_mean", "all_pairs"] = Field(
         "best_vs_worst",
         description="best_vs_worst: one pair per prompt, ranked by judging every two different "
-        "completions; all_pairs: every two of them that the judge can tell apart",
+        "completions; best_vs_random: the best against one drawn of the others; best_vs_mean: "
+        "against the one nearest to their mean score; all_pairs: every two of them that the judge "
+        "can tell apart",
     )
     min_margin: float = Field(
         0.1,

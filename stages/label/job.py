@@ -22,7 +22,14 @@ from schemas.tables import COMPARISONS, PREFERENCE_PAIRS, REJECTS, VERDICTS
 from stages.label.candidates import PromptCandidates, by_prompt
 from stages.label.config import LabelConfig
 from stages.label.rows import comparison_row, drop_row, pair_row, prompt_drop_row
-from stages.label.selection import Drop, Judged, all_pairs, best_vs_worst
+from stages.label.selection import (
+    Drop,
+    Judged,
+    all_pairs,
+    best_vs_mean,
+    best_vs_random,
+    best_vs_worst,
+)
 from stages.shards.job import Counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile
@@ -30,7 +37,12 @@ from stages.shards.work_file import WorkFile
 Row = dict[str, Any]
 
 TABLES = (VERDICTS, COMPARISONS, PREFERENCE_PAIRS, REJECTS)
-_SELECTIONS = {"best_vs_worst": best_vs_worst, "all_pairs": all_pairs}
+_SELECTIONS = {
+    "best_vs_worst": best_vs_worst,
+    "best_vs_random": best_vs_random,
+    "best_vs_mean": best_vs_mean,
+    "all_pairs": all_pairs,
+}
 
 
 @dataclass(frozen=True)

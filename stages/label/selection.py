@@ -2,15 +2,17 @@
 
 `all_pairs` keeps every candidate pair that resolves. `best_vs_worst` ranks the completions by their
 mean soft score over all opponents and both orders, and keeps the best against the worst where the
-judge, asked about these two, says the same.
+judge, asked about these two, says the same. `best_vs_random` and `best_vs_mean` put the best beside
+another opponent.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evals.judges.resolution import Resolution, mean_of, resolve
+from schemas.ids import content_id
 from schemas.labels import LabelProbabilities, Order, Preference, Unscored, Verdict
 from stages.label.candidates import Candidate, Row
 from stages.label.config import Truncated
@@ -65,7 +67,43 @@ def all_pairs(judged: Sequence[Judged], truncated: Truncated) -> list[Outcome]:
     return [_outcome(one, truncated) for one in judged]
 
 
+Pick = Callable[[Sequence[Row], Mapping[str, float]], Row]
+"""The opponent of the best, out of the other completions and the scores by completion_id."""
+
+
 def best_vs_worst(judged: Sequence[Judged], truncated: Truncated) -> list[Outcome]:
+    """One outcome per prompt: the best against the worst."""
+
+    def worst(others: Sequence[Row], scores: Mapping[str, float]) -> Row:
+        return min(others, key=lambda r: (scores[r["completion_id"]], r["sample_index"]))
+
+    return _best_against(worst, "worst", judged, truncated)
+
+
+def best_vs_random(judged: Sequence[Judged], truncated: Truncated) -> list[Outcome]:
+    """One outcome per prompt: the best against another that the ids draw, the same each time."""
+
+    def drawn(others: Sequence[Row], scores: Mapping[str, float]) -> Row:
+        return min(others, key=lambda r: content_id("opponent", str(r["completion_id"])))
+
+    return _best_against(drawn, "drawn", judged, truncated)
+
+
+def best_vs_mean(judged: Sequence[Judged], truncated: Truncated) -> list[Outcome]:
+    """One outcome per prompt: the best against the one nearest to the mean score of the others."""
+
+    def middle(others: Sequence[Row], scores: Mapping[str, float]) -> Row:
+        mean = math.fsum(scores[r["completion_id"]] for r in others) / len(others)
+        return min(
+            others, key=lambda r: (abs(scores[r["completion_id"]] - mean), r["sample_index"])
+        )
+
+    return _best_against(middle, "middle", judged, truncated)
+
+
+def _best_against(
+    pick: Pick, called: str, judged: Sequence[Judged], truncated: Truncated
+) -> list[Outcome]:
     """One outcome per prompt.
 
     Of completions with equal scores the one sampled first is taken; a truncated one is never the
@@ -89,15 +127,15 @@ def best_vs_worst(judged: Sequence[Judged], truncated: Truncated) -> list[Outcom
 
     best = min(able, key=lambda r: (-score(r), r["sample_index"]))
     others = [r for r in ranked if r is not best]
-    worst = min(others, key=lambda r: (score(r), r["sample_index"]))
+    worst = pick(others, scores)
     direct = _between(judged, best, worst)
-    scored = f"best {score(best):.3f}, worst {score(worst):.3f}"
+    scored = f"best {score(best):.3f}, {called} {score(worst):.3f}"
     if score(best) < score(worst):
         return [Drop(direct, "chosen_truncated", scored)]
     if score(best) == score(worst) and direct.resolution.usable:
         return [Drop(direct, "tie", scored)]
     if direct.resolution.usable and direct.chosen_row is not best:
-        return [Drop(direct, "ranking_disagrees", "the worst of all beats the best of all")]
+        return [Drop(direct, "ranking_disagrees", f"the {called} one beats the best of all")]
     return [_outcome(direct, truncated)]
 
 

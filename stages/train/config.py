@@ -8,7 +8,13 @@ from evals.models.checkpoints import ModelSource
 from schemas.stage import Config
 from stages.training.checkpoints.config import BestCheckpoint, Publish
 from stages.training.config import TrainingConfig
-from stages.training.data.config import EqualWeights, PairWeights, WhichPairs
+from stages.training.data.config import (
+    EqualWeights,
+    LengthControl,
+    PairWeights,
+    TopPairs,
+    WhichPairs,
+)
 from stages.training.losses.config import FollowsPolicy, KtoLoss, Loss, SigmoidLoss
 from stages.training.monitoring.config import GenerationSettings, GuardSettings
 
@@ -41,8 +47,13 @@ class TrainConfig(Config):
     repeat: dict[str, Annotated[float, Field(ge=0)]] = Field(
         {},
         description="how often a pass sees the pairs of a source, as in { hh = 0.5, sampled = 2 }: "
-        "its name in [ingest], or sampled for all pairs of label; 0.5 is half of them, 0 none",
+        "its name in [ingest], a judge's name, or sampled for all pairs of label; 0.5 is half of "
+        "them, 0 none",
     )
+    lengths: LengthControl = Field(
+        LengthControl(), description="training pairs by how their completions differ in length"
+    )
+    top: TopPairs | None = Field(None, description="train on the clearest pairs only; null: on all")
     weights: PairWeights = Field(
         EqualWeights(), description="how much each pair counts: none, margin or strength"
     )

@@ -36,7 +36,13 @@ from stages.training.checkpoints.retention import PUBLISHED, KeptCheckpoints
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
 from stages.training.data.drift import sampler_drift
-from stages.training.data.pair_weights import effective_pairs, repeated, weigh_pairs
+from stages.training.data.pair_weights import (
+    clearest,
+    effective_pairs,
+    length_controlled,
+    repeated,
+    weigh_pairs,
+)
 from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
 from stages.training.data.reference import (
     PairScorer,
@@ -48,7 +54,7 @@ from stages.training.data.reference_cache import ReferenceCache
 from stages.training.data.rejects import Rejects, length_limit
 from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
 from stages.training.data.singles import Singles
-from stages.training.data.token_store import Rows
+from stages.training.data.token_store import Rows, TokenTable
 from stages.training.distributed.sharding import collected, save_collected, sharded
 from stages.training.distributed.world import computing_device, current_world
 from stages.training.engines.choose import open_engine
@@ -159,7 +165,10 @@ def _pairs(
     table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
     train, dev = table.split("train"), table.split("dev")
     distinct = len(train)
-    train = repeated(table, train, config.repeat, config.training.seed) if distinct else train
+    unusable = len(rejects.rows)
+    if distinct:
+        train = _selected(config, table, train, rejects)
+        train = repeated(table, train, config.repeat, config.training.seed)
     held_out = dev[: config.training.max_held_out]
     alone = Alone(config, context, renderer, limit, rejects, model_config)
     if not distinct and not len(alone.train):
@@ -169,7 +178,7 @@ def _pairs(
             "training.max_length, or ingest more comparisons"
         )
     counts = {
-        "rows_in": len(table) + len(alone) + len(rejects.rows),
+        "rows_in": len(table) + unusable + alone.rows_in,
         "train": len(train),
         **({"train_distinct": len(np.unique(train))} if config.repeat else {}),
         "held_out": len(held_out),
@@ -204,6 +213,27 @@ def _pairs(
     if weights is not None:
         counts["effective_pairs"] = round(effective_pairs(weights[train]))
     return _Pairs(view_pairs(table, train, weights, tail), both[len(used) :], both, counts)
+
+
+def _selected(config: TrainConfig, table: TokenTable, rows: Rows, rejects: Rejects) -> Rows:
+    """The training pairs that `lengths` and `top` leave; the others go to the rejects."""
+    alike = length_controlled(table, rows, config.lengths, config.training.seed)
+    kept = clearest(table, alike, config.top)
+    for before, after, reason in (
+        (rows, alike, "length_difference"),
+        (alike, kept, "not_among_the_clearest"),
+    ):
+        for row in sorted(set(before.tolist()) - set(after.tolist())):
+            pair = table[row]
+            sizes = [len(part) for part in pair.parts[1:]]
+            about = {"pair_id": pair.key, "file": f"pair {pair.key}", "row": row}
+            rejects.add(about, reason, f"completions of {sizes[0]} and {sizes[1]} tokens")
+    if not len(kept):
+        raise DataError(
+            "train: no training pair is left by train.lengths and train.top; raise "
+            "lengths.max_difference, or leave them out"
+        )
+    return kept
 
 
 def _once(rows: Rows) -> Rows:

@@ -30,24 +30,22 @@ class Alone:
     ) -> None:
         self.table: TokenTable | None = None
         self.train = self.held_out = np.empty(0, np.int64)
-        self.unused = 0
+        self.unused = self.rows_in = 0
         path = unpaired_answers(context, config.pairs)
         if path is None:
             return
         if not isinstance(config.loss, KtoLoss):
             self.unused = sum(b.num_rows for b in iter_batches(path, UNPAIRED, splits=DECIDING))
             return
-        training = config.training
+        training, before = config.training, len(rejects.rows)
         self.table = open_unpaired(
             *(path, renderer, limit, open_cache(context), rejects, training.truncation),
             reasoning=training.loss_on_reasoning,
         )
         self.table.refuse_foreign_tokens(model_config.get_text_config().vocab_size)
+        self.rows_in = len(self.table) + len(rejects.rows) - before
         self.train = self.table.split("train")
         self.held_out = self.table.split("dev")[: training.max_held_out]
-
-    def __len__(self) -> int:
-        return 0 if self.table is None else len(self.table)
 
     @property
     def counts(self) -> dict[str, int]:

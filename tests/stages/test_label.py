@@ -94,6 +94,25 @@ def test_best_against_worst(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pairs", "loses"), [("best_vs_mean", {"22"}), ("best_vs_random", {"22", "1", "333"})]
+)
+def test_the_best_may_stand_beside_another_than_the_worst(
+    tmp_path: Path, pairs: str, loses: set[str]
+) -> None:
+    """Longer is better: scores 1, 2/3, 1/3 and 0, so that the middle of the others is 1/3."""
+    judge = LengthJudge()
+    context = context_of(tmp_path, sampled("1", "4444", "22", "333"), judge)
+    run(context, pairs=pairs)
+    (pair,) = pairs_in(context)
+    chosen, rejected = texts_of(pair)
+    assert chosen == "4444"
+    assert rejected in loses
+    first = (context.output / "preference_pairs.parquet").read_bytes()
+    run(context, pairs=pairs)
+    assert (context.output / "preference_pairs.parquet").read_bytes() == first
+
+
 def test_all_pairs_are_kept_or_dropped_with_a_reason(tmp_path: Path) -> None:
     context = context_of(tmp_path, sampled("sushi", "no idea", "pizza", "soup"))
     counts = run(context, pairs="all_pairs")

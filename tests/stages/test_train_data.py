@@ -380,3 +380,45 @@ def test_sampled_and_given_pairs_are_mixed_in_one_training(runs: Folder) -> None
     assert counts["train"] == 2 * seen["sampled"] + seen["given"]
     with pytest.raises(ConfigError, match="the recipe has none"):
         STAGE.run(runs.config(pairs="both"), runs.context("none", comparisons=theirs))
+
+
+def lengths_of(names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    return [
+        preference_pair(name, "a" * chosen, "b" * rejected, row) | {"margin": row / 100}
+        for row, (name, (chosen, rejected)) in enumerate(zip(names, sizes, strict=True))
+    ]
+
+
+def test_pairs_are_dropped_or_balanced_by_their_difference_in_length(runs: Folder) -> None:
+    """By hand: of differences 0, +2, +2, +3, -2, +40 and -40 tokens in bands of ten."""
+    names = sorted(set(NAMES) - set(TEST_NAMES))[:7]
+    sizes = [(3, 3), (5, 3), (6, 4), (8, 5), (3, 5), (44, 4), (4, 44)]
+    pairs = lengths_of(names, sizes)
+    in_train = [p["split"] == "train" for p in pairs]
+    kept = {}
+    for how in ("off", "drop", "balance"):
+        context = runs.context(how, pairs)
+        config = runs.config({"max_steps": 1}, lengths={"how": how, "max_difference": 10})
+        counts = STAGE.run(config, context)
+        kept[how] = counts["train"]
+        assert counts.get("rejects/length_difference", 0) == kept["off"] - counts["train"]
+    near, far = in_train[:5], in_train[5:]
+    assert kept["off"] == sum(in_train)
+    assert kept["drop"] == sum(near)
+    balanced = in_train[0] + 2 * min(sum(near[1:4]), near[4]) + 2 * min(far[0], far[1])
+    assert kept["balance"] == balanced
+
+
+def test_only_the_clearest_pairs_are_trained_on(runs: Folder) -> None:
+    names = sorted(set(NAMES) - set(TEST_NAMES))[:6]
+    pairs = [p for p in lengths_of(names, [(3, 4)] * 6) if p["split"] == "train"]
+    context = runs.context("top", pairs)
+    counts = STAGE.run(runs.config({"max_steps": 1, "batch_size": 9}, top={"count": 2}), context)
+    assert counts["train"] == 2
+    assert counts["rejects/not_among_the_clearest"] == len(pairs) - 2
+    scored = read_rows(context.output / REFERENCE_LOGPS.file_name, REFERENCE_LOGPS)
+    clearest = {p["pair_id"] for p in sorted(pairs, key=lambda p: -p["margin"])[:2]}
+    assert {row["pair_id"] for row in scored} >= clearest
+    other, context = runs.config(top={"count": 2, "by": "strength"}), runs.context("no", pairs)
+    with pytest.raises(ConfigError, match="no training pair has a strength"):
+        STAGE.run(other, context)

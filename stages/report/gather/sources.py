@@ -66,7 +66,11 @@ class Sources:
 
     def columns(self, stage: str, table: Table, columns: Sequence[str]) -> Rows:
         """Some columns of a declared table, for tables whose texts the page does not need."""
-        path = self.path(stage, table.file_name)
+        return self.file_columns(stage, table.file_name, columns)
+
+    def file_columns(self, stage: str, name: str, columns: Sequence[str]) -> Rows:
+        """Some columns of a stage's Parquet file; nothing where it is not there."""
+        path = self.path(stage, name)
         if path is None:
             return []
         found: Rows = _read_parquet(path, stage, columns).to_pylist()

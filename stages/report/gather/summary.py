@@ -60,6 +60,7 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
         guard=training.guard(sources),
         checkpoints=training.checkpoints(sources),
         sampled=training.sampled_tokens(sources),
+        distance=training.pair_distance(sources),
         generations=generations.generations(sources),
         other_training={
             name: found

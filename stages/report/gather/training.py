@@ -1,10 +1,12 @@
 """What training did: curves, first, last and best values, and the signs of a collapse."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 from schemas.results.report import (
     GuardReport,
     MetricExtremes,
+    PairDistance,
     ShownCheckpoint,
     ShownCheckpoints,
     TrainingCurves,
@@ -16,6 +18,7 @@ from stages.report.page.text import is_number
 Point = tuple[int, float]
 
 MAX_POINTS = 240
+_LOGPS = ("chosen_logps", "rejected_logps", "chosen_tokens", "rejected_tokens")
 HELD_OUT = "eval_"
 _LOWER_IS_BETTER = {"loss", "nll_loss"}
 _HIGHER_IS_BETTER = {"rewards/margins", "rewards/accuracies"}
@@ -114,3 +117,44 @@ def sampled_tokens(sources: Sources) -> SampledTokens | None:
         share_otherwise=otherwise / drawn if drawn else None,
         drift=summary.drift,
     )
+
+
+def pair_distance(sources: Sources) -> PairDistance | None:
+    """How far the pairs are from what the reference policy writes itself.
+
+    None where there are no pairs: KTO's other completions are of other prompts.
+    """
+    if "train" not in sources.manifests:
+        return None
+    config = sources.manifests["train"].payload.get("config") or {}
+    rows = sources.file_columns("train", "reference_logps.parquet", _LOGPS)
+    if (config.get("loss") or {}).get("kind") == "kto" or not rows:
+        return None
+    own = _per_token_of_samples(sources)
+    return PairDistance(
+        pairs=len(rows),
+        chosen=_mean(row["chosen_logps"] / row["chosen_tokens"] for row in rows),
+        rejected=_mean(row["rejected_logps"] / row["rejected_tokens"] for row in rows),
+        own=_mean(own) if own else None,
+        own_samples=len(own),
+    )
+
+
+def _per_token_of_samples(sources: Sources) -> list[float]:
+    """Of what the start of training wrote: sampled for training, else for the comparison."""
+    places = (("sample", "completions.parquet"), ("evaluate", "completions_baseline.parquet"))
+    for stage, name in places:
+        rows = sources.file_columns(stage, name, ("sum_logps", "num_tokens"))
+        known = [
+            row["sum_logps"] / row["num_tokens"]
+            for row in rows
+            if row["sum_logps"] is not None and row["num_tokens"]
+        ]
+        if known:
+            return known
+    return []
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)

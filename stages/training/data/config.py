@@ -9,6 +9,29 @@ from schemas.stage import Config
 WhichPairs = Literal["auto", "sampled", "given", "both"]
 
 
+class LengthControl(Config):
+    """What becomes of training pairs whose completions differ in length: a judge's taste or not."""
+
+    how: Literal["off", "drop", "balance"] = Field(
+        "off",
+        description="off; drop pairs that differ by more than max_difference tokens; or balance: "
+        "in every band of so many tokens as many pairs stay whose chosen completion is the longer "
+        "one as whose rejected one is, drawn by the seed",
+    )
+    max_difference: int = Field(
+        100, ge=1, description="tokens: what drop allows, and how wide a band of balance is"
+    )
+
+
+class TopPairs(Config):
+    """Only the clearest training pairs."""
+
+    by: Literal["margin", "strength"] = Field(
+        "margin", description="clearest by the judge's margin, or by the strength that was given"
+    )
+    count: int = Field(ge=1, description="pairs that stay, those with the largest values")
+
+
 class EqualWeights(Config):
     """Every pair counts the same."""
 

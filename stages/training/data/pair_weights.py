@@ -8,12 +8,19 @@ import numpy as np
 
 from schemas.errors import ConfigError
 from schemas.ids import seed_from
-from stages.training.data.config import EqualWeights, MarginWeights, StrengthWeights
+from stages.training.data.config import (
+    EqualWeights,
+    LengthControl,
+    MarginWeights,
+    StrengthWeights,
+    TopPairs,
+)
 from stages.training.data.token_store import Rows, TokenTable
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-SOURCE, SAMPLED = "source", "sampled"
-"""Numbers beside a pair: `source_code` of where its prompt came from, and 1 where label made it."""
+SOURCE, JUDGE, SAMPLED = "source", "judge", "sampled"
+"""Numbers beside a pair: `source_code` of where its prompt came from and of who has labelled it,
+and 1 where label made it."""
 
 
 def weigh_pairs(
@@ -71,7 +78,7 @@ def repeated(table: TokenTable, rows: Rows, repeat: Mapping[str, float], seed: i
         if not of_it.any():
             raise ConfigError(
                 f"train.repeat: no training pair is of source {name!r}; name a source of [ingest], "
-                f"or {SAMPLED} for the pairs of [label]"
+                f"a judge, or {SAMPLED} for the pairs of [label]"
             )
         times[of_it] *= factor
     lots = np.random.default_rng(seed_from(seed, "repeat")).permutation(len(rows))
@@ -89,4 +96,45 @@ def repeated(table: TokenTable, rows: Rows, repeat: Mapping[str, float], seed: i
 def _is_of(table: TokenTable, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
     if name == SAMPLED:
         return np.asarray(table.numbers(SAMPLED) > 0)
-    return np.asarray(table.numbers(SOURCE) == source_code(name))
+    code = source_code(name)
+    return np.asarray((table.numbers(SOURCE) == code) | (table.numbers(JUDGE) == code))
+
+
+def length_controlled(table: TokenTable, rows: Rows, control: LengthControl, seed: int) -> Rows:
+    """The rows whose completions' difference in tokens is as declared, in their order."""
+    if control.how == "off":
+        return rows
+    _, chosen, rejected = table.lengths[rows].T
+    difference = chosen.astype(np.int64) - rejected
+    if control.how == "drop":
+        kept: Rows = rows[np.abs(difference) <= control.max_difference]
+        return kept
+    lots = np.random.default_rng(seed_from(seed, "lengths")).permutation(len(rows))
+    bands = np.ceil(np.abs(difference) / control.max_difference).astype(np.int64)
+    stays = difference == 0
+    for band in np.unique(bands[~stays]):
+        longer = np.flatnonzero((bands == band) & (difference > 0))
+        shorter = np.flatnonzero((bands == band) & (difference < 0))
+        few = min(len(longer), len(shorter))
+        for side in (longer, shorter):
+            stays[side[np.argsort(lots[side])][:few]] = True
+    balanced: Rows = rows[stays]
+    return balanced
+
+
+def clearest(table: TokenTable, rows: Rows, top: TopPairs | None) -> Rows:
+    """The rows with the largest margin or strength, in their order; of equals those first by key.
+
+    Raises:
+        ConfigError: no row has such a number.
+    """
+    if top is None:
+        return rows
+    values = table.numbers(top.by)[rows]
+    if np.isnan(values).all():
+        raise ConfigError(
+            f"train.top.by: no training pair has a {top.by}; take the other, or leave train.top out"
+        )
+    order = np.argsort(-np.nan_to_num(values, nan=-np.inf), kind="stable")[: top.count]
+    kept: Rows = rows[np.sort(order[~np.isnan(values[order])])]
+    return kept

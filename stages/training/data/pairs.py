@@ -15,7 +15,7 @@ from schemas.tables import COMPARISONS, DECIDING, PREFERENCE_PAIRS, Table
 from stages.training.config import Truncation
 from stages.training.data.config import WhichPairs
 from stages.training.data.disk_cache import DiskCache
-from stages.training.data.pair_weights import SAMPLED, SOURCE, Floats, source_code
+from stages.training.data.pair_weights import JUDGE, SAMPLED, SOURCE, Floats, source_code
 from stages.training.data.rejects import Rejects
 from stages.training.data.render_rows import (
     DRAWN,
@@ -31,10 +31,10 @@ from stages.training.objectives.preference import PairExample
 Row = Mapping[str, Any]
 
 _BATCH_ROWS = 1024
-_NUMBERS = ("margin", "strength", DRAWN, DRAWN_OTHERWISE, NEUTRALISED, SOURCE, SAMPLED)
+_NUMBERS = ("margin", "strength", DRAWN, DRAWN_OTHERWISE, NEUTRALISED, SOURCE, JUDGE, SAMPLED)
 _HUMAN = (
-    *("prompt", "label", "strength", "comparison_id", "split", "source", "file", "row"),
-    *("tools", "chat_template_kwargs"),
+    *("prompt", "label", "strength", "comparison_id", "split", "source", "label_source"),
+    *("file", "row", "tools", "chat_template_kwargs"),
 )
 
 
@@ -175,6 +175,7 @@ def _candidates(
         seen.add(row["pair_id"])
         numbers = {name: row.get(name) for name in ("margin", "strength", SAMPLED)}
         numbers[SOURCE] = source_code(row["source"])
+        numbers[JUDGE] = source_code(row["label_source"] or "")
         drawn = [row.get(f"{side}_token_ids") or [] for side in ("chosen", "rejected")]
         yield Candidate(
             row["pair_id"],

@@ -4,13 +4,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from schemas.parquet import write_table
+from schemas.results.report import PairDistance
 from schemas.tables import COMPARISONS, REJECTS
 from stages.report.charts.bars import Bar, stacked_bars
 from stages.report.gather import data
 from stages.report.gather.sources import Sources
+from stages.report.gather.training import pair_distance
 from stages.report.page.data_figures import data_figures
 from tests.fixtures.finished_runs import FakeRun
 
@@ -137,3 +141,25 @@ def test_rare_reasons_stand_together(tmp_path: Path) -> None:
     svg = data_figures(read(tmp_path, [], reasons))[0].svg
     assert "4 other reasons 42" in svg  # 12 + 11 + 10 + 9
     assert "reason 08" not in svg
+
+
+def test_the_distance_of_pairs_is_log_probability_per_token_beside_own_samples(
+    tmp_path: Path,
+) -> None:
+    """By hand: chosen (-2 / 2 - 9 / 3) / 2, rejected (-8 / 2 - 4 / 1) / 2, own -3 / 6."""
+    run = FakeRun(tmp_path)
+    train, sample = run.stage("train", {"loss": {"kind": "sigmoid"}}), run.stage("sample")
+    columns = {
+        "chosen_logps": [-2.0, -9.0],
+        "chosen_tokens": [2, 3],
+        "rejected_logps": [-8.0, -4.0],
+        "rejected_tokens": [2, 1],
+    }
+    pq.write_table(pa.table(columns), train / "reference_logps.parquet")
+    assert pair_distance(Sources(run.context())) == PairDistance(pairs=2, chosen=-2, rejected=-4)
+    own = {"sum_logps": [-3.0, None], "num_tokens": [6, 4]}
+    pq.write_table(pa.table(own), sample / "completions.parquet")
+    found = pair_distance(Sources(run.context()))
+    assert found == PairDistance(pairs=2, chosen=-2, rejected=-4, own=-0.5, own_samples=1)
+    run.stage("train", {"loss": {"kind": "kto"}})
+    assert pair_distance(Sources(run.context())) is None
