@@ -296,6 +296,29 @@ class KTODataset(FileDataset):
     )
 
 
+class DeltaDataset(FileDataset):
+    """Delta pairs: of each prompt a stronger model's answer over a weaker one's; nobody judges.
+
+    The files may be a completions table of sample, or any of prompts and completions. Of a prompt
+    the first answer is put beside the first, the second beside the second. (Geng et al. 2025, The
+    Delta Learning Hypothesis, arXiv:2507.06187.)
+    """
+
+    kind: Literal["delta"] = Field(
+        "delta", description="a stronger model's answers (path) over a weaker one's, no judge"
+    )
+    weaker: str = Field(description="the weaker model's answers: a file, a folder or a glob")
+
+    needed: ClassVar[tuple[tuple[str, ...], ...]] = tuple(
+        (name, "completion") for name in PROMPT_FIELDS
+    )
+
+    def files(self) -> list[Path]:
+        """The local files of both models."""
+        weaker = [] if is_remote(self.weaker) else local_files(self.weaker, self.suffixes)
+        return [*super().files(), *(path for _, path in weaker)]
+
+
 class _OneFormat(OwnFiles):
     """Files of one format, whatever they are called."""
 
@@ -361,6 +384,7 @@ Dataset = Annotated[
     | ParquetDataset
     | ArrowDataset
     | KTODataset
+    | DeltaDataset
     | CsvDataset,
     Field(discriminator="kind"),
 ]

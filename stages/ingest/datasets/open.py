@@ -9,6 +9,7 @@ from stages.ingest.datasets.helpsteer3 import HelpSteer3Reader
 from stages.ingest.datasets.hh import HHReader
 from stages.ingest.datasets.instructions import InstructionsReader
 from stages.ingest.datasets.openbmb import OpenBMBReader
+from stages.ingest.datasets.own.delta import DeltaReader
 from stages.ingest.datasets.own.kto import KTOReader
 from stages.ingest.datasets.own.preferences import OwnFilesReader
 from stages.ingest.datasets.ultrafeedback import UltraFeedbackReader
@@ -25,6 +26,7 @@ _READERS: Mapping[str, Any] = {
     "parquet": OwnFilesReader,
     "arrow": OwnFilesReader,
     "kto": KTOReader,
+    "delta": DeltaReader,
     "csv": OwnFilesReader,
 }
 

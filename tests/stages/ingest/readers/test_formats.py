@@ -252,6 +252,31 @@ def test_one_sign_is_enough_and_signs_that_contradict_are_said(
     ]
 
 
+def test_a_stronger_models_answers_are_chosen_over_a_weaker_ones(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    """No judge: by prompt, the first beside the first; other columns, other order, other format."""
+    strong = [("p", "good"), ("q", "fine"), ("p", "better"), ("r", "alone"), ("s", "same")]
+    weak = [("q", "poor"), ("p", "bad"), ("s", "same"), ("p", "worse")]
+    (tmp_path / "strong.jsonl").write_text(
+        "".join(json.dumps({"instruction": p, "output": c}) + "\n" for p, c in strong)
+    )
+    table = pa.table({"instruction": [p for p, _ in weak], "output": [c for _, c in weak]})
+    pq.write_table(table, tmp_path / "weak.parquet")
+    of = {"kind": "delta", "path": str(tmp_path / "strong.jsonl")}
+    of |= {"weaker": str(tmp_path / "weak.parquet")}
+    result = ingest(of | {"columns": {"completion": "output"}}, sides="as_given")
+    assert [
+        (r["completion_a"][0]["content"], r["completion_b"][0]["content"], r["label_source"])
+        for r in result.table("comparisons")
+    ] == [("good", "bad", "delta"), ("fine", "poor", "delta"), ("better", "worse", "delta")]
+    assert {r["label"] for r in result.table("comparisons")} == {"A"}
+    assert [(r["row"], r["reason"]) for r in result.table("rejects")] == [
+        (3, "unpaired"),
+        (4, "identical_completions"),
+    ]
+
+
 def test_a_reader_says_what_it_has_looked_at() -> None:
     reader: FileReader[Any] = OwnFilesReader(JsonlDataset(path="x", columns={"prompt": "ask"}))
     reader.parse(reader.watched({"ask": "q", "chosen": "a", "rejected": "b", "id": 1}))
