@@ -262,3 +262,22 @@ def by_length_class(lengths: Sequence[int], switch: int | None) -> Iterator[list
         group = [i for i, length in enumerate(lengths) if (length > switch) == is_long]
         if group:
             yield group
+
+
+MOST_PADDING = 1.25
+"""Longest over shortest row of a batch: more would be spent on padding than a batch saves."""
+
+
+def alike_in_length(rows: Sequence[Sequence[int]], size: int) -> Iterator[Sequence[Sequence[int]]]:
+    """Rows that share a padded pass: neighbours, at most `size`, and of about one length.
+
+    Rows that come sorted by length make the fewest batches.
+    """
+    start = 0
+    for stop in range(1, len(rows) + 1):
+        batch = rows[start : stop + 1]
+        lengths = [len(row) for row in batch]
+        full = len(batch) > size or max(lengths) > MOST_PADDING * min(lengths)
+        if stop == len(rows) or full:
+            yield rows[start:stop]
+            start = stop

@@ -1,6 +1,6 @@
 """Scoring by label tokens with transformers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from evals.judges.scoring.config import LabelScoring
 from evals.judges.scoring.label_judge import LabelJudge, most_prompt_tokens
 from evals.models.checkpoints import ModelSource, load_causal_lm, positions_of, torch_device
-from evals.models.logps import next_token_logits
+from evals.models.logps import alike_in_length, next_token_logits
 from evals.pulse import beat
 from schemas.labels import Preference
 from schemas.stage import Runtime
@@ -31,7 +31,7 @@ class LabelScorer(LabelJudge):
         ids = [self.labels.ids[label] for label in Preference]
         found: list[list[float]] = []
         with torch.inference_mode():
-            for batch in _batches(prompts, self._batch_size):
+            for batch in alike_in_length(prompts, self._batch_size):
                 logits = next_token_logits(self._model, batch, self._pad_id)
                 found += label_masses(logits, ids).tolist()
                 beat(len(batch))
@@ -58,7 +58,3 @@ def label_masses(logits: Tensor, label_ids: Sequence[int]) -> Tensor:
 def prompt_limit(model: PreTrainedModel, config: LabelScoring) -> int:
     """Most tokens that a comparison may have in a model."""
     return most_prompt_tokens(positions_of(model.config), config)
-
-
-def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[Sequence[Sequence[int]]]:
-    return (prompts[start : start + size] for start in range(0, len(prompts), size))

@@ -8,6 +8,7 @@ from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.scoring.rewards import RewardReader
 from evals.models.checkpoints import positions_of, torch_device
 from evals.models.classifiers import load_reward_model, rewards
+from evals.models.logps import alike_in_length
 from evals.pulse import beat
 from schemas.stage import Runtime
 
@@ -24,10 +25,9 @@ class RewardScorer(RewardReader):
         self._batch_size = runtime.judge_batch_size
 
     def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
-        pad_id, size = self.renderer.tokenizer.pad_token_id, self._batch_size
+        pad_id = self.renderer.tokenizer.pad_token_id
         found: list[float] = []
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
+        for batch in alike_in_length(rows, self._batch_size):
             found += rewards(self._model, batch, pad_id)
             beat(len(batch))
         return found

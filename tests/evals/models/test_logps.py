@@ -1,13 +1,21 @@
 """Completion log-probabilities against the definition: log_softmax over all positions, summed."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evals.models.checkpoints import ModelSource, load_causal_lm
-from evals.models.logps import completion_logps, completion_scores
+from evals.models.logps import (
+    MOST_PADDING,
+    alike_in_length,
+    completion_logps,
+    completion_scores,
+)
 from evals.models.rendering import RenderedCompletion
 from tests.fixtures.tiny_models import tiny_llama
 
@@ -93,3 +101,18 @@ def test_correct_counts_greedy_tokens(model: Any) -> None:
 def test_empty_sides_are_refused(model: Any, empty: RenderedCompletion) -> None:
     with pytest.raises(ValueError, match="at least one token"):
         completion_logps(model, [empty])
+
+
+@given(st.lists(st.integers(1, 400)), st.integers(1, 8))
+def test_rows_that_share_a_pass_are_alike_in_length_and_none_is_lost(
+    lengths: list[int], size: int
+) -> None:
+    rows = [[0] * n for n in lengths]
+    batches = list(alike_in_length(rows, size))
+    assert [row for batch in batches for row in batch] == rows
+    for batch in batches:
+        assert 0 < len(batch) <= size
+        assert max(map(len, batch)) <= MOST_PADDING * min(map(len, batch))
+    for one, following in pairwise(batches):  # none is cut sooner than it must be
+        joined = [len(row) for row in [*one, following[0]]]
+        assert len(joined) > size or max(joined) > MOST_PADDING * min(joined)
