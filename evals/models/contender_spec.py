@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from evals.files.opening.places import is_remote, is_saved_data
 from evals.models.checkpoints import ModelSource
 from evals.models.contenders import OutputsFile, ServedModel, contender_name
 from schemas.errors import ConfigError, MissingInputError
@@ -45,10 +46,13 @@ def contender_source(
     if text.startswith(_SERVED):
         return served_model(text, api_key_env)
     path = Path(text).expanduser()
-    if path.is_dir():
+    if path.is_dir() and not is_saved_data(path):
         return ModelSource(path=str(path), chat_template=chat_template)
-    if path.is_file():
+    if path.exists():
         return OutputsFile(outputs=str(path))
+    if is_remote(text):
+        address, _, generator = text.partition("#")
+        return OutputsFile(outputs=address, generator=generator or None)
     file, mark, generator = text.rpartition("#")
     if mark and Path(file).expanduser().is_file():
         return OutputsFile(outputs=str(Path(file).expanduser()), generator=generator)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, JsonValue, Tag
 
+from evals.files.opening.one_file import one_file
 from evals.models.checkpoints import ModelSource, model_fingerprint
 from evals.models.http.addresses import Address, KeyVariable
 from schemas.errors import MissingInputError
@@ -40,7 +41,7 @@ class OutputsFile(Config):
     def files(self) -> list[Path]:
         """The file, and those of categories. Raises MissingInputError where one is not there."""
         named = (self.outputs, *self.by_category.values())
-        return [existing_file(name, "file of outputs") for name in named]
+        return [one_file(name, "file of outputs") for name in named]
 
 
 class ServedModel(Config):

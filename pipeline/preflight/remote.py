@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from evals.files.opening.places import is_remote
 from pipeline.preflight.places import sections_of
 from pipeline.recipe import Recipe
 from schemas.errors import PipelineError
 from stages.ingest.datasets.config import FileDataset
-from stages.ingest.readers.local_files import is_remote
 
 
 def unreachable_data(recipe: Recipe) -> Iterator[str]:
@@ -14,7 +14,7 @@ def unreachable_data(recipe: Recipe) -> Iterator[str]:
     for _, dataset in sections_of(recipe, FileDataset):
         if dataset.path is None or not is_remote(dataset.path):
             continue
-        from stages.ingest.readers.remote import remote_files
+        from evals.files.opening.remote import remote_files
 
         try:
             remote_files(dataset.path, dataset.suffixes)

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from evals.files.opening.places import is_remote
 from schemas.errors import DataError
 from schemas.ids import prompt_id
 from schemas.labels import Messages
@@ -18,7 +19,6 @@ from stages.ingest.datasets.config import FileDataset, KTODataset
 from stages.ingest.datasets.detect_format import what_next
 from stages.ingest.datasets.open import open_dataset
 from stages.ingest.malloc import keep_freed_memory
-from stages.ingest.readers.local_files import is_remote
 from stages.ingest.readers.pieces import Piece
 from stages.ingest.readers.sources import Source
 from stages.ingest.splits import ORDER, has_own_dev, hash_split

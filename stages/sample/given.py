@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from evals.files.outputs.completion_rows import given_completion
@@ -51,7 +50,7 @@ def _take(path: str, rows: list[Row], rejects: list[Row], counted: Counter[str])
     """Add the completions of one file; `counted` numbers those of each prompt over all files."""
     source = OutputsFile(outputs=path)
     fingerprint = contender_fingerprint(source)
-    outputs = read_outputs(Path(path).expanduser(), every_writer=True)
+    outputs = read_outputs(source.files()[0], every_writer=True)
     prompts: dict[str, GivenPrompt] = {}
     for output in outputs:
         if not output.prompts:

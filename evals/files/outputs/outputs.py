@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.files.opening.one_file import one_file
 from evals.files.outputs.fields import (
     OUTPUT_NAMES,
     conversation,
@@ -21,7 +22,7 @@ from evals.files.outputs.fields import (
 from evals.files.outputs.pairs import label_of, pair_columns
 from evals.files.outputs.prompts import GivenPrompt, prompts_of_turns
 from evals.files.outputs.rows import file_rows
-from schemas.errors import ConfigError, DataError, MissingInputError
+from schemas.errors import ConfigError, DataError
 from schemas.labels import Message, Preference
 
 Row = Mapping[str, Any]
@@ -63,8 +64,7 @@ def read_outputs(
         DataError: a row without an output, or nothing in the file.
         ConfigError: the file holds several models' outputs and none is named, or not this one's.
     """
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such file of outputs; correct its path")
+    path = one_file(str(path), "file of outputs")
     rows = list(file_rows(path))
     if not rows:
         raise DataError(f"{path}: holds no outputs")

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.files.opening.formats import format_of
+from evals.files.opening.one_file import one_file
+from evals.files.opening.places import PACKED
 from evals.files.outputs.fields import (
     PROMPT_NAMES,
     category_of,
@@ -15,7 +18,7 @@ from evals.files.outputs.fields import (
     user_turns,
 )
 from evals.files.outputs.rows import file_rows
-from schemas.errors import DataError, MissingInputError
+from schemas.errors import DataError
 from schemas.ids import content_id, prompt_id
 from schemas.labels import Message
 
@@ -73,8 +76,7 @@ def read_prompts(path: Path) -> list[GivenPrompt]:
         MissingInputError: no such file.
         DataError: a row without a prompt, or nothing in the file; the message names the row.
     """
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such file of prompts; correct its path")
+    path = one_file(str(path), "file of prompts")
     found = list(_prompts(path))
     if not found:
         raise DataError(f"{path}: holds no prompt")
@@ -114,7 +116,7 @@ def _listed_texts(path: Path) -> list[str] | None:
     """The texts of a text file or of an array of texts; None for rows."""
     with path.open("rb") as file:
         start = file.read(4096)
-    if start[:4] == b"PAR1" or start[:2] == b"\x1f\x8b" or path.suffix in (".csv", ".tsv"):
+    if start[:4] == b"PAR1" or path.name.endswith(PACKED) or format_of(path) in ("csv", "arrow"):
         return None
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     try:

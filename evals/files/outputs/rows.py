@@ -1,7 +1,6 @@
-"""The rows of any table-like file: JSON lines, a JSON array, CSV, Parquet."""
+"""The rows of any table-like file: JSON lines, a JSON array, CSV, Parquet, Arrow; also packed."""
 
 import csv
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,29 +9,35 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import DataError, MissingInputError
+from evals.files.opening.formats import format_of
+from evals.files.opening.one_file import one_file
+from evals.files.opening.unpacking import unpacked
+from schemas.errors import DataError
 
 Row = dict[str, Any]
 
 _CELL_CHARACTERS = 1 << 30
+_PART = 8 << 20
 
 
 def file_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """The rows of a file with their zero-based numbers.
 
-    Parquet by its first bytes, CSV by its name, JSON by its first character: an array of objects,
-    or one object a line.
+    Parquet by its first bytes, CSV and Arrow by their names, JSON by its first character: an array
+    of objects, or one object a line; text may be packed by gzip or zstd. A folder of save_to_disk
+    is its one file.
 
     Raises:
         MissingInputError: no such file.
         DataError: it cannot be read; the message names the row.
     """
-    if not path.is_file():
-        raise MissingInputError(f"{path}: no such file; correct its path")
+    path = one_file(str(path))
     try:
         if _opening(path)[:4] == b"PAR1":
             yield from _parquet_rows(path)
-        elif path.name.removesuffix(".gz").endswith((".csv", ".tsv")):
+        elif format_of(path) == "arrow":
+            yield from _arrow_rows(path)
+        elif format_of(path) == "csv":
             yield from _csv_rows(path)
         else:
             yield from _json_rows(path)
@@ -48,10 +53,11 @@ def _opening(path: Path) -> bytes:
 
 
 def _text(path: Path) -> str:
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        data = gzip.decompress(data)
-    return data.decode("utf-8-sig")
+    parts = []
+    with unpacked(path, str(path), lambda: 0) as stream:
+        while part := stream.read(_PART):
+            parts.append(part)
+    return b"".join(parts).decode("utf-8-sig")
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -66,9 +72,28 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise DataError(f"{path}: row {number}: {str(error).splitlines()[0]}") from error
 
 
+def _arrow_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Of an Arrow file, or of a stream, which is what `datasets` writes."""
+    number = 0
+    try:
+        with pa.memory_map(str(path)) as source:
+            try:
+                file = pa.ipc.open_file(source)
+                batches = (file.get_batch(index) for index in range(file.num_record_batches))
+            except pa.ArrowInvalid:
+                source.seek(0)
+                batches = iter(pa.ipc.open_stream(source))
+            for batch in batches:
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: row {number}: {str(error).splitlines()[0]}") from error
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     lines = _text(path).splitlines(keepends=True)
-    tabs = path.name.removesuffix(".gz").endswith(".tsv")
+    tabs = ".tsv" in path.suffixes
     csv.field_size_limit(_CELL_CHARACTERS)
     reader = csv.reader(lines, delimiter="\t" if tabs else ",", strict=True)
     try:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from evals.files.opening.one_file import one_file
 from evals.files.outputs.labelled_pairs import labelled_pairs
 from evals.judge_card.card import build_card
 from evals.judges.judge_spec import judge_settings
@@ -30,7 +31,7 @@ from schemas.tables import VERDICTS
 
 def judge_pairs(
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="Rows of a prompt and two answers (response_a, response_b; chosen, rejected), "
             "several (outputs), or one a row (output)."
@@ -60,14 +61,15 @@ def judge_pairs(
 ) -> None:
     """Let a judge compare given answers in both orders: verdicts, preference pairs, its card."""
     settings = judge_settings(judge, api_key_env)
-    labelled = labelled_pairs(file)
-    directory = run_dir or Path("runs") / f"judged-{file.name.partition('.')[0]}"
+    labelled = labelled_pairs(one_file(file, "file of answers"))
+    name = file.rstrip("/").rpartition("/")[2]
+    directory = run_dir or Path("runs") / f"judged-{name.partition('.')[0]}"
     tree = {
         "name": directory.name,
-        "description": f"the answers of {file.name}, judged by {judge}",
+        "description": f"the answers of {name}, judged by {judge}",
         "runtime": judge_runtime(prompt_price, completion_price, max_cost),
         "judge": {"kind": settings.kind} | settings.model_dump(mode="json", exclude_defaults=True),
-        "sample": {"outputs": [str(file)]},
+        "sample": {"outputs": [file]},
         "label": {
             "pairs": pairs,
             "min_margin": min_margin,

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evals.files.opening.formats import format_of
 from evals.files.outputs.rows import file_rows
 from evals.judges.judge_spec import judge_settings
 from schemas.errors import ConfigError, MissingInputError
 from stages.ingest.datasets.detect_format import guess
-from stages.ingest.readers.formats import format_of
 from stages.ingest.readers.raw_rows import RawRow
 
 PUBLISHED: Mapping[str, Mapping[str, Any]] = {

@@ -6,15 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from evals.food_world import FOODS, NAMES
-from evals.instruction_world import MAX_PROMPTS
-from schemas.errors import ConfigError, DataError
-from schemas.patterns import late
-from schemas.stage import Config
-from stages.ingest.datasets.own.sides import SIDED_SETS
-from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
-from stages.ingest.readers.formats import Format, format_of
-from stages.ingest.readers.local_files import (
+from evals.files.opening.formats import Format, format_of
+from evals.files.opening.places import (
     ARROW,
     CSV,
     JSON_LINES,
@@ -22,6 +15,13 @@ from stages.ingest.readers.local_files import (
     is_remote,
     local_files,
 )
+from evals.food_world import FOODS, NAMES
+from evals.instruction_world import MAX_PROMPTS
+from schemas.errors import ConfigError, DataError
+from schemas.patterns import late
+from schemas.stage import Config
+from stages.ingest.datasets.own.sides import SIDED_SETS
+from stages.ingest.datasets.pair_policies import BestWorst, PairPolicy
 
 TruthfulQA = Literal["reject", "keep"]
 Score = Literal[

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from evals.files.opening.places import is_remote, local_files
 from schemas.stage import Config
-from stages.ingest.readers.local_files import is_remote, local_files
 
 
 class NearDuplicates(Config):

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from evals.files.opening.remote import data_files
 from schemas.errors import DataError
 from stages.ingest.examples import RowError
 from stages.ingest.near_duplicates.config import Decontaminate
@@ -19,7 +20,6 @@ from stages.ingest.near_duplicates.keys import id_keys, places_among
 from stages.ingest.near_duplicates.prompts import Prompts
 from stages.ingest.near_duplicates.words import Words, hash_words, mix, split_words
 from stages.ingest.readers.raw_rows import read_raw_rows
-from stages.ingest.readers.remote import data_files
 
 # Where evaluation sets keep what they ask, in the order of preference.
 _COLUMNS = ("prompt", "instruction", "question", "turns", "input", "text", "messages", "context")

@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from evals.files.opening.formats import Format
 from stages.ingest.examples import Example, RowError
 from stages.ingest.frames.blocks import LineBlock, line_blocks
 from stages.ingest.frames.examples import EMPTY, examples_frame
 from stages.ingest.frames.json_lines import Lines, flat_texts, keys_of, scan
 from stages.ingest.frames.texts import Places, Texts
 from stages.ingest.readers.columns import renamed
-from stages.ingest.readers.formats import Format
 from stages.ingest.readers.raw_rows import RawRow, raw_line, row_of_table
 from stages.ingest.readers.tables import TablePiece, read_tables
 

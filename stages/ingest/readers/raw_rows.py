@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+from evals.files.opening.formats import format_of
 from schemas.files import first_line
 from stages.ingest.examples import RowError
 from stages.ingest.frames.blocks import MAX_ROW_BYTES, line_blocks
 from stages.ingest.readers.columns import Check
-from stages.ingest.readers.formats import format_of
 from stages.ingest.readers.tables import TablePiece, read_tables
 
 

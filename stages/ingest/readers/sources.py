@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import polars as pl
 
+from evals.files.opening.formats import Format
+from evals.files.opening.remote import data_files
 from schemas.errors import DataError
 from schemas.labels import Messages
 from stages.ingest.datasets.config import FileDataset
@@ -15,10 +17,8 @@ from stages.ingest.frames.examples import EMPTY
 from stages.ingest.frames.texts import Places, Texts
 from stages.ingest.readers.columns import check_columns, renamed
 from stages.ingest.readers.file_diagnostics import check_opening
-from stages.ingest.readers.formats import Format
 from stages.ingest.readers.pieces import Piece, pieces_of_tables, read_file
 from stages.ingest.readers.raw_rows import RawRow
-from stages.ingest.readers.remote import data_files
 from stages.ingest.readers.tables import read_hub
 from stages.ingest.splits import named_split
 

@@ -10,14 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evals.files.opening.formats import Format
+from evals.files.opening.unpacking import Unpacked, unpacked
 from schemas.errors import BackendError, DataError
 from schemas.files import first_line
 from schemas.parquet import row_bytes
 from stages.ingest.examples import RowError
-from stages.ingest.frames.blocks import MAX_ROW_BYTES, Unpacked, unpacked
+from stages.ingest.frames.blocks import MAX_ROW_BYTES
 from stages.ingest.readers.arrow_bounds import check_message, rows_at_once
 from stages.ingest.readers.columns import Check
-from stages.ingest.readers.formats import Format
 
 PIECE_ROWS = 4096
 _PIECE_BYTES = 32 << 20

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from evals.files.opening import unpacking
 from schemas.stage import StageContext
 from stages.ingest import STAGE
 from stages.ingest.config import IngestConfig
-from stages.ingest.frames import blocks
 from tests.fixtures.command_line import script
 from tests.fixtures.ingest import pair
 from tests.fixtures.patience import PATIENCE
@@ -89,13 +89,13 @@ def test_a_killed_run_reads_no_finished_file_again(
     assert len(finished) == (FILES if all_read else int(where[-1]))
     assert (output / "units" / "cleaning.scratch").exists() == (where == "band:7")
     opened: list[str] = []
-    original = blocks._open
+    original = unpacking._open
 
     def noted(path: Path) -> object:
         opened.append(path.name)
         return original(path)
 
-    monkeypatch.setattr(blocks, "_open", noted)
+    monkeypatch.setattr(unpacking, "_open", noted)
     assert run(tmp_path / "in", output) == whole
     names = sorted(p.name for p in (tmp_path / "in").iterdir())
     assert opened == names[len(finished) :]
@@ -109,7 +109,7 @@ def test_the_bytes_do_not_depend_on_the_size_of_blocks(
     settings = IngestConfig.model_validate({"datasets": [{"kind": "hh", "path": str(path)}]})
     made = []
     for size in (1 << 15, 1 << 18, 8 << 20):
-        monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+        monkeypatch.setattr(unpacking, "BLOCK_BYTES", size)
         output = tmp_path / str(size)
         STAGE.run(settings, StageContext(inputs={}, output=output))
         made.append([(output / f"{name}.parquet").read_bytes() for name in TABLES])

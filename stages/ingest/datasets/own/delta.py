@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from evals.files.opening.remote import data_files
 from schemas.ids import prompt_id, turns_id
 from schemas.labels import Message, Preference
 from stages.ingest.datasets.config import PROMPT_FIELDS, DeltaDataset
@@ -24,7 +25,6 @@ from stages.ingest.examples import (
 )
 from stages.ingest.readers.columns import renamed
 from stages.ingest.readers.raw_rows import read_raw_rows
-from stages.ingest.readers.remote import data_files
 from stages.ingest.readers.sources import FileReader
 
 

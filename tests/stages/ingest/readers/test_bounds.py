@@ -9,6 +9,8 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from evals.files.opening import unpacking
+from evals.files.opening.formats import Format
 from schemas import parquet
 from schemas.errors import DataError
 from schemas.parquet import TableWriter, row_bytes
@@ -16,7 +18,6 @@ from schemas.tables import REJECTS
 from stages.ingest.frames import blocks
 from stages.ingest.readers import arrow_bounds, tables
 from stages.ingest.readers.arrow_bounds import rows_at_once
-from stages.ingest.readers.formats import Format
 from stages.ingest.readers.raw_rows import json_value, read_jsonl
 from tests.fixtures.ingest import Ingest, pair
 
@@ -53,7 +54,7 @@ def test_an_element_that_is_too_long_refuses_the_array(
 def test_a_small_file_does_not_become_a_huge_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "_UNPACKED_FREELY", 1 << 16)
+    monkeypatch.setattr(unpacking, "_UNPACKED_FREELY", 1 << 16)
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 1 << 14)
     path = tmp_path / "x.jsonl.gz"
     path.write_bytes(gzip.compress(b"\n" * (1 << 20)))

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evals.files.opening.places import SUFFIXES, is_remote, local_files
 from schemas.errors import BackendError, MissingInputError
 from schemas.files import first_line, writing_file
 from schemas.hashes import cache_folder
-from stages.ingest.readers.local_files import SUFFIXES, is_remote, local_files
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def remote_files(path: str, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
 
     places = _asked(path, found)
     if not places:
-        raise MissingInputError(f"{path}: no such file there; correct the path in [ingest]")
+        raise MissingInputError(f"{path}: no such file there; correct the path")
     protocol = path.split("://", 1)[0]
     return [(f"{protocol}://{one.split('://', 1)[-1]}", one) for one in places]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from stages.ingest.readers.local_files import ARROW, CSV
+from evals.files.opening.places import ARROW, CSV
 
 Format = Literal["json", "parquet", "arrow", "csv"]
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from schemas.errors import MissingInputError
 
-_PACKED = ("", ".gz", ".zst")
-JSON_LINES = tuple(end + packed for end in (".jsonl", ".json", ".ndjson") for packed in _PACKED)
-CSV = tuple(end + packed for end in (".csv", ".tsv") for packed in _PACKED)
+PACKED = (".gz", ".zst")
+_ENDS = ("", *PACKED)
+JSON_LINES = tuple(end + packed for end in (".jsonl", ".json", ".ndjson") for packed in _ENDS)
+CSV = tuple(end + packed for end in (".csv", ".tsv") for packed in _ENDS)
 ARROW = (".arrow", ".feather")
 SUFFIXES = (*JSON_LINES, ".parquet", *ARROW, *CSV)
 # What `datasets` keeps beside a data set on disk: no rows of it, or not as they are now.
@@ -17,6 +18,11 @@ _NO_DATA = ("dataset_info.json", "dataset_dict.json", "state.json", "dataset_inf
 def is_remote(path: str) -> bool:
     """Whether a path has a protocol in front, as in s3://BUCKET/FILE."""
     return "://" in path
+
+
+def is_saved_data(folder: Path) -> bool:
+    """Whether a folder is what `save_to_disk` of `datasets` wrote, and no model's."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
@@ -40,9 +46,7 @@ def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
     if not labelled:
         named = f"no file in this folder ends in {', '.join(suffixes)}"
         what = named if place.is_dir() else "no such file"
-        raise MissingInputError(
-            f"{path}: {what} (looked from {Path.cwd()}); set the path of the data set in [ingest]"
-        )
+        raise MissingInputError(f"{path}: {what} (looked from {Path.cwd()}); correct the path")
     return labelled
 
 

@@ -1,0 +1,1 @@
+"""Files of rows as they lie there: where they are, what they are, and how they are unpacked."""
