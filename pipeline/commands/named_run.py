@@ -12,7 +12,7 @@ from pipeline.sweeps.variant_runs import settled
 from pipeline.toml_text import toml_text
 from schemas.errors import BackendError, ConfigError
 from schemas.files import write_text
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, read_manifest
 from schemas.stage import Stage
 
 
@@ -61,6 +61,26 @@ def open_round(first: Run, stage: Stage[Any], number: int) -> Run:
     run = pick_round(first, number)
     run.claim()
     return run
+
+
+def refuse_all_missing(run: Run) -> None:
+    """Raises BackendError where any stage of a run is done for its readers, but not all of it."""
+    for name, manifest in _manifests(run):
+        refuse_missing(name, manifest)
+
+
+def incomplete(run: Run) -> list[str]:
+    """What the stages of a run could not do, and would do if the same command came again."""
+    return [
+        f"{name}: {what}"
+        for name, manifest in _manifests(run)
+        if manifest is not None
+        for what in manifest.missing
+    ]
+
+
+def _manifests(run: Run) -> list[tuple[str, Manifest | None]]:
+    return [(name, read_manifest(run.directory / name)) for name in run.recipe.stages]
 
 
 def refuse_missing(stage: str, manifest: Manifest | None) -> None:

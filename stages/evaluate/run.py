@@ -8,7 +8,6 @@ from typing import Any
 from evals.files.verdicts import DECLARED, judged_comparisons
 from evals.judge_card.floors import refuse_below_floors
 from evals.judges import Judge, open_judge
-from evals.judges.orders import is_failed_call
 from evals.judges.progress import spending_counts
 from evals.judges.ratings.charging import charged_once, ratings_counts, reference_counts
 from evals.models.checkpoints import ModelSource
@@ -46,6 +45,7 @@ from stages.evaluate.sampling import Completions
 from stages.evaluate.settling import judge_until_settled
 from stages.evaluate.standard.scores import judge_kind, standard_scores
 from stages.evaluate.standard.turns import Conversations
+from stages.shards.judging import failed_counts, say_missing
 from stages.shards.kept import KeptWork
 
 Row = dict[str, Any]
@@ -238,7 +238,7 @@ def _judge(
     for role, judge in judges.items():
         verdicts = {(m.name, m.against): m.judge(judge, ways[role]) for m in matches}
         for rows in verdicts.values():
-            _say_missing(judge, rows, context)
+            say_missing(judge.name, failed_counts(rows), context)
         # A rating of the baseline is in every match, and was paid once.
         taken = charged_once([*further, *(row for rows in verdicts.values() for row in rows)])
         further = []  # the first judge chose among the samples
@@ -293,14 +293,6 @@ def _judges(ways: Mapping[str, Callable[[], Judge]]) -> dict[str, Judge]:
     if len(judges) > 1:
         _refuse_namesakes(judges["judge"], judges["truth"])
     return judges
-
-
-def _say_missing(judge: Judge, rows: Sequence[Row], context: StageContext) -> None:
-    """Put on record that calls have failed, so that the same command asks them again."""
-    reasons = Counter(row["unscored_reason"] for row in rows if is_failed_call(row))
-    if reasons:
-        counted = ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items()))
-        context.is_missing(f"{judge.name}: {reasons.total()} verdicts: {counted}")
 
 
 def _say_references(judge: Judge, rows: Sequence[Row], context: StageContext) -> None:

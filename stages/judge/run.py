@@ -34,7 +34,7 @@ from stages.judge.config import JudgeConfig
 from stages.judge.labelled import Labelled, labelled, reject
 from stages.judge.reward_training import RewardModelTraining, counts_of
 from stages.judge.training import PreferenceModelTraining
-from stages.shards.judging import judge_all
+from stages.shards.judging import failed_counts, judge_all, say_missing
 from stages.shards.kept import KeptWork
 from stages.training.config import TrainingConfig
 from stages.training.distributed.world import current_world
@@ -155,6 +155,7 @@ def _measure(
     verdicts = judge_all(judge, opens, shown, kept, context, "measure the judge")
     write_table(context.output / VERDICTS.file_name, VERDICTS, verdicts)
     context.discard(kept.folder)
+    say_missing(judge.name, failed_counts(verdicts), context)
 
     members = members_of([*dev.rows, *test.rows])
 

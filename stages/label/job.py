@@ -31,6 +31,7 @@ from stages.label.selection import (
     best_vs_worst,
 )
 from stages.shards.job import Counts
+from stages.shards.judging import failed_counts
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile
 
@@ -81,6 +82,7 @@ class LabelWorker:
         counts = _counts(completions, prompts, rows)
         counts |= spending_counts(self._judge, rows[VERDICTS.name])
         counts |= ratings_counts(rows[VERDICTS.name])
+        counts |= failed_counts(rows[VERDICTS.name])
         counts |= reference_counts(rows[VERDICTS.name])
         asked = (c.comparison for prompt in prompts for c in prompt.candidates)
         counts |= comparisons_neutralised(self._judge, asked)

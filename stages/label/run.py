@@ -1,9 +1,12 @@
 """The steps of the label stage: shards of prompts, worked off by a judge, joined in order."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from evals.judge_card.floors import refuse_below_floors
+from evals.judges import JUDGE_FILE
 from schemas.errors import DataError
 from schemas.stage import StageContext
 from schemas.tables import COMPLETIONS, DECIDING
@@ -11,6 +14,7 @@ from stages.label.config import LabelConfig
 from stages.label.job import TABLES, LabelJob
 from stages.shards.executor import work_off
 from stages.shards.job import Counts
+from stages.shards.judging import FAILED, say_missing
 from stages.shards.results import Results
 from stages.shards.work_file import WorkFile, in_shards, sorted_rows
 
@@ -22,19 +26,32 @@ def run(config: LabelConfig, context: StageContext) -> Mapping[str, int]:
         DataError: no pair of the train split is left; says why, by reason.
         ConfigError: the judge is below the recipe's floors.
     """
-    judge = context.input("judge", "judge.json").parent
+    judge = context.input("judge", JUDGE_FILE).parent
     refuse_below_floors(judge, "label")
     results = Results(context.output, TABLES)
     work = WorkFile(context.output / "work.parquet")
     if not work.is_sound:
         _gather(config, context, work)
+    _forget_failed(results)
     job = LabelJob(config, judge.resolve(), context.runtime, work.path.resolve())
     _label(job, context, results)
     counts = results.join(work)
     context.discard(results.folder, work.path, work.seal)
+    say_missing(_name_of(judge), counts, context)
     if config.require_pairs:
         _refuse_nothing(counts)
     return counts
+
+
+def _forget_failed(results: Results) -> None:
+    """Have the shards done again in which a server failed to answer: what it answered is kept."""
+    for shard in results.done():
+        if any(name.startswith(FAILED) for name in results.counts(shard)):
+            results.forget(shard)
+
+
+def _name_of(judge: Path) -> str:
+    return str(json.loads((judge / JUDGE_FILE).read_bytes())["name"])
 
 
 def _gather(config: LabelConfig, context: StageContext, work: WorkFile) -> None:

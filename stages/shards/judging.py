@@ -1,6 +1,7 @@
 """Verdicts in both orders on any number of comparisons, one shard of them at a time."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,30 @@ def judge_all(
         context.progress.warn(f"{judge.name}: {warning}")
     rows = (row for shard in range(len(shards)) for row in results.rows(shard, VERDICTS))
     return charged_once(_sorted(rows))
+
+
+FAILED = "failed_calls/"
+"""Begins the counts of verdicts that a server has failed to give, by reason."""
+
+
+def failed_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many verdicts failed for a reason that may pass; nothing where none did."""
+    reasons = Counter(row["unscored_reason"] for row in rows if is_failed_call(row))
+    return {f"{FAILED}{reason}": n for reason, n in sorted(reasons.items())}
+
+
+def say_missing(judge: str, failed: Mapping[str, int], context: StageContext) -> None:
+    """Put on record that calls have failed, so that the same command asks them again.
+
+    Args:
+        judge: its name.
+        failed: as `failed_counts` gives them; other counts may stand beside them.
+        context: of the stage.
+    """
+    found = {k.removeprefix(FAILED): n for k, n in failed.items() if k.startswith(FAILED) and n}
+    if found:
+        counted = ", ".join(f"{reason} {n}" for reason, n in sorted(found.items()))
+        context.is_missing(f"{judge}: {sum(found.values())} verdicts: {counted}")
 
 
 def _identity(comparison: Comparison) -> str:

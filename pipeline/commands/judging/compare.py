@@ -17,6 +17,7 @@ from pipeline.commands.options import (
     PromptPriceOption,
     judge_runtime,
 )
+from schemas.errors import BackendError
 
 
 def compare(
@@ -100,3 +101,8 @@ def compare(
         typer.echo(json.dumps(found))
     else:
         show_leaderboard(found, Console(highlight=False, markup=False, soft_wrap=True))
+    if found["incomplete"]:
+        raise BackendError(
+            f"not all of it could be done: {found['incomplete'][0]}; the rest is kept: run the "
+            "same command again to try what is missing"
+        )

@@ -12,7 +12,7 @@ from evals.files.opening.one_file import one_file
 from evals.files.outputs.labelled_pairs import labelled_pairs
 from evals.judge_card.card import build_card
 from evals.judges.judge_spec import judge_settings
-from pipeline.commands.named_run import begin_run
+from pipeline.commands.named_run import begin_run, refuse_all_missing
 from pipeline.commands.options import (
     ApiKeyOption,
     CompletionPriceOption,
@@ -97,10 +97,11 @@ def judge_pairs(
     if as_json:
         card_json = None if card is None else card if isinstance(card, dict) else card.to_json()
         typer.echo(json.dumps({**found, "card": card_json}, allow_nan=False))
-        return
-    _show(found)
-    if card is not None:
-        show_card(card)
+    else:
+        _show(found)
+        if card is not None:
+            show_card(card)
+    refuse_all_missing(done)
 
 
 def _summary(manifest: Manifest | None, folder: Path, judge: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from pipeline import preflight
 from pipeline.commands.from_run import start_from
-from pipeline.commands.named_run import look_at, open_run, refuse_missing
+from pipeline.commands.named_run import look_at, open_run, refuse_all_missing
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
@@ -31,7 +31,6 @@ from pipeline.stage_registry import BY_NAME, STAGES
 from pipeline.sweeps.show import sweep_table
 from pipeline.sweeps.work import run_sweep
 from schemas.errors import ConfigError
-from schemas.manifest import read_manifest
 
 
 def run(
@@ -71,8 +70,7 @@ def run(
         outcome_table(last.directory, summary)
         if loaded.variants:
             sweep_table(last.directory)
-    for name in last.recipe.stages:
-        refuse_missing(name, read_manifest(last.directory / name))
+    refuse_all_missing(last)
 
 
 def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -> Run:

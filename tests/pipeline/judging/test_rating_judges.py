@@ -13,10 +13,11 @@ from pipeline.cli import app
 from pipeline.commands.runs.plan import plan
 from pipeline.recipe import load_recipe
 from pipeline.runs.run import Run
+from schemas.errors import BackendError
 from schemas.manifest import read_manifest
 from schemas.parquet import read_rows
 from schemas.tables import PREFERENCE_PAIRS, VERDICTS
-from tests.fixtures.chaos_server import ChaosServer, Raw, chaos_server, said
+from tests.fixtures.chaos_server import ChaosServer, Raw, chaos_server, error, said
 
 PRICES = ("--prompt-price", "1000", "--completion-price", "2000")
 COST_OF_A_CALL = (100 * 1000 + 10 * 2000) / 1e6
@@ -165,3 +166,91 @@ def test_given_pairs_bring_their_references(server: ChaosServer) -> None:
     assert found["without_reference"] == 0
     bodies = [body["messages"][0]["content"] for body in server.bodies if "messages" in body]
     assert all("==== Reference ====\nKnown" in text for text in bodies)
+
+
+RECIPE = """
+name = "flaky"
+description = "a server that fails now and then"
+hardware = "any"
+[ingest]
+test_fraction = 0.2
+dev_fraction = 0.6
+[[ingest.datasets]]
+kind = "jsonl"
+path = "labelled.jsonl"
+[judge]
+kind = "llm"
+answer = "ANSWER"
+[judge.server]
+base_url = "URL"
+model = "m"
+[sample]
+outputs = ["many.jsonl"]
+[label]
+[runtime.judge_server]
+attempts = 1
+"""
+
+
+@pytest.mark.parametrize("answer", ["rating", "reasoned"])
+def test_what_a_server_failed_to_give_is_asked_again_alone(
+    server: ChaosServer, answer: str
+) -> None:
+    """By label, and for the judge's card: neither is done, and what is there is kept."""
+
+    def answers(body: Mapping[str, Any]) -> Raw:
+        text = body["messages"][0]["content"]
+        if answer == "rating":
+            return said(f"Rating: {text.split('==== Completion ====')[1].split()[0]}")
+        a, b = (text.split(f"==== Completion {side} ====")[1].split()[0] for side in "AB")
+        return said("Verdict: A" if int(a) > int(b) else "Verdict: B")
+
+    def fails(body: Mapping[str, Any]) -> Raw:
+        unlucky = "fails" in body["messages"][0]["content"]
+        return error(500, "oops") if unlucky else answers(body)
+
+    pairs = [
+        {"prompt": f"Is it {i}?", "chosen": f"9 {'fails' * (i < 4)}", "rejected": "3 x"}
+        for i in range(40)
+    ]
+    lines("labelled.jsonl", pairs)
+    outputs = ["9 a", "4 b", "1 c"]
+    listed = [{"prompt": f"Q{i}?", "outputs": [f"{t} {i}" for t in outputs]} for i in range(3)]
+    listed[1]["outputs"] = ["9 a", "4 fails", "1 c"]
+    lines("many.jsonl", listed)
+    recipe = RECIPE.replace("URL", server.url).replace("ANSWER", answer)
+    Path("r.toml").write_text(recipe)
+
+    def run() -> BaseException | None:
+        done = CliRunner().invoke(app, ["run", "--recipe", "r.toml", "--run-dir", "r"])
+        return done.exception
+
+    server.answer = fails
+    failed = run()
+    assert isinstance(failed, BackendError)
+    assert "judge: not all of it could be done: llm:general: " in str(failed)
+    for stage in ("judge", "label"):
+        manifest = read_manifest(Path("r") / stage)
+        assert manifest is not None
+        assert len(manifest.missing) == 1
+        assert "server_error" in manifest.missing[0]
+    before = dict(server.answered)
+    server.answer = answers
+    assert run() is None
+    assert max(server.answered.values()) == 1, "nothing is asked or paid for twice"
+    new = [request for request in server.answered if request not in before]
+    assert 0 < len(new) < len(before)
+    verdicts = read_rows(Path("r/label/verdicts.parquet"), VERDICTS)
+    assert all(row["verdict"] for row in verdicts)
+    for stage in ("judge", "label"):
+        manifest = read_manifest(Path("r") / stage)
+        assert manifest is not None
+        assert manifest.missing == []
+        assert not [name for name in manifest.counts if name.startswith("failed_calls")]
+    assert sorted(path.name for path in Path("r/label").iterdir()) == [
+        "comparisons.parquet",
+        "manifest.json",
+        "preference_pairs.parquet",
+        "rejects.parquet",
+        "verdicts.parquet",
+    ]

@@ -12,7 +12,7 @@ from evals.judges.judge_spec import judge_settings, saved_judge
 from evals.judges.kinds.llm import LlmJudge
 from pipeline.commands.judging.comparing.entrants import entrants, recipe_tree, samples
 from pipeline.commands.judging.comparing.leaderboard import leaderboard
-from pipeline.commands.named_run import begin_run
+from pipeline.commands.named_run import begin_run, incomplete
 from pipeline.commands.runs.run import run_recipe
 
 
@@ -67,7 +67,8 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
     last = run_recipe(recipe, directory)
     found = leaderboard(last.directory / "evaluate", entered)
     page = last.directory / "report" / "index.html"
-    return {**found, "page": str(page), "recipe": str(recipe.path)}
+    places = {"page": str(page), "recipe": str(recipe.path)}
+    return {**found, **places, "incomplete": incomplete(last)}
 
 
 def _form_of_answer(
