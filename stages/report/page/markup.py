@@ -80,6 +80,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "points": lambda value: _data(value, text.points(value)),
     "nats": lambda value: _data(value, f"{value:.2g}"),
     "score": lambda value: _data(value, f"{value:.3f}"),
+    "rating": lambda value: _data(value, text.rating(value)),
     "p_value": lambda value: _data(value, f"{value:.3f}" if value >= 0.001 else "<0.001"),
     "shown": _shown,
     "beside": _beside,

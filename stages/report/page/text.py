@@ -52,6 +52,11 @@ def number(value: Any) -> str:
     return text.replace("-", "−") if not text.endswith("e") else text
 
 
+def rating(value: Any) -> str:
+    """A mean rating from 1 to 10, or a difference of two."""
+    return f"{value:.2f}".replace("-", "−") if is_number(value) else NOTHING
+
+
 def whole(value: Any) -> str:
     """A number without its fraction."""
     return f"{value:,.0f}".replace("-", "−") if is_number(value) else NOTHING

@@ -61,7 +61,7 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
             "all_pairs": (wishes.all_pairs and len(entered) > 2) or None,
         },
         runtime=wishes.runtime,
-        title=f"{', '.join(names[1:])} over {names[0]}, judged by {judge}",
+        title=f"{', '.join(names[1:])} over {names[0]}, judged by {_short(judge, judged_by)}",
     )
     recipe = begin_run(tree, directory)
     last = run_recipe(recipe, directory)
@@ -81,6 +81,15 @@ def _form_of_answer(
         if standard and plain and not saved_judge(judge)
         else {}
     )
+
+
+def _short(judge: str, settings: JudgeKind) -> str:
+    """The judge as it was typed; settings written out are told by who judges, and how."""
+    if not judge.lstrip().startswith("{"):
+        return judge
+    server, model = (getattr(settings, name, None) for name in ("server", "model"))
+    who = server.model if server else model.path if model else settings.kind
+    return f"{who}, by ratings" if getattr(settings, "pointwise", False) else str(who)
 
 
 def _slug(text: str) -> str:
