@@ -1,6 +1,7 @@
 """Examples as earlier turns, and reference answers in a section of their own."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,12 @@ def test_references_that_cannot_be_read_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=words):
         kind(references=lines(tmp_path / "r.jsonl", *rows)).chat(ONE)
+
+
+def test_the_documented_judge_is_one() -> None:
+    """The snippet of docs/concepts.md."""
+    page = (Path(__file__).parents[3] / "docs" / "concepts.md").read_text()
+    settings = tomllib.loads(page.split("```toml\n")[1].split("```")[0])["judge"]
+    mine = LlmJudge.model_validate(settings | {"examples": None})
+    assert (mine.pointwise, mine.tie_within, mine.references) == (True, 0.5, "data")
+    assert "correctness, style" in mine.chat(ONE)[0]["content"]
