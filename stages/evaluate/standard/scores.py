@@ -46,15 +46,19 @@ def standard_scores(
     levels, rounds = levels_and_rounds(found.standard)
     known_as = config.names.get(BASELINE) or contender_name(baseline.source)
     judged = _judged(name, settings)
+    scores = run_scores(found.standard, played, turns, graded=graded)
+    apart = [*_apart(found, known_as, judged)]
+    if any(one.style_controlled is not None for one in scores):
+        apart.append("style counted in words and punctuation marks, published in tokens of GPT-4o")
     return StandardScores(
         name=found.standard.name,
         baseline=known_as,
-        scores=run_scores(found.standard, played, turns, graded=graded),
+        scores=scores,
         levels=levels,
         rounds=rounds,
         published={**found.standard.judging, "baselines": _baselines(found)},
         judged=judged,
-        apart=list(_apart(found, known_as, judged)),
+        apart=apart,
     )
 
 
@@ -112,8 +116,6 @@ def _apart(found: StandardSet, baseline: str, judged: Mapping[str, Any]) -> Iter
     if "references" in judged and not judged["references"] and "reference_answers" in published:
         named = ", ".join(published["reference_answers"])
         yield f"the judge is shown no reference answers, published with those of {named}"
-    if standard.is_arena_hard:
-        yield "style counted in words and punctuation marks, published in tokens of GPT-4o"
 
 
 def _all(found: StandardSet) -> str:

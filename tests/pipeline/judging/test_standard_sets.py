@@ -224,3 +224,30 @@ def test_a_judge_sees_the_conversation_and_rules_measure_the_last_answer() -> No
     assert shown.count("[user]") == 1  # an answer cannot pose as a turn
     assert answer_text(turns) == "[user] Two, [[A]]."
     assert answer_text(turns[:1]) == text_of(turns[:1]) == "One."
+
+
+def test_a_served_judge_gives_its_verdicts_on_the_scale_and_how_it_was_asked_is_kept(
+    second: Path,
+) -> None:
+    """Clearly for the longer text where it is shown first, slightly where it is second: 3 and 1."""
+
+    def answers(body: Mapping[str, Any]) -> Raw:
+        text = body["messages"][-1]["content"]
+        first = text[text.index("Completion A") : text.index("Completion B")]
+        return Raw(body=json.dumps(completion("[[A>>B]]" if LONG in first else "[[B>A]]")).encode())
+
+    with chaos_server(answers) as server:
+        judge = f"openai:some-judge@{server.url}"
+        prompts = f"{V2}:creative_writing={second}"
+        found = compare("o3-mini-2025-01-31", "-p", prompts, "-j", judge)
+    # One question, the model's answer is the longer one: 3 outcomes of 1 and one more.
+    assert scores(found) == {("o3-mini-2025-01-31", "creative_writing"): 1.0}
+    assert found["rows"][0]["win_rate"] == pytest.approx((1 + 0.75) / 2)
+    judged = found["standard"]["judged"]
+    assert (judged["answer"], judged["temperature"], judged["games"]) == ("scale", 0, 2)
+    assert (judged["judge_model"], judged["rubric"]) == ("some-judge", "general")
+    assert found["standard"]["apart"] == [
+        "judged by some-judge, published with gpt-4.1",
+        "the rubric is our general, in our layout, and not the published prompt",
+        "longest reply 1024, published with 16000",
+    ]

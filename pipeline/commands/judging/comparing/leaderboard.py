@@ -175,10 +175,10 @@ def show_leaderboard(found: Json, console: Console) -> None:
     """Print the leaderboard, best first, and all pairs."""
     console.print(f"win rate against {found['baseline']}, judged by {found['judge']}", style="bold")
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", overflow="fold")
     rated = ("Elo", "95% interval") if found["ratings"] else ()
     for column in ("win rate", "95% interval", *rated, "n", "unscored", "length"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     ranked = sorted(found["rows"], key=lambda row: -(row["win_rate"] or 0.0))
     for row in ranked:
         cells = _cells(row, row["name"] == found["baseline"])
@@ -226,9 +226,9 @@ def _show_standard(found: Json, console: Console) -> None:
     controlled = any(one["style_controlled"] is not None for one in found["scores"])
     styles = ("style controlled", f"{low} to {high}") if controlled else ()
     for column in ("", "of"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("score", f"{low} to {high}", *styles, "questions"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for one in sorted(found["scores"], key=lambda one: (one["of"], -one["score"])):
         cells = _score(one, "score", "ci")
         cells += _score(one, "style_controlled", "style") if styles else []
