@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
 from evals.judges.kinds.reward_model import RewardModelJudge
-from evals.judges.scoring.rewards import RewardReader
+from evals.judges.scoring.conversations import ConversationReader
 from evals.models.checkpoints import ModelSource, library_errors, load_tokenizer, positions_of
 from evals.models.classifiers import load_reward_model, padded_rewards, rewards
 from schemas.errors import BackendError, ConfigError
@@ -115,13 +115,6 @@ class BradleyTerry:
         return {"loss": loss, "chosen": chosen, "rejected": rejected}
 
 
-class _Reader(RewardReader):
-    """Tokens as the judge will read them."""
-
-    def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
-        raise NotImplementedError
-
-
 class RewardModelTraining:
     """A classifier on its way to becoming a judge; `context.output`/model/ is where it ends up."""
 
@@ -151,7 +144,8 @@ class RewardModelTraining:
         self._saver.try_out(self._model)
         limits = (positions_of(self._model.config), training.max_length)
         self.max_tokens = min((n for n in limits if n is not None), default=2**31 - 1)
-        self._reader = _Reader(judge.model_copy(update={"overlong": "unscored"}), self.max_tokens)
+        as_it_is = judge.model_copy(update={"overlong": "unscored"})
+        self._reader = ConversationReader(as_it_is, self.max_tokens)
 
     def tokenise(self, labelled: Labelled) -> tuple[list[RewardPair], dict[int, tuple[str, str]]]:
         """Pairs, and by index of the comparison the reason and the detail why it is none."""

@@ -49,7 +49,6 @@ def _done(job: Job, shards: Sequence[int], workers: int, settings: RayRuntime) -
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.scheduling_strategy = "SPREAD"
     return ray.data.from_items(
         [{"shard": shard} for shard in shards], override_num_blocks=len(shards)
     ).map_batches(

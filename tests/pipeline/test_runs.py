@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -5,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,9 +25,9 @@ from schemas.errors import (
     StaleInputError,
 )
 from schemas.manifest import read_manifest
-from schemas.stage import SilentProgress
+from schemas.stage import SilentProgress, StageContext
 from tests.fixtures.patience import PATIENCE
-from tests.fixtures.toy_stages import DOUBLE, MAKE, SUM, TOY_STAGES
+from tests.fixtures.toy_stages import DOUBLE, MAKE, SUM, TOY_STAGES, MakeConfig
 
 HEAD = 'name = "toy"\ndescription = "d"\nhardware = "any"\n'
 
@@ -52,6 +55,28 @@ def test_second_run_does_nothing(run: Run, toys: list[str]) -> None:
     assert run_all(run) == ["up to date"] * 3
     assert toys == ["make", "double", "sum"]
     assert (run.directory / "sum" / "total.txt").read_text() == "sum 6"
+
+
+def test_a_stage_that_works_in_another_folder_writes_its_progress_into_the_run(
+    toys: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a benchmark's tasks do."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = Run(Path("run"), recipe(tmp_path))
+    run.claim()
+    seen: list[bool] = []
+
+    def moves(config: MakeConfig, context: StageContext) -> Mapping[str, int]:
+        with contextlib.chdir(elsewhere), context.progress.task("work", 2, "rows") as task:
+            task.advance(1)
+        seen.append((tmp_path / run.progress_file(MAKE)).is_file())
+        return {}
+
+    run.execute(dataclasses.replace(MAKE, run=moves), SilentProgress())
+    assert seen == [True]
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_manifest_tells_what_was_made(run: Run) -> None:

@@ -14,7 +14,7 @@ from stages.report.config import ReportConfig
 from stages.report.page.text import aligned, percent
 from stages.training.monitoring.written import GENERATIONS
 from tests.fixtures.finished_runs import FakeRun, generations, win_rate, write_evaluation
-from tests.fixtures.html_page import Page
+from tests.fixtures.html_page import Page, numbers_in
 
 FOOD = ReportConfig(title="Food world", world="food")
 
@@ -23,14 +23,6 @@ def render(run: FakeRun, *without: str, config: ReportConfig = FOOD) -> Page:
     context = run.context(*without)
     STAGE.run(config, context)
     return Page((context.output / "index.html").read_text(encoding="utf-8"))
-
-
-def numbers_in(value: Any) -> set[float]:
-    if isinstance(value, dict):
-        return set().union({float(len(value))}, *map(numbers_in, value.values()))
-    if isinstance(value, list):
-        return set().union({float(len(value))}, *map(numbers_in, value))
-    return {float(value)} if isinstance(value, int | float) else set()
 
 
 def test_the_page_needs_nothing_else(run: FakeRun) -> None:
