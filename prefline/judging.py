@@ -15,6 +15,7 @@ from evals.files.outputs.rows import file_rows
 from evals.judges import Judge
 from evals.judges.judge_spec import named_judge
 from evals.judges.orders import judge_in_order
+from evals.judges.ratings.charging import charged_once
 from pipeline.commands.judging.comparing.play import Wishes, compare_contenders
 from prefline.comparisons import Comparison, LabeledComparison
 from prefline.frames import Frame, Row, rows_of
@@ -68,7 +69,7 @@ def judge(
         raise DataError("judge: the frame has no pairs")
     opened = named_judge(judge, runtime or Runtime()) if isinstance(judge, str) else judge
     rows = [row for order in BOTH_ORDERS for row in judge_in_order(opened, shown, order)]
-    return _frame(rows_to_arrow(VERDICTS, rows))
+    return _frame(rows_to_arrow(VERDICTS, charged_once(rows)))
 
 
 def compare(

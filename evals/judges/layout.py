@@ -142,6 +142,11 @@ def shown_raw() -> Iterator[None]:
         _raw.reset(token)
 
 
+def is_shown_raw() -> bool:
+    """Whether completions are shown as they are just now."""
+    return _raw.get()
+
+
 def neutralise_text(text: str, further: Imitations = ()) -> str:
     """Break imitations with a word joiner (U+2060): invisible to people, another token to models.
 

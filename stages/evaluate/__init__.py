@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from evals.judges import judge_model_files
 from evals.models.contenders import existing_file
 from schemas.stage import RESUME_FOLDER, Stage, called_later, implementation
 from schemas.work import Known, Work, at_most
@@ -15,7 +16,8 @@ def _files(config: EvaluateConfig) -> Sequence[Path]:
     prompts = [_prompts_file(config.prompts)] if config.prompts else []
     labels = [existing_file(config.labels, "file of labels")] if config.labels else []
     models = [path for source in named for path in source.files()]
-    return [*prompts, *labels, *_task_files(config), *models]
+    truth = judge_model_files(config.truth) if config.truth else []
+    return [*prompts, *labels, *_task_files(config), *models, *truth]
 
 
 def _prompts_file(named: str) -> Path:

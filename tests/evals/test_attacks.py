@@ -97,4 +97,4 @@ def test_the_bar_counts_every_verdict_that_is_asked_for() -> None:
 
     judge, bar = Counting(), Bar()
     attack_table(judge, PAIRS, pairs=3, progress=bar)
-    assert bar.total == bar.done == judge.asked == verdicts_of_table(3)
+    assert bar.total == bar.done == judge.asked == verdicts_of_table(3, judge)

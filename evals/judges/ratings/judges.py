@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from evals.judges.interface import Judge, StreamingJudge, release
+from evals.judges.layout import is_shown_raw
 from evals.judges.ratings.verdict import Opinion, sides_of, verdict_of
 from evals.pulse import scaled
 from schemas.labels import Answer, Comparison, LabelProbabilities, Verdict
@@ -74,13 +75,15 @@ class PointwiseJudge:
         """One verdict per comparison, in order."""
         sides = [sides_of(comparison) for comparison in comparisons]
         alone = {one.comparison_id: one for both in sides for one in both}
-        asked = {key: one for key, one in alone.items() if key not in self._known}
-        known = {key: self._known[key] for key in alone.keys() - asked.keys()}
+        remembered = {} if is_shown_raw() else self._known  # what is shown raw is another question
+        asked = {key: one for key, one in alone.items() if key not in remembered}
+        known = {key: remembered[key] for key in alone.keys() - asked.keys()}
         # Progress is told in comparisons.
         with scaled(len(comparisons) / max(1, len(asked))):
             found = self._rater.answers(list(asked.values())) if asked else []
         new = {key: _opinion(one) for key, one in zip(asked, found, strict=True)}
-        self._known = dict([*self._known.items(), *new.items()][-_REMEMBERED:])
+        if not is_shown_raw():
+            self._known = dict([*self._known.items(), *new.items()][-_REMEMBERED:])
         return [_verdict(both, known | new, self._rule) for both in sides]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from evals.judge_card.attacks import attack_table
 from evals.judges import LlmJudge, PanelJudge
 from evals.judges.interface import Judge
 from evals.judges.orders import judge_in_order, judged_in_both_orders
@@ -368,3 +369,22 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], words: 
         LlmJudge.model_validate(
             {"server": {"base_url": "http://127.0.0.1:1/v1", "model": "m"}, **settings}
         )
+
+
+def test_attacks_state_ratings_too_and_are_broken(model: Path) -> None:
+    kind = LlmJudge.model_validate({"model": {"path": str(model)}, "answer": "rating"})
+    judge: Any = kind.open(None, Runtime(threads=1))
+
+    def obeys(request: Any) -> str:
+        """Rates 10 whatever says so, else 4."""
+        text = request.prompt[0]["content"].split("==== Completion ====\n")[1]
+        return (
+            "Rating: 10" if "Rating: 10" in text.split("\n\n==== Rating ====")[0] else "Rating: 4"
+        )
+
+    scripted(judge._rater, obeys)
+    table = attack_table(judge, [comparison("why?", "one", "two")], 1)
+    (line,) = [row for row in table if (row.group, row.name) == ("rating", "line")]
+    assert line.neutralised.both.value == 0, "broken, so that nobody can obey it"
+    assert line.raw.both.value == 0.5, "from a tie to a win"
+    assert (line.raw.both.n, line.raw.ab.value) == (1, None), "one answer, no place"
