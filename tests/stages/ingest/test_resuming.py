@@ -14,6 +14,7 @@ from evals.files.opening import unpacking
 from schemas.stage import StageContext
 from stages.ingest import STAGE
 from stages.ingest.config import IngestConfig
+from stages.ingest.frames import blocks
 from tests.fixtures.command_line import script
 from tests.fixtures.ingest import pair
 from tests.fixtures.patience import PATIENCE
@@ -54,12 +55,12 @@ from stages.ingest.tables import row_cache
 config, output, where = sys.argv[1:]
 left = int(where.split(":")[1])
 def deadly(function):
-    def wrapped(*arguments):
+    def wrapped(*arguments, **named):
         global left
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
-        return function(*arguments)
+        return function(*arguments, **named)
     return wrapped
 if where.startswith("append"):
     row_cache.UnitWriter.append = deadly(row_cache.UnitWriter.append)
@@ -109,7 +110,7 @@ def test_the_bytes_do_not_depend_on_the_size_of_blocks(
     settings = IngestConfig.model_validate({"datasets": [{"kind": "hh", "path": str(path)}]})
     made = []
     for size in (1 << 15, 1 << 18, 8 << 20):
-        monkeypatch.setattr(unpacking, "BLOCK_BYTES", size)
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
         output = tmp_path / str(size)
         STAGE.run(settings, StageContext(inputs={}, output=output))
         made.append([(output / f"{name}.parquet").read_bytes() for name in TABLES])
