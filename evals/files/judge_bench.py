@@ -27,10 +27,11 @@ def read_judgements(path: Path, judge: str | None) -> list[Row]:
     """
     table = read_columns(path, COLUMNS)
     name = choose(path, "judge", table["judge"].to_pylist(), judge)
-    return [_verdict(row) for row in table.to_pylist() if row["judge"] == name]
+    return [verdict_row(row) for row in table.to_pylist() if row["judge"] == name]
 
 
-def _verdict(row: Mapping[str, Any]) -> Row:
+def verdict_row(row: Mapping[str, Any]) -> Row:
+    """A judgement, with COLUMNS, as a row of VERDICTS."""
     order = Order.AB if row["shown_A_is"] == "A" else Order.BA
     shown = _DECISIONS.get(row["decision"])
     label = shown.swap() if shown and order is Order.BA else shown

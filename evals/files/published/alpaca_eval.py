@@ -1,7 +1,8 @@
 """AlpacaEval 2's leaderboard, from the preferences that it was made of.
 
 The folder holds annotations.parquet and leaderboard.parquet, and for length-controlled rates
-instructions.parquet and the calibration rows. Rates are in percent, as published.
+instructions.parquet and the calibration rows; or it is the published repository, or its git
+directory. Rates are in percent, as published.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from evals.files.alpaca_eval.verdicts import read_annotations
 from evals.files.external_files import read_columns
-from evals.files.published.numbers import Number
+from evals.files.published.numbers import Files, Number
+from evals.files.published.published_layouts import alpaca_eval_repository
 from evals.statistics.estimates import estimate_mean
 from evals.win_rate.length_control import length_controlled
 from evals.win_rate.report import length_sample
@@ -28,6 +30,9 @@ def alpaca_eval(folder: Path) -> Iterator[Number]:
     Raises:
         MissingInputError, DataError: a file is not there, or another.
     """
+    if not (folder / "leaderboard.parquet").is_file() and folder.is_dir():
+        yield from alpaca_eval_repository(Files(folder))
+        return
     board = read_columns(folder / "leaderboard.parquet", COLUMNS).to_pylist()
     difficulties = folder / "instructions.parquet"
     controlled = difficulties.is_file() and (folder / "gamed_calibration.parquet").is_file()

@@ -1,15 +1,18 @@
 """JudgeBench's accuracies over both orders, from the judges' decisions (arXiv 2410.12784).
 
+The folder holds judgebench_judgments.parquet, or is the published repository, or its git directory.
 A pair is right where its decisions together name the better response: one order alone that has
 decided decides, and a tie of both is wrong.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from evals.files.external_files import read_columns
 from evals.files.judge_bench import COLUMNS, read_judgements
-from evals.files.published.numbers import Number
+from evals.files.published.numbers import Files, Number
+from evals.files.published.published_layouts import judge_bench_rows
 from evals.win_rate.win_rate import discrete_scores
 
 ACCURACIES = {
@@ -28,12 +31,28 @@ def judge_bench(folder: Path) -> Iterator[Number]:
         MissingInputError, DataError: the file is not there, or another.
     """
     path = folder / "judgebench_judgments.parquet"
+    if not path.is_file() and folder.is_dir():
+        yield from _of_repository(folder)
+        return
     table = read_columns(path, (*COLUMNS, "label"))
     labels = {row["pair_id"]: row["label"] for row in table.to_pylist()}
     for judge in sorted(set(table["judge"].to_pylist()) & ACCURACIES.keys()):
-        rows = read_judgements(path, judge)
-        scores = discrete_scores([row for row in rows if row["verdict"] is not None])
-        pairs = {row["prompt_id"] for row in rows}
-        right = sum(scores.get(pair) == float(labels[pair] == "A>B") for pair in pairs)
-        accuracy = 100 * right / len(pairs)
-        yield Number(judge, "accuracy", ACCURACIES[judge], accuracy, _TWO_DIGITS)
+        yield _accuracy(judge, read_judgements(path, judge), labels)
+
+
+def _of_repository(folder: Path) -> Iterator[Number]:
+    """The same of the repository's own files of JSON lines, which hold the labels too."""
+    labels: dict[str, str] = {}
+    by_judge: dict[str, list[Mapping[str, Any]]] = {}
+    for judge, label, row in judge_bench_rows(Files(folder)):
+        labels[row["prompt_id"]] = label
+        by_judge.setdefault(judge, []).append(row)
+    for judge in sorted(by_judge.keys() & ACCURACIES.keys()):
+        yield _accuracy(judge, by_judge[judge], labels)
+
+
+def _accuracy(judge: str, rows: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> Number:
+    scores = discrete_scores([row for row in rows if row["verdict"] is not None])
+    pairs = {row["prompt_id"] for row in rows}
+    right = sum(scores.get(pair) == float(labels[pair] == "A>B") for pair in pairs)
+    return Number(judge, "accuracy", ACCURACIES[judge], 100 * right / len(pairs), _TWO_DIGITS)

@@ -106,3 +106,41 @@ def test_real_data(real_data: Path, name: str, folder: str, n: int) -> None:
     done = run(name, real_data / folder, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["n"] == n
+
+
+def test_alpaca_eval_as_its_repository_has_it(tmp_path: Path) -> None:
+    results = tmp_path / "results" / "model" / "weighted_alpaca_eval_gpt4_turbo"
+    results.mkdir(parents=True)
+    rows = [{"instruction": str(i), "preference": p} for i, p in enumerate((1.8, 1.5, 1.1, None))]
+    (results / "annotations.json").write_text(json.dumps(rows))
+    board = tmp_path / "src" / "leaderboards" / "data_AlpacaEval_2"
+    board.mkdir(parents=True)
+    mean, spread = 140 / 3, 100 * (0.2466666667 / 2 / 3) ** 0.5
+    (board / "weighted_alpaca_eval_gpt4_turbo_leaderboard.csv").write_text(
+        ",win_rate,standard_error,discrete_win_rate,n_total,mode\n"
+        f"model,{mean},{spread},50.0,3,verified\nother,1.0,1.0,1.0,805,minimal\n"
+    )
+    done = run("alpaca-eval", tmp_path, "--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["n"], found["beyond"]) == (0, 4, 0), done.stdout
+
+
+def test_judge_bench_as_its_repository_has_it(tmp_path: Path) -> None:
+    def pair(name: str, label: str, *decisions: str | None) -> str:
+        said = [None if one is None else {"decision": one} for one in decisions]
+        return json.dumps({"pair_id": name, "label": label, "judgments": said}) + "\n"
+
+    name = "dataset=judgebench,response_model=g,judge_name=arena_hard,judge_model={}.jsonl"
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / name.format("o1-mini-2024-09-12")).write_text(
+        pair("a", "A>B", "A>B", "B>A")  # right in both orders
+        + pair("b", "B>A", "B>A", "A=B")  # right in one, a tie in the other
+        + pair("c", "A>B", "A>B", "A>B")  # the place decides
+        + pair("d", "B>A", None, "A>B")  # one order alone, and right
+    )
+    (outputs / name.format("nobody")).write_text(pair("a", "A>B", "A>B", "B>A"))
+    done = run("judgebench", tmp_path, "--json")
+    [number] = json.loads(done.stdout)["numbers"]
+    assert (number["group"], number["ours"]) == ("o1-mini-2024-09-12", 75.0)
+    assert done.exit_code == 1
