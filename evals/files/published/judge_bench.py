@@ -21,6 +21,10 @@ ACCURACIES = {
     "Skywork_Skywork-Reward-Gemma-2-27B": 64.29,
     "internlm_internlm2-20b-reward": 63.43,
 }
+_RESPONSES = dict.fromkeys(ACCURACIES, "gpt-4o-2024-05-13") | {
+    "claude-3-haiku-20240307": "claude-3-5-sonnet-20240620"
+}
+"""On whose responses each was measured; the repository has some judges on both."""
 _TWO_DIGITS = 0.005
 
 
@@ -44,10 +48,10 @@ def _of_repository(folder: Path) -> Iterator[Number]:
     """The same of the repository's own files of JSON lines, which hold the labels too."""
     labels: dict[str, str] = {}
     by_judge: dict[str, list[Mapping[str, Any]]] = {}
-    for judge, label, row in judge_bench_rows(Files(folder)):
+    for judge, label, row in judge_bench_rows(Files(folder), _RESPONSES):
         labels[row["prompt_id"]] = label
         by_judge.setdefault(judge, []).append(row)
-    for judge in sorted(by_judge.keys() & ACCURACIES.keys()):
+    for judge in sorted(by_judge):
         yield _accuracy(judge, by_judge[judge], labels)
 
 

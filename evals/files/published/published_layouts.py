@@ -14,7 +14,9 @@ from schemas.errors import DataError
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 _ANNOTATIONS = re.compile(rf"(?:.*/)?(?P<model>[^/]+)/{ANNOTATOR}/annotations\.json")
-_JUDGED = re.compile(r"(?:.*/)?dataset=judgebench,.*judge_model=(?P<judge>[^/]+)\.jsonl")
+_JUDGED = re.compile(
+    r"(?:.*/)?dataset=judgebench,response_model=(?P<answers>[^,]+),.*judge_model=(?P<judge>[^/]+)\.jsonl"
+)
 _EXACT = 1e-6
 
 
@@ -68,8 +70,12 @@ def _preferences(files: Files, name: str) -> list[float]:
         ) from error
 
 
-def judge_bench_rows(files: Files) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Of outputs/dataset=judgebench,...,judge_model=M.jsonl: judge, true label, and a verdict.
+def judge_bench_rows(
+    files: Files, responses: Mapping[str, str]
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Of outputs/dataset=judgebench,...,judge_model=M.jsonl: judge, true label, and a verdict
+    of the judges asked
+    for, each on the responses of one model.
 
     Raises:
         MissingInputError, DataError: there are none, or a row is another.
@@ -77,7 +83,7 @@ def judge_bench_rows(files: Files) -> Iterator[tuple[str, str, Mapping[str, Any]
     hint = "clone JudgeBench's repository, or give the folder of its outputs"
     for name in files.matching("*dataset=judgebench,*judge_model=*.jsonl", hint):
         matched = _JUDGED.fullmatch(name)
-        if matched is None:
+        if matched is None or responses.get(matched["judge"]) != matched["answers"]:
             continue
         for number, row in files.json_lines(name):
             try:

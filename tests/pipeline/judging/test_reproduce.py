@@ -130,16 +130,18 @@ def test_judge_bench_as_its_repository_has_it(tmp_path: Path) -> None:
         said = [None if one is None else {"decision": one} for one in decisions]
         return json.dumps({"pair_id": name, "label": label, "judgments": said}) + "\n"
 
-    name = "dataset=judgebench,response_model=g,judge_name=arena_hard,judge_model={}.jsonl"
+    name = "dataset=judgebench,response_model={1},judge_name=arena_hard,judge_model={0}.jsonl"
+    gpt = "gpt-4o-2024-05-13"
     outputs = tmp_path / "outputs"
     outputs.mkdir()
-    (outputs / name.format("o1-mini-2024-09-12")).write_text(
+    (outputs / name.format("o1-mini-2024-09-12", gpt)).write_text(
         pair("a", "A>B", "A>B", "B>A")  # right in both orders
         + pair("b", "B>A", "B>A", "A=B")  # right in one, a tie in the other
         + pair("c", "A>B", "A>B", "A>B")  # the place decides
         + pair("d", "B>A", None, "A>B")  # one order alone, and right
     )
-    (outputs / name.format("nobody")).write_text(pair("a", "A>B", "A>B", "B>A"))
+    for judge, answers in (("nobody", gpt), ("o1-mini-2024-09-12", "another")):
+        (outputs / name.format(judge, answers)).write_text(pair("e", "A>B", "A>B", "B>A"))
     done = run("judgebench", tmp_path, "--json")
     [number] = json.loads(done.stdout)["numbers"]
     assert (number["group"], number["ours"]) == ("o1-mini-2024-09-12", 75.0)
