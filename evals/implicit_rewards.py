@@ -25,13 +25,13 @@ ToChat = Callable[[Messages], list[ChatMessage]]
 def comparison_samples(labelled: LabelledFile, chat: ToChat) -> list[Sample]:
     """One sample per comparison that names a side; a tie has nothing to be right about."""
     return [
-        _sample(unit, labelled.sources[unit.comparison.comparison_id], chat)
+        _sample(unit, labelled, chat)
         for unit in labelled.comparisons
         if unit.label is not Preference.TIE
     ]
 
 
-def _sample(unit: LabeledComparison, source: str | None, chat: ToChat) -> Sample:
+def _sample(unit: LabeledComparison, labelled: LabelledFile, chat: ToChat) -> Sample:
     one = unit.comparison
     sides = (one.completion_a, one.completion_b)
     chosen, rejected = sides if unit.label is Preference.A else reversed(sides)
@@ -41,7 +41,8 @@ def _sample(unit: LabeledComparison, source: str | None, chat: ToChat) -> Sample
         target=chosen[-1]["content"],
         metadata={
             "prompt_id": one.prompt_id,
-            "group": source,
+            "group": labelled.sources[one.comparison_id],
+            "groups": list(labelled.also_of.get(one.comparison_id, ())),
             "chosen": list(chosen),
             "rejected": list(rejected),
         },

@@ -91,13 +91,22 @@ def _by_group(
     clusters: dict[str, str],
     about: About,
 ) -> Iterator[Measured]:
-    """The mean of each group, where the samples' metadata name several under `group`."""
-    groups: dict[str, dict[str, float]] = {}
+    """The mean of each group, where the samples' metadata name several of a sort.
+
+    `group` is one name, `groups` are further ones, whose first word is their sort.
+    """
+    sorts: dict[str, dict[str, dict[str, float]]] = {}
     for key, score in scores.items():
-        if (name := about.get(key, {}).get("group")) is not None:
-            groups.setdefault(str(name), {})[key] = score
-    for name in sorted(groups) if len(groups) > 1 else ():
-        of = groups[name]
+        metadata = about.get(key, {})
+        if (name := metadata.get("group")) is not None:
+            sorts.setdefault("", {}).setdefault(str(name), {})[key] = score
+        for name in metadata.get("groups") or ():
+            sort = str(name).partition(" ")[0]
+            sorts.setdefault(sort, {}).setdefault(str(name), {})[key] = score
+    groups = {
+        name: of for sort in sorts.values() if len(sort) > 1 for name, of in sorted(sort.items())
+    }
+    for name, of in groups.items():
         found = estimate_mean(of, clusters)
         yield Measured(
             scorer=scorer,

@@ -1,7 +1,7 @@
 """Comparisons that somebody has labelled, from a file: our table, or the benchmarks' own forms."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ class LabelledFile:
     """Labelled comparisons of one file, sorted by id, and where each came from.
 
     `sources`: comparison_id -> scenario, task or data set; None where the file does not say.
+    `also_of`: comparison_id -> what else it is of: `source hh` where `sources` has its category,
+    `annotator kim` for each who gave it the label that it has.
     `n_unlabelled` rows were left out. A published row that repeats another stays, under an id of
     its own, so that published numbers come out.
     """
@@ -29,6 +31,7 @@ class LabelledFile:
     comparisons: Sequence[LabeledComparison]
     sources: Mapping[str, str | None]
     n_unlabelled: int = 0
+    also_of: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,18 @@ def _ours(path: Path, split: str | None) -> LabelledFile:
         [labeled_comparison(row) for row in kept],
         {row["comparison_id"]: row["category"] or row["source"] for row in kept},
         n_unlabelled=len(rows) - len(kept),
+        also_of={row["comparison_id"]: _also_of(row) for row in kept},
     )
+
+
+def _also_of(row: Row) -> list[str]:
+    source = [f"source {row['source']}"] if row["category"] else []
+    agreeing = dict.fromkeys(
+        f"annotator {said['annotator']}"
+        for said in row["annotations"] or ()
+        if said["annotator"] is not None and said["label"] == row["label"]
+    )
+    return [*source, *agreeing]
 
 
 def _foreign(path: Path, form: _Format) -> LabelledFile:

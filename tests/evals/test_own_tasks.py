@@ -19,8 +19,8 @@ from evals.benchmarks.tasks import TASKS
 from evals.models.samplers import Sample as Sampled
 from evals.models.samplers import SampledCompletion, SampleRequest, SamplingSettings, Unsampled
 from schemas.errors import ConfigError
-from schemas.parquet import write_table
-from schemas.tables import COMPARISONS, COMPLETIONS
+from schemas.parquet import read_rows, write_table
+from schemas.tables import ANNOTATIONS, COMPARISONS, COMPLETIONS
 from tests.fixtures.comparisons import comparison_row, completion_row, labelled
 from tests.fixtures.samplers import Answer, ScriptedSampler
 
@@ -112,6 +112,36 @@ def test_the_implicit_reward_is_the_gain_over_the_reference(
     gaps = [(13 if i < 10 else 14) - 1 - ((6 if i < 10 else 7) - 2) for i in range(12)]
     expected = sum(-gap if i in (1, 4, 7) else gap for i, gap in enumerate(gaps)) / 12
     assert margin == pytest.approx(expected)
+
+
+def test_accuracy_of_the_policy_by_category_source_and_annotator(
+    comparisons: Path, tmp_path: Path
+) -> None:
+    """An annotator's share is of the comparisons to which they gave the label that stands."""
+    rows = read_rows(comparisons, COMPARISONS)
+    blank = dict.fromkeys(field.name for field in ANNOTATIONS.value_type)
+    of_text = {row["completion_a"][0]["content"]: row for row in rows}
+    for i in range(12):
+        row = of_text[f"longer text {i}"]
+        row["source"] = "hh" if i < 6 else "arena"
+        row["annotations"] = [
+            blank | {"annotator": who, "label": label}
+            for who, label in (("kim", row["label"]), ("lee", "A"))
+        ]
+    write_table(tmp_path / "more.parquet", COMPARISONS, rows)
+    policy = model_that(numbers(lambda text: -1.0 if text.startswith("longer") else -2.0))
+    reference = model_that(numbers(lambda text: -float(len(text))))
+    found = run(
+        *("preference_accuracy", policy, tmp_path),
+        comparisons=str(tmp_path / "more.parquet"),
+        reference=reference,
+    )
+    shares = {m.metric: (m.value, m.n) for m in found.measured if m.scorer == "implicit_reward"}
+    assert shares["accuracy[even]"] == (pytest.approx(5 / 6), 6)
+    assert shares["accuracy[source hh]"] == (pytest.approx(4 / 6), 6)
+    assert shares["accuracy[source arena]"] == (pytest.approx(5 / 6), 6)
+    assert shares["accuracy[annotator kim]"] == (pytest.approx(9 / 12), 12)
+    assert shares["accuracy[annotator lee]"] == (1.0, 9)
 
 
 def test_the_reference_itself_is_even(comparisons: Path, tmp_path: Path) -> None:
