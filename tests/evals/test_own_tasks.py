@@ -136,12 +136,18 @@ def test_accuracy_of_the_policy_by_category_source_and_annotator(
         comparisons=str(tmp_path / "more.parquet"),
         reference=reference,
     )
-    shares = {m.metric: (m.value, m.n) for m in found.measured if m.scorer == "implicit_reward"}
-    assert shares["accuracy[even]"] == (pytest.approx(5 / 6), 6)
-    assert shares["accuracy[source hh]"] == (pytest.approx(4 / 6), 6)
-    assert shares["accuracy[source arena]"] == (pytest.approx(5 / 6), 6)
-    assert shares["accuracy[annotator kim]"] == (pytest.approx(9 / 12), 12)
-    assert shares["accuracy[annotator lee]"] == (1.0, 9)
+    measured = [m for m in found.measured if m.scorer == "implicit_reward"]
+    shares = {m.metric: round(m.n * (m.value or 0)) for m in measured}
+    numbers_of = {m.metric: m.n for m in measured}
+    expected = {
+        "accuracy[even]": (5, 6),
+        "accuracy[source hh]": (4, 6),
+        "accuracy[source arena]": (5, 6),
+        "accuracy[annotator kim]": (9, 12),
+        "accuracy[annotator lee]": (9, 9),
+    }
+    for name, (right, of) in expected.items():
+        assert (shares[name], numbers_of[name]) == (right, of)
 
 
 def test_the_reference_itself_is_even(comparisons: Path, tmp_path: Path) -> None:
