@@ -7,7 +7,9 @@ its many degrees of freedom justify.
 """
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,3 +163,35 @@ def _below(df: int, value: float) -> float:
         term *= x / step
         total += term
     return math.exp(half * math.log(x) - x - math.lgamma(half + 1)) * total if x else 0.0
+
+
+FEW_SEEDS = 10
+"""Below so many the interval of the seed's part is wide, and is said to be."""
+
+
+def noise_words(noise: Mapping[str, Any] | None) -> Iterator[str]:
+    """What repeated trainings say: the mean, what a rerun moves, and where the noise is from."""
+    if noise is None:
+        return
+    seeds = noise["seeds"]
+    yield (
+        f"over {seeds} trainings: win rate {noise['rate']:.1%} (95% interval {noise['low']:.1%} to "
+        f"{noise['high']:.1%}, seeds and prompts both drawn anew)"
+    )
+    beyond = "exceeds" if noise["exceeds_a_rerun"] else "does not exceed"
+    yield (
+        f"one more training would lie between {noise['next_low']:.1%} and "
+        f"{noise['next_high']:.1%}: the gain {beyond} what a rerun moves"
+    )
+    parts = [
+        f"{one['source']} {100 * one['value']:.1f} ({100 * one['low']:.1f} to "
+        f"{100 * one['high']:.1f})"
+        for one in noise["components"]
+    ]
+    yield f"standard deviations in points, with 95% intervals: {'; '.join(parts)}"
+    if seeds < FEW_SEEDS:
+        seed = noise["components"][0]
+        yield (
+            f"{seeds} seeds say little: that of the seed may be anything from "
+            f"{100 * seed['low']:.1f} to {100 * seed['high']:.1f} points"
+        )

@@ -7,8 +7,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from evals.statistics.noise import noise_words
 from pipeline.sweeps.choice import Choice
-from pipeline.sweeps.show import HEADINGS, noise_words, page_rows
+from pipeline.sweeps.show import HEADINGS, page_rows
 from pipeline.sweeps.variant_runs import FOLDER
 from schemas.files import write_text
 

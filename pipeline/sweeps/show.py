@@ -1,7 +1,7 @@
 """A sweep's outcome in words and in a table, for the terminal and for the page."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evals.statistics.noise import noise_words
 from pipeline.display.pace import duration
 from pipeline.sweeps.variant_runs import CHOICE, FOLDER
 
@@ -69,37 +70,6 @@ def _points(difference: Json) -> str:
         return ""
     ends = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
     return f"{100 * value:+.1f} points{ends}"
-
-
-def noise_words(noise: Json | None) -> Iterator[str]:
-    """What repeated trainings say: the mean, what a rerun moves, and where the noise is from."""
-    if noise is None:
-        return
-    seeds = noise["seeds"]
-    yield (
-        f"over {seeds} trainings: win rate {noise['rate']:.1%} (95% interval {noise['low']:.1%} to "
-        f"{noise['high']:.1%}, seeds and prompts both drawn anew)"
-    )
-    beyond = "exceeds" if noise["exceeds_a_rerun"] else "does not exceed"
-    yield (
-        f"one more training would lie between {noise['next_low']:.1%} and "
-        f"{noise['next_high']:.1%}: the gain {beyond} what a rerun moves"
-    )
-    parts = [
-        f"{one['source']} {100 * one['value']:.1f} ({100 * one['low']:.1f} to "
-        f"{100 * one['high']:.1f})"
-        for one in noise["components"]
-    ]
-    yield f"standard deviations in points, with 95% intervals: {'; '.join(parts)}"
-    if seeds < FEW_SEEDS:
-        seed = noise["components"][0]
-        yield (
-            f"{seeds} seeds say little: that of the seed may be anything from "
-            f"{100 * seed['low']:.1f} to {100 * seed['high']:.1f} points"
-        )
-
-
-FEW_SEEDS = 10
 
 
 def page_rows(rows: Sequence[Json], chosen: str) -> list[list[str]]:

@@ -270,6 +270,7 @@ class ReportSummary(Result):
     benchmarks: BenchmarkResults
     judge: ShownCard | None
     trained: Trained
+    noise: Json | None = None
     training: TrainingCurves | None
     guard: GuardReport | None
     checkpoints: ShownCheckpoints | None

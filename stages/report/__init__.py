@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evals.models.contenders import existing_file
 from schemas.stage import Stage, called_later
-from stages.report.config import AUDIT_LABELS, ReportConfig
+from stages.report.config import AUDIT_LABELS, SWEEP, ReportConfig
 
 
 def _files(config: ReportConfig) -> Sequence[Path]:
@@ -13,7 +13,7 @@ def _files(config: ReportConfig) -> Sequence[Path]:
 
 
 def _beside(config: ReportConfig) -> Sequence[str]:
-    return () if config.labels else (AUDIT_LABELS,)
+    return (SWEEP,) if config.labels else (AUDIT_LABELS, SWEEP)
 
 
 STAGE = Stage(
@@ -22,7 +22,7 @@ STAGE = Stage(
     config=ReportConfig,
     inputs=("ingest", "sft", "judge", "sample", "label", "train", "evaluate"),
     run=called_later("stages.report.page.write", "write_report"),
-    version=8,
+    version=9,
     files=_files,
     beside=_beside,
 )

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from schemas.stage import Config
 
+SWEEP = "sweep/sweep.json"
+"""What several trainings of one recipe came to, below the run."""
+
 AUDIT_LABELS = "audit/labels.jsonl"
 """Where `prefline audit RUN` puts them, below the run."""
 

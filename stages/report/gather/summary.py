@@ -57,6 +57,7 @@ def summarize(config: ReportConfig, context: StageContext) -> ReportSummary:
         judge=results.judge_card(sources),
         trained=_trained(sources),
         training=training.training(sources, "train"),
+        noise=finite(training.noise(context, sources)),
         guard=training.guard(sources),
         checkpoints=training.checkpoints(sources),
         sampled=training.sampled_tokens(sources),

@@ -1,8 +1,11 @@
 """What training did: curves, first, last and best values, and the signs of a collapse."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from evals.statistics.noise import noise_words
 from schemas.results.report import (
     GuardReport,
     MetricExtremes,
@@ -12,7 +15,9 @@ from schemas.results.report import (
     TrainingCurves,
 )
 from schemas.results.training import CheckpointRecord, SampledTokens, TrainingSummary
-from stages.report.gather.sources import Rows, Sources
+from schemas.stage import StageContext
+from stages.report.config import SWEEP
+from stages.report.gather.sources import Json, Rows, Sources
 from stages.report.page.text import is_number
 
 Point = tuple[int, float]
@@ -158,3 +163,27 @@ def _per_token_of_samples(sources: Sources) -> list[float]:
 def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return math.fsum(found) / len(found)
+
+
+def noise(context: StageContext, sources: Sources) -> Json | None:
+    """What repeated trainings say of a rerun, where this run's training is one of several seeds.
+
+    None where it is of one training run, or of a recipe that was trained otherwise since.
+    """
+    path = context.beside(SWEEP)
+    mine = sources.manifests.get("train")
+    if path is None or mine is None:
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+        own = context.beside(f"{Path(SWEEP).parent}/{found['chosen']}/train/manifest.json")
+        made = json.loads(own.read_bytes())["fingerprint"] if own else None
+        said = found["noise"]
+    except (ValueError, KeyError, TypeError):  # written by another version
+        return None
+    if made != mine.fingerprint or not isinstance(said, dict):
+        return None
+    lines = list(noise_words(said))
+    if found.get("split") == "dev":
+        lines[0] = f"on dev prompts, {lines[0]}"
+    return said | {"statement": lines}

@@ -89,6 +89,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "bytes": lambda value: _data(value, text.size(value)),
     "interval": _interval,
     "setting": _setting,
+    "capitalize_first": lambda line: line[:1].upper() + line[1:],
     "visible": visible,
     "markdown": markdown,
     "marked": marked,

@@ -31,7 +31,7 @@ def test_the_page_needs_nothing_else(run: FakeRun) -> None:
     for _, attributes in page.tags:
         for name in ("href", "src", "xlink:href", "action", "data", "poster", "srcset"):
             # Beside places in the page only inspect's logs of the same run are linked.
-            assert (attributes.get(name) or "#").startswith(("#", "../evaluate/logs/"))
+            assert (attributes.get(name) or "#").startswith(("#", "../evaluate/logs/", "../sweep/"))
         assert not any(name.startswith("on") for name in attributes)
     assert not re.search(r"@import|url\(|https?://|//cdn", page.source)
 
@@ -217,6 +217,32 @@ def test_published_step_and_warnings_are_marked_in_the_curves(run: FakeRun) -> N
     assert "Step 80 of 120 is published: the lowest eval_loss, 0.0721, of 6 steps" in page.text
     assert "Step 40: the sampled completions are 14 tokens long on average" in page.text
     assert "It ended at 25" in page.text
+
+
+def test_several_seeds_say_whether_the_gain_exceeds_a_rerun(run: FakeRun) -> None:
+    part = {"value": 0.01, "low": 0.004, "high": 0.09}
+    noise = {
+        **{"seeds": 3, "rate": 0.93, "low": 0.9, "high": 0.96, "next_low": 0.88, "next_high": 0.98},
+        "exceeds_a_rerun": True,
+        "components": [{"source": "training seed", **part}, {"source": "prompts", **part}],
+    }
+    sweep = run.root / "sweep"
+    copied = sweep / "seed-1" / "train"
+    copied.mkdir(parents=True)
+    manifest = (run.inputs["train"] / "manifest.json").read_text()
+    (copied / "manifest.json").write_text(manifest)
+    said = {"chosen": "seed-1", "split": "test", "noise": noise}
+    (sweep / "sweep.json").write_text(json.dumps(said))
+    page = render(run)
+    assert page.misnested == []
+    assert "of one training run" not in page.text
+    assert "Over 3 trainings: win rate 93.0%" in page.text
+    assert "the gain exceeds what a rerun moves" in page.text
+    assert "3 seeds say little" in page.text
+    # Trained otherwise since: what the seeds said is not of this training.
+    changed = json.loads(manifest) | {"fingerprint": "0" * 64}
+    (copied / "manifest.json").write_text(json.dumps(changed))
+    assert "of one training run" in render(run).text
 
 
 def test_what_the_policy_wrote_is_escaped(run: FakeRun) -> None:
