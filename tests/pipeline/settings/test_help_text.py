@@ -10,7 +10,7 @@ from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.stage import Stage
 
 WIDTH = 80
-ROWS = 32
+ROWS = 36
 """With the options above, a help page stays within what a screen shows."""
 
 
