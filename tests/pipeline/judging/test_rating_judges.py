@@ -187,6 +187,7 @@ model = "m"
 [sample]
 outputs = ["many.jsonl"]
 [label]
+[report]
 [runtime.judge_server]
 attempts = 1
 """
@@ -240,6 +241,11 @@ def test_what_a_server_failed_to_give_is_asked_again_alone(
     assert max(server.answered.values()) == 1, "nothing is asked or paid for twice"
     new = [request for request in server.answered if request not in before]
     assert 0 < len(new) < len(before)
+    if answer == "rating":
+        done = CliRunner().invoke(app, ["report", "--recipe", "r.toml", "--run-dir", "r"])
+        assert done.exit_code == 0
+        page = Path("r/report/index.html").read_text()
+        assert "no bias for a place to be measured" in page
     verdicts = read_rows(Path("r/label/verdicts.parquet"), VERDICTS)
     assert all(row["verdict"] for row in verdicts)
     for stage in ("judge", "label"):
