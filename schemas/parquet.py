@@ -233,13 +233,6 @@ def _repeats(leaf: str) -> bool:
     return not leaf.endswith(("_id", *_UNREPEATED))
 
 
-def table_counts(path: Path) -> dict[str, int]:
-    """The counts that a table's writer has put into the file."""
-    metadata = pq.read_metadata(path).metadata or {}
-    counts: dict[str, int] = json.loads(metadata.get(b"prefline.counts", b"{}"))
-    return counts
-
-
 def write_table(
     path: Path, table: Table, data: pa.Table | Rows, counts: Mapping[str, int] | None = None
 ) -> int:

@@ -30,14 +30,6 @@ def open_run(recipe: Recipe, run_dir: Path | None) -> Run:
     return run
 
 
-def refuse_sweep(recipe: Recipe) -> None:
-    """Raises ConfigError where a recipe is of several trainings: they are made by `run`."""
-    if recipe.variants:
-        raise ConfigError(
-            f"{recipe.path}: sweeps {len(recipe.variants)} combinations; `prefline run` makes them"
-        )
-
-
 def begin_run(tree: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Check the recipe of a tree of settings, begin its run, and keep it there as recipe.toml.
 

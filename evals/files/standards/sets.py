@@ -139,10 +139,6 @@ class StandardSet:
             places = [self.folder / ANSWERS / f"{model}.jsonl"]
         return next((place for place in places if place.is_file()), None)
 
-    def known_models(self) -> list[str]:
-        """Whose answers are there, in Arena-Hard's and MT-Bench's layout."""
-        return sorted(path.stem for path in (self.folder / ANSWERS).glob("*.jsonl"))
-
     def published(self, model: str) -> OutputsFile | None:
         """The published answers of a model; None where they are not there."""
         found = self.answers(model)
