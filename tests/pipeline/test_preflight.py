@@ -229,6 +229,16 @@ def test_a_task_that_a_package_or_a_file_does_not_define(tmp_path: Path) -> None
         assert [str(said) in one for one in found] == ([True] if said else [])
 
 
+def test_a_name_of_before_is_read_and_validate_says_what_it_is_now(tmp_path: Path) -> None:
+    text = (
+        '[judge]\nkind = "length"\n[sample]\nmodel = {path = "a/b"}\n'
+        "max_test_prompts = 3\n[label]\n"
+    )
+    done = CliRunner().invoke(app, ["validate", "-r", str(recipe(tmp_path, text)), "--offline"])
+    assert done.exit_code == 0
+    assert "warning: sample.max_test_prompts is max_dev_prompts now" in done.stdout
+
+
 def test_a_path_where_a_section_is_meant_is_told_as_a_section(tmp_path: Path) -> None:
     text = '[evaluate]\npolicy = "some/folder"\n'
     with pytest.raises(ConfigError, match=r'evaluate.policy = { path = "some/folder" }'):

@@ -8,6 +8,7 @@ import typer
 from pipeline import preflight
 from pipeline.commands.options import JsonOption, RecipeOption, SetOption, resolve
 from pipeline.memory import bills, show_bills
+from pipeline.recipe import Recipe
 from schemas.errors import PipelineError
 
 
@@ -46,7 +47,7 @@ def validate(
         raise typer.Exit(2) from None
     if as_json:
         configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
-        warnings = [*preflight.warnings(loaded), *unknown]
+        warnings = [*_old_names(loaded), *preflight.warnings(loaded), *unknown]
         memory = {one.stage: one.as_json() for one in bills(loaded)}
         said = {
             "valid": True,
@@ -63,6 +64,11 @@ def validate(
             typer.echo(f"hardware: {loaded.hardware}")
         if loaded.variants:
             typer.echo(f"sweep: {', '.join(v.point.name for v in loaded.variants)}")
-        for warning in [*preflight.warnings(loaded), *unknown]:
+        for warning in [*_old_names(loaded), *preflight.warnings(loaded), *unknown]:
             typer.echo(f"warning: {warning}")
         show_bills(loaded)
+
+
+def _old_names(recipe: Recipe) -> list[str]:
+    """What settings under names of before are called now; a run says so at their stage."""
+    return [note for config in recipe.stages.values() for note in getattr(config, "notes", ())]
