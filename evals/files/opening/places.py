@@ -46,7 +46,9 @@ def local_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[s
     if not labelled:
         named = f"no file in this folder ends in {', '.join(suffixes)}"
         what = named if place.is_dir() else "no such file"
-        raise MissingInputError(f"{path}: {what} (looked from {Path.cwd()}); correct the path")
+        raise MissingInputError(
+            f"{path}: {what} (looked from {Path.cwd()}); set the path to where it lies"
+        )
     return labelled
 
 
