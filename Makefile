@@ -124,6 +124,7 @@ trl: $(VENV)/bench.stamp       ## add TRL, which tests and benchmarks compare ou
 
 clean-run:                     ## delete the directory of RUN
 	@test -f "$(OUT)/run.json" || ! test -e "$(OUT)" || { echo "error: $(OUT): no run.json in it, so prefline has not made it; delete it yourself" >&2; exit 2; }
+	@test ! -e "$(OUT)" || find "$(OUT)" -mindepth 1 -depth ! -path "$(OUT)/run.json" -delete
 	@test ! -e "$(OUT)" || rm -rf -- "$(OUT)"
 
 $(PYTHON):

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from evals.memory.shape import ModelShape, shape_of_model
 from evals.models.checkpoints import ModelSource
+from pipeline.display.terminal_text import say
 from pipeline.recipe import Recipe
 from pipeline.stage_registry import BY_NAME, STAGES
 from schemas.errors import PipelineError
@@ -82,7 +81,7 @@ def show_bills(recipe: Recipe) -> None:
     """Print the memory of every stage that loads a model, a line each."""
     for one in bills(recipe):
         for line in one.lines():
-            typer.echo(line)
+            say(line)
 
 
 _NAMES = {"cpu": "memory", "cuda": "GPU"}

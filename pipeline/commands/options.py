@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.display.terminal_text import visible
+from pipeline.display.terminal_text import say
 from pipeline.recipe import Recipe, load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -63,7 +63,7 @@ def resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
     """The recipe of a file, or a shipped one by its name. Raises what `load_recipe` raises."""
     loaded = load_recipe(shipped_or(recipe), overrides or [])
     for note in loaded.notes:
-        typer.echo(visible(f"note: {loaded.path}: {note}"), err=True)
+        say(f"note: {loaded.path}: {note}", err=True)
     return loaded
 
 

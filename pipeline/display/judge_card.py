@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from pipeline.display.console import Console
 from schemas.results.base import Estimate
 from schemas.results.judge_card import Attack, JudgeCard
 

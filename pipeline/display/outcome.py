@@ -6,10 +6,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.display.console import Console
 from pipeline.display.terminal_text import visible
 from schemas.errors import DataError
 from schemas.manifest import read_manifest

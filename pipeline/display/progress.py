@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -19,6 +19,7 @@ from rich.progress import Progress as RichProgress
 from rich.text import Text
 
 from evals.pulse import heard_by
+from pipeline.display.console import Console
 from pipeline.display.pace import Pace, duration, every, pace_words
 from pipeline.display.terminal_text import visible
 from pipeline.display.training_table import (

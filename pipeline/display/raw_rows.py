@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from pipeline.display.console import Console
 from pipeline.display.rows import annotation_lines, pick_slice, plain_value, say, show_conversation
 from pipeline.display.terminal_text import visible
 from schemas.errors import ConfigError

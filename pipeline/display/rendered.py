@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
+from pipeline.display.console import Console
 from pipeline.display.terminal_text import visible
 
 

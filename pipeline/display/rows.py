@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
+from pipeline.display.console import Console
 from pipeline.display.terminal_text import visible
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.files import first_line

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
-from rich.console import Console
 from rich.text import Text
 
+from pipeline.display.console import Console
 from pipeline.settings.catalogue import Setting, settings_of
 from schemas.stage import Stage
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from evals.statistics.noise import noise_words
+from pipeline.display.console import Console
 from pipeline.display.pace import duration
 from pipeline.sweeps.variant_runs import CHOICE, FOLDER
 

@@ -1,18 +1,21 @@
 """Kills commands before their n-th change of a file, runs them again, and compares the bytes.
 
 The server has imported everything once, under the library that counts; each command runs in a fork
-of it. Nothing is patched: the counting is done where C, Rust and Python meet the file system.
+of it, or, the plain way, in a process of its own. Nothing is patched: the counting is done where C,
+Rust and Python meet the file system.
 """
 
 import ctypes
+import gc
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -22,10 +25,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 RECIPE = HERE / "faults.toml"
 # What of a run is about the machine and the hour, not about its content.
 _ABOUT_THE_MACHINE = ("tokens_per_second", "peak_memory_bytes")
+_OF_A_SUMMARY = ("provenance", "wall_seconds", "cpu_seconds", "peak_rss_bytes", "started_at")
+_OF_A_SUMMARY += ("finished_at",)
 _SECONDS = 300
+# Of a process, and of make, which says that a process of its was killed.
+_KILLED = (-signal.SIGKILL, 2)
 
 
 def build_library(folder: Path) -> Path:
@@ -55,6 +63,7 @@ class Tally:
 
     name: str
     calls: int
+    trials: int = 0
     kills: int = 0
     differences: int = 0
     tracebacks: int = 0
@@ -68,6 +77,36 @@ class Tally:
     def to_json(self) -> dict[str, Any]:
         """For the record of the counts."""
         return {k: v for k, v in vars(self).items() if k != "faults"}
+
+
+def run_process(arguments: Sequence[str], folder: Path, at: int = 0) -> Ended:
+    """Run the command line in a process of its own, killed before change `at` below `folder`.
+
+    The plain way: nothing is shared with the server but the library.
+    """
+    return _ended([sys.executable, "-m", "pipeline", *arguments], folder, at)
+
+
+def run_make(arguments: Sequence[str], folder: Path, at: int = 0) -> Ended:
+    """Run a target of the Makefile likewise; any of its processes dies before its own `at`-th."""
+    return _ended(["make", "--no-print-directory", *arguments], folder, at)
+
+
+def _ended(command: Sequence[str], folder: Path, at: int) -> Ended:
+    calls = folder.parent / "calls.txt"
+    calls.unlink(missing_ok=True)
+    environment = os.environ | {
+        "PREFLINE_CACHE": str(folder / "cache"),
+        "KILL_AT_FOLDER": str(folder),
+        "KILL_AT": str(at),
+        "KILL_AT_COUNT": str(calls),
+    }
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, timeout=_SECONDS, check=False
+    )
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    counted = int(calls.read_text()) if calls.exists() else 0
+    return Ended(done.returncode, said, counted)
 
 
 def run_command(arguments: Sequence[str], folder: Path, at: int = 0) -> Ended:
@@ -116,27 +155,46 @@ def _be_the_command(
 def import_everything(folder: Path, commands: Sequence[Sequence[str]]) -> None:
     """Import what the commands will need: found out in forks, so that no thread is running here."""
     listed = folder / "modules.json"
-    child = os.fork()
-    if child == 0:
-        try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)
-            os.dup2(nowhere, 2)
-            os.environ["PREFLINE_CACHE"] = str(folder / "warm" / "cache")
-            from pipeline.cli import run_cli
-
-            for arguments in commands:
-                sys.argv = ["prefline", *arguments]
-                with suppress(SystemExit):
-                    run_cli()
-            listed.write_text(json.dumps(list(sys.modules)))
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    if not listed.exists():
+        _list_modules(listed, folder / "warm" / "cache", commands)
     for name in json.loads(listed.read_text()):
         if not name.startswith("__"):
             with suppress(BaseException):
                 import_module(name)
+    _prepare()
+
+
+def _list_modules(listed: Path, cache: Path, commands: Sequence[Sequence[str]]) -> None:
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.environ["PREFLINE_CACHE"] = str(cache)
+        from pipeline.cli import run_cli
+
+        for arguments in commands:
+            sys.argv = ["prefline", *arguments]
+            with suppress(SystemExit):
+                run_cli()
+        listed.write_text(json.dumps(list(sys.modules)))
+    finally:
+        os._exit(0)
+
+
+def _prepare() -> None:
+    """Do once what every command would do again: no thread is started and no file is written."""
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    from pipeline.recipe import load_recipe
+
+    load_recipe(RECIPE)
+    get_checkpoint_conversion_mapping("llama")
+    gc.collect()
+    gc.freeze()
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -153,10 +211,14 @@ def contents(folder: Path) -> dict[str, Any]:
 def _content(path: Path) -> Any:
     if path.name == "manifest.json":
         manifest = json.loads(path.read_text())
-        names = sorted(manifest["outputs"])
-        return {k: v for k, v in manifest.items() if k not in ("provenance", "outputs")} | {
-            "outputs": names
-        }
+        manifest.pop("provenance")
+        manifest["outputs"] = sorted(manifest["outputs"])
+        manifest["counts"].pop("page_bytes", None)
+        return manifest
+    if path.name == "summary.json":
+        return _timeless(json.loads(path.read_text()))
+    if path.name == "index.html" and (path.parent / "summary.json").exists():
+        return _Page((path.parent / "summary.json").read_bytes(), path.read_bytes())
     if path.name == "metrics.parquet":
         table = pq.read_table(path)
         return table.drop_columns([c for c in _ABOUT_THE_MACHINE if c in table.column_names])
@@ -166,68 +228,146 @@ def _content(path: Path) -> Any:
     return path.read_bytes()
 
 
+@dataclass(frozen=True)
+class _Page:
+    """A page, which has to be the same where it is made from the same summary, hours and all."""
+
+    summary: bytes
+    page: bytes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Page) and (
+            self.summary != other.summary or self.page == other.page
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if k not in _OF_A_SUMMARY}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
 def differing(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
     """The files in which two runs differ."""
     names = sorted(left.keys() | right.keys())
     return [name for name in names if name not in left or left.get(name) != right.get(name)]
 
 
+Runner = Callable[[Sequence[str], Path, int], Ended]
+
+
 class Case:
     """One command on one state of a run directory."""
 
-    def __init__(self, name: str, arguments: Sequence[str], work: Path, base: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        work: Path,
+        base: Path,
+        runner: Runner = run_command,
+    ) -> None:
         self.name, self._arguments = name, arguments
-        self._folder, self._base = work / "case", base
-        self._fresh()
-        whole = run_command(arguments, self._folder)
-        if whole.code != 0:
-            raise RuntimeError(f"{name}: fails undisturbed: {whole.said}")
-        self._expected = contents(self._folder)
-        self.tally = Tally(name, whole.calls)
+        self._folder, self._base, self._run = work / "case", base, runner
+        self.after = work / f"after-{name}"
+        counted = work / f"after-{name}.calls"
+        if not counted.exists():  # else an earlier run has done it here
+            self._fresh()
+            whole = runner(arguments, self._folder, 0)
+            if whole.code != 0:
+                raise RuntimeError(f"{name}: fails undisturbed: {whole.said}")
+            shutil.copytree(self._folder, self.after, symlinks=True)
+            counted.write_text(str(whole.calls))
+        self._expected = contents(self.after)
+        self.tally = Tally(name, int(counted.read_text()))
 
-    def keep(self, place: Path) -> None:
-        """Keep the undisturbed result as the start of the next command."""
+    def kill(self, *at: int) -> None:
+        """Kill before change number `at`, run again, compare; with several, kill each next run."""
         self._fresh()
-        run_command(self._arguments, self._folder)
-        shutil.copytree(self._folder, place, symlinks=True)
-
-    def kill(self, at: int) -> None:
-        """Kill before change number `at`, run again, compare."""
-        self._fresh()
-        killed = run_command(self._arguments, self._folder, at)
-        again = run_command(self._arguments, self._folder)
-        tally = self.tally
-        tally.kills += killed.code == -signal.SIGKILL
-        if killed.traceback or again.traceback:
-            tally.tracebacks += 1
-        if again.code != 0:
-            tally.hands_needed += 1
-        found = [] if again.code else differing(self._expected, contents(self._folder))
-        tally.differences += bool(found)
-        if found or again.code or again.traceback:
+        tally, killed = self.tally, 0
+        tracebacks = False
+        for number in at:
+            ended = self._run(self._arguments, self._folder, number)
+            tracebacks = tracebacks or ended.traceback
+            if ended.code not in _KILLED:
+                break
+            killed += 1
+        again = self._run(self._arguments, self._folder, 0)
+        tracebacks = tracebacks or again.traceback
+        found = differing(self._expected, contents(self._folder))
+        # A command that only has to be told that its work is there needs no hand.
+        stopped = again.code != 0 and bool(found)
+        tally.trials += 1
+        tally.kills += killed
+        tally.tracebacks += tracebacks
+        tally.hands_needed += stopped
+        tally.differences += bool(found) and not stopped
+        if found or tracebacks:
             tally.faults.append({"at": at, "files": found, "said": again.said[-900:]})
+
+    def chain(self, length: int, draw: random.Random) -> None:
+        """Kill a run, and the run that goes on from it, and so on, at places drawn by chance."""
+        most = max(2, 3 * self.tally.calls // length)
+        self.kill(*(draw.randint(1, most) for _ in range(length)))
 
     def _fresh(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         shutil.copytree(self._base, self._folder, symlinks=True)
 
 
-def cases(work: Path, lora: bool = False) -> Iterator[Case]:
-    """Every stage of the recipe on what the stages before it have left, then an export."""
+def cases(work: Path, lora: bool = False, plain: bool = False) -> Iterator[Case]:
+    """Every stage of the recipe on what the stages before it have left, then further commands."""
     extra = ["--set", "train.training.lora={rank=2}"] if lora else []
     run = str(work / "case" / "run")
     recipe = ["--recipe", str(RECIPE), "--run-dir", run, *extra]
-    base = work / "base-0"
-    base.mkdir(parents=True)
-    stages = ["ingest", "sft", "judge", "sample", "label", "train", "evaluate", "report"]
-    for number, stage in enumerate(stages, 1):
-        case = Case(stage, [stage, *recipe], work, base)
+    base = work / "base"
+    base.mkdir(parents=True, exist_ok=True)
+    runner = run_process if plain else run_command
+    for stage in ("ingest", "sft", "judge", "sample", "label", "train", "evaluate", "report"):
+        case = Case(stage, [stage, *recipe], work, base, runner)
         yield case
-        base = work / f"base-{number}"
-        case.keep(base)
+        base = case.after
+    given = work / "given"
+    given.mkdir(exist_ok=True)
+    for name, arguments in further_commands(work / "case", given, lora):
+        yield Case(name, arguments, work, base, runner)
+    yield Case("clean-run", ["clean-run", f"OUT={run}"], work, base, run_make)
+
+
+def further_commands(case: Path, given: Path, lora: bool) -> Iterator[tuple[str, Sequence[str]]]:
+    """Commands that write beside a finished run, each with the files it is given."""
+    run = str(case / "run")
+    yield "export", ["export", "--to", "trl", "--out", str(case / "exported"), "--run-dir", run]
+    yield (
+        "export-all",
+        ["export", "--to", "hub-layout", "--out", str(case / "exported"), "--run-dir", run],
+    )
+    yield "push", ["push", run, "owner/name", "--to", str(case / "pushed")]
+    if lora:
+        yield "merge", ["merge", run, "--out", str(case / "merged")]
+    outputs = [given / f"{name}.jsonl" for name in ("one", "two")]
+    for length, path in enumerate(outputs, 1):
+        rows = [{"prompt": f"Say {n}", "output": "so " * (n % 3 * length)} for n in range(6)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yield (
+        "compare",
+        ["compare", *map(str, outputs), "--judge", "length", "--run-dir", str(case / "compared")],
+    )
+    pairs = given / "pairs.jsonl"
+    rows = [{"prompt": f"Say {n}", "chosen": "so so", "rejected": "s" * n} for n in range(1, 6)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judged = str(case / "judged")
+    yield "judge-pairs", ["judge-pairs", str(pairs), "--judge", "length", "--run-dir", judged]
+    studio = str(case / "studio.json")
+    yield "audit", ["audit", run, "--to", "label-studio", "--out", studio]
 
 
 def warm_commands(work: Path) -> list[list[str]]:
     """What is run to find out what has to be imported."""
     run = ["--recipe", str(RECIPE), "--run-dir", str(work / "warm" / "run")]
-    return [["run", *run], ["run", *run, "--set", "train.training.lora={rank=2}"]]
+    (work / "warm-given").mkdir(exist_ok=True)
+    further = further_commands(work / "warm", work / "warm-given", lora=False)
+    lora = [*run, "--set", "train.training.lora={rank=2}"]
+    return [["run", *run], *[list(command) for _, command in further], ["run", *lora]]

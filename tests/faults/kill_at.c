@@ -1,7 +1,9 @@
 /* Kills its process before the n-th call that changes something below a folder.
  *
  * Loaded before all other libraries, so that Python, Arrow, SQLite, polars and safetensors pass
- * through here on their way to the file system. Nothing is counted until kill_at_arm is called.
+ * through here on their way to the file system. Nothing is counted until kill_at_arm is called, or
+ * where the environment says KILL_AT_FOLDER: then from the start, and the count is written at the
+ * end to the file KILL_AT_COUNT.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,6 +12,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -32,6 +35,23 @@ void kill_at_arm(const char *folder, long n) {
 }
 
 long kill_at_count(void) { return count; }
+
+__attribute__((constructor)) static void arm_at_start(void) {
+    const char *folder = getenv("KILL_AT_FOLDER"), *at = getenv("KILL_AT");
+    if (folder) kill_at_arm(folder, at ? atol(at) : 0);
+}
+
+__attribute__((destructor)) static void say_count(void) {
+    const char *place = getenv("KILL_AT_COUNT");
+    long counted = count;
+    if (!place || !getenv("KILL_AT_FOLDER") || !counted) return;
+    armed = 0;
+    FILE *file = fopen(place, "w");
+    if (file) {
+        fprintf(file, "%ld", counted);
+        fclose(file);
+    }
+}
 
 static int below(const char *path) {
     return strncmp(path, root, root_length) == 0 &&

@@ -6,13 +6,17 @@ Starts itself again under the library that counts.
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from tests.faults.harness import Tally, build_library, cases, import_everything, warm_commands
 
 RESULTS = Path(__file__).resolve().parent / "counts.json"
+_COUNTED = ("trials", "kills", "differences", "tracebacks", "hands_needed")
 
 
 def main() -> int:
@@ -20,19 +24,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="kill before every N-th change only")
     parser.add_argument("--first", type=int, default=1, help="the first change to kill before")
+    parser.add_argument("--chains", type=int, default=0, help="then kill again and again, so often")
+    parser.add_argument("--length", type=int, default=10, help="the kills of a chain")
+    parser.add_argument("--seed", type=int, default=0, help="of the places in chains")
     parser.add_argument("--stages", default="", help="only these stages, by comma")
     parser.add_argument("--lora", action="store_true", help="train low-rank adapters")
+    parser.add_argument("--work", help="a folder that keeps what was prepared for the next time")
+    parser.add_argument("--plain", action="store_true", help="every command in its own process")
     parser.add_argument("--save", default="", help="add the counts to tests/faults/counts.json")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="prefline-faults-") as folder:
-        work = start_under_the_library(Path(folder), "tests.faults.run_all")
-        import_everything(work, warm_commands(work))
+    with ExitStack() as stack:
+        kept = options.work or os.environ.get("PREFLINE_FAULTS")
+        made = partial(tempfile.TemporaryDirectory, prefix="prefline-faults-", dir=in_memory())
+        folder = Path(kept or stack.enter_context(made()))
+        work = start_under_the_library(folder, "tests.faults.run_all")
+        if not options.plain:
+            import_everything(work, warm_commands(work))
         tallies = []
-        for case in cases(work, options.lora):
+        for case in cases(work, options.lora, options.plain):
             if options.stages and case.name not in options.stages.split(","):
                 continue
             for at in range(options.first, case.tally.calls + 1, options.every):
                 case.kill(at)
+            draw = random.Random(f"{options.seed} {case.name}")
+            for _ in range(options.chains):
+                case.chain(options.length, draw)
             tallies.append(case.tally)
             if options.save:
                 _save(options.save, case.tally)
@@ -43,10 +59,17 @@ def main() -> int:
     return int(not all(tally.sound for tally in tallies))
 
 
+def in_memory() -> str | None:
+    """A file system in memory, where there is one: no trial waits for a disk."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def _save(name: str, tally: Tally) -> None:
-    """Add a command's counts to the record, in place of those of an earlier run of that name."""
+    """Add a command's counts to the record."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    known.setdefault(name, {})[tally.name] = tally.to_json()
+    earlier = known.setdefault(name, {}).get(tally.name, {})
+    counted = {k: v + earlier.get(k, 0) for k, v in tally.to_json().items() if k in _COUNTED}
+    known[name][tally.name] = tally.to_json() | counted
     RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 

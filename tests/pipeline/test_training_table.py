@@ -4,9 +4,9 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pipeline.display import progress as progress_module
+from pipeline.display.console import Console
 from pipeline.display.pace import Pace
 from pipeline.display.progress import LiveProgress, PlainProgress
 from pipeline.display.training_table import MEASURED, TRAINING, Column, fitting, in_words, table_of

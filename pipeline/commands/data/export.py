@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.data.formats import Format, Ties
+from pipeline.display.terminal_text import say, say_json
 
 
 def export(
@@ -36,12 +37,10 @@ def export(
     wish = ties or (Ties.DROP if to is Format.TRL else Ties.KEEP)
     counts = exporting.write_export(to, tables, out, wish)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "files": counts}))
+        say_json(json.dumps({"out": str(out), "files": counts}))
         return
     for file, counted in counts.items():
         listed = ", ".join(f"{n} {what}" for what, n in counted.items())
-        typer.echo(f"{out / file}: {listed}")
+        say(f"{out / file}: {listed}")
     if to is Format.COOKBOOK and any(counted.get("ties kept") for counted in counts.values()):
-        typer.echo(
-            "its DPO trains a Tie as if B were better: --ties drop leaves them out", err=True
-        )
+        say("its DPO trains a Tie as if B were better: --ties drop leaves them out", err=True)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from pipeline.commands.data.interchange import (
 )
 from pipeline.commands.data.stats import tables_of
 from schemas.errors import ConfigError, DataError
-from schemas.files import first_line, is_plain_name
+from schemas.files import first_line, is_plain_name, writing_folder
 from schemas.parquet import rows_of
 from schemas.tables import MESSAGES, TABLES, TEMPLATE_COLUMNS
 
@@ -54,21 +53,16 @@ def write_export(
         ConfigError: the folder exists, or the format cannot hold this table.
         DataError: a table cannot be read.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise ConfigError(f"{out}: exists; delete it or choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
     several = len(tables) > 1 or to is Format.HUB_LAYOUT
     counts: dict[str, dict[str, int]] = {}
-    # In a folder whose name nothing of the user's can have.
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as aside:
-        working = Path(aside) / out.name
-        working.mkdir()
+    with writing_folder(out) as working:
         for path in tables:
             part = f"data/{path.stem}/" if to is Format.HUB_LAYOUT else f"{path.stem}/"
             counts |= _write_table(to, path, working, part * several, ties)
         if to is Format.HUB_LAYOUT:
             (working / "README.md").write_text(_card(counts), encoding="utf-8")
-        os.replace(working, out)
     return counts
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.display.terminal_text import say_json
+
 
 def show(
     what: Annotated[
@@ -37,14 +39,14 @@ def show(
         shown = read_raw(what, row, kind)
         if shown.kind is not None or not what.endswith(".parquet"):
             if as_json:
-                typer.echo(_as_json(shown.as_json()))
+                say_json(_as_json(shown.as_json()))
             else:
                 show_raw(shown)
             return
     path = find_table(what, run_dir)
     chosen, position, count = pick_row(path, row, row_id)
     if as_json:
-        typer.echo(_as_json(chosen))
+        say_json(_as_json(chosen))
     else:
         show_row(chosen, f"{path} row {position} of {count}")
 

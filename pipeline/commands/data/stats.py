@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.display.terminal_text import visible
+from pipeline.display.terminal_text import say_json, visible
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
+
+    from pipeline.display.console import Console
 
 
 def stats(
@@ -42,7 +43,7 @@ def stats(
         tokenizer = find_tokenizer(run_dir)
     cards = {path.stem: data_card(path, tokenizer) for path in tables}
     if as_json:
-        typer.echo(json.dumps(cards, ensure_ascii=False))
+        say_json(json.dumps(cards, ensure_ascii=False))
     else:
         show_cards(cards)
 
@@ -68,7 +69,7 @@ def tables_of(what: str, run_dir: Path) -> list[Path]:
 
 def show_cards(cards: Mapping[str, Mapping[str, Any]]) -> None:
     """Print every card: rows, counts with shares, and a table of lengths and numbers."""
-    from rich.console import Console
+    from pipeline.display.console import Console
 
     # Lines go over the edge of a pipe, and are folded at the edge of a terminal.
     console = Console(highlight=False, markup=False, soft_wrap=True)

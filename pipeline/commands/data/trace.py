@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from pipeline.commands.options import ExistingRunOption, JsonOption
-from pipeline.display.terminal_text import visible
+from pipeline.display.console import Console
+from pipeline.display.terminal_text import say_json, visible
 from schemas.errors import MissingInputError
 
 # Where each kind of id lives: table file (in the order to search) and id column.
@@ -43,7 +43,7 @@ def trace(
     """Follow a pair back through verdicts and completions to its raw file and line."""
     steps = trace_back(row_id, run_dir)
     if as_json:
-        typer.echo(json.dumps(steps, ensure_ascii=False))
+        say_json(json.dumps(steps, ensure_ascii=False))
     else:
         show_trace(steps)
 

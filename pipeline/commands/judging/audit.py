@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipeline.display.terminal_text import say
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,16 +60,16 @@ def audit(
     file = LabelFile(path)
     if to is not None and out is not None:
         write_pairs(pairs, to, out)
-        typer.echo(f"{out}: {len(pairs)} pairs for {to}")
+        say(f"{out}: {len(pairs)} pairs for {to}")
         if to == "label-studio":
-            typer.echo(LABEL_STUDIO_VIEW)
+            say(LABEL_STUDIO_VIEW)
     elif table and out is not None:
-        typer.echo(f"{out}: {_write_table(comparisons, file, out)} labelled comparisons")
+        say(f"{out}: {_write_table(comparisons, file, out)} labelled comparisons")
     elif answers is not None:
         taken = read_answers(answers, pairs)
         for label in taken:
             file.add(label)
-        typer.echo(f"{path}: {len(taken)} answers added")
+        say(f"{path}: {len(taken)} answers added")
     else:
         _serve(target, comparisons, pairs, file, seed, port)
 
@@ -95,9 +96,9 @@ def _serve(
     if target.is_file():
         after = f"prefline audit {target} --table --out labelled.parquet"
     opened = Audit(pairs, file, seed, after, int(listening.getsockname()[1]))
-    typer.echo(f"{len(pairs)} pairs; answers go to {file.path}; Ctrl-C ends it, nothing is lost")
-    serve(application(opened), listening, lambda address: typer.echo(address))
-    typer.echo(f"{len(file.read())} answers in {file.path}\n{after}")
+    say(f"{len(pairs)} pairs; answers go to {file.path}; Ctrl-C ends it, nothing is lost")
+    serve(application(opened), listening, lambda address: say(address))
+    say(f"{len(file.read())} answers in {file.path}\n{after}")
 
 
 def _write_table(comparisons: Path, file: "LabelFile", out: Path) -> int:

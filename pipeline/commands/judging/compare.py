@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from pipeline.commands.judging.comparing.leaderboard import show_leaderboard
 from pipeline.commands.judging.comparing.play import Wishes, compare_contenders
@@ -17,6 +16,8 @@ from pipeline.commands.options import (
     PromptPriceOption,
     judge_runtime,
 )
+from pipeline.display.console import Console
+from pipeline.display.terminal_text import say_json
 from schemas.errors import BackendError
 
 
@@ -98,7 +99,7 @@ def compare(
         ),
     )
     if as_json:
-        typer.echo(json.dumps(found))
+        say_json(json.dumps(found))
     else:
         show_leaderboard(found, Console(highlight=False, markup=False, soft_wrap=True))
     if found["incomplete"]:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.display.terminal_text import say_json
+
 
 def judge_card(
     file: Annotated[
@@ -64,6 +66,6 @@ def judge_card(
     if attacks and judge and not verdicts:
         card = card.model_copy(update={"attacks": measuring.attacked(judge, labelled, attacks)})
     if as_json:
-        typer.echo(json.dumps(card.to_json(), allow_nan=False))
+        say_json(json.dumps(card.to_json(), allow_nan=False))
     else:
         show_card(card)

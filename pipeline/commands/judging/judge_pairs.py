@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from evals.files.opening.one_file import one_file
 from evals.files.outputs.labelled_pairs import labelled_pairs
@@ -22,7 +21,9 @@ from pipeline.commands.options import (
     judge_runtime,
 )
 from pipeline.commands.runs.run import run_recipe
+from pipeline.display.console import Console
 from pipeline.display.judge_card import show_card
+from pipeline.display.terminal_text import say_json
 from schemas.files import write_text
 from schemas.manifest import Manifest, read_manifest
 from schemas.parquet import read_rows
@@ -96,7 +97,7 @@ def judge_pairs(
     found = _summary(read_manifest(folder), folder, str(first["judge"]))
     if as_json:
         card_json = None if card is None else card if isinstance(card, dict) else card.to_json()
-        typer.echo(json.dumps({**found, "card": card_json}, allow_nan=False))
+        say_json(json.dumps({**found, "card": card_json}, allow_nan=False))
     else:
         _show(found)
         if card is not None:

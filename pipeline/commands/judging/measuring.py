@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from evals.files import judge_bench
 from evals.files.external_files import choose, read_columns
 from evals.files.labelled import LabelledFile, read_labelled
@@ -17,6 +15,7 @@ from evals.judges.judge_spec import named_judge
 from evals.judges.orders import judge_in_order
 from evals.judges.ratings.charging import charged_once
 from pipeline.display.progress import make_progress
+from pipeline.display.terminal_text import say
 from schemas.errors import ConfigError
 from schemas.labels import BOTH_ORDERS
 from schemas.parquet import read_rows
@@ -57,7 +56,7 @@ def attacked(judge: str, labelled: LabelledFile, pairs: int) -> list[Attack]:
     shown = [unit.comparison for unit in labelled.comparisons]
     cost = attack_cost(opened, shown, pairs)
     if cost:
-        typer.echo(f"attacks: about {cost:.4g} in the unit of the prices", err=True)
+        say(f"attacks: about {cost:.4g} in the unit of the prices", err=True)
     try:
         return attack_table(opened, shown, pairs, make_progress())
     finally:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipeline.display.terminal_text import say_json
+
 if TYPE_CHECKING:
     from evals.files.published.numbers import Number
 
@@ -35,7 +37,7 @@ def reproduce(
     if as_json:
         rows = [_row(one, tolerance) for one in found]
         said = {"name": name, "n": len(found), "beyond": len(missed), "numbers": rows}
-        typer.echo(json.dumps(said, allow_nan=False))
+        say_json(json.dumps(said, allow_nan=False))
     else:
         _show(name, found, missed)
     if missed:
@@ -79,8 +81,9 @@ def _row(one: "Number", tolerance: float | None) -> dict[str, object]:
 
 def _show(name: Name, found: "Sequence[Number]", missed: "Sequence[Number]") -> None:
     """All numbers; of very many those that are missed, and the largest difference of each kind."""
-    from rich.console import Console
     from rich.table import Table
+
+    from pipeline.display.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     many = len(found) > _SHOWN

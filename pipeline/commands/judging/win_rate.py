@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipeline.display.terminal_text import say_json
 from schemas.results.measures import MEASURES, Measure
 from schemas.results.win_rates import (
     HumanWinRate,
@@ -17,8 +18,9 @@ from schemas.results.win_rates import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
+
+    from pipeline.display.console import Console
 
 
 def win_rate(
@@ -87,15 +89,16 @@ def win_rate(
             found |= {who: getattr(human, who).to_json() for who in ("judge", "people", "anchored")}
         if against:
             found["differences"] = {name: d.to_json() for name, d in differences.items()}
-        typer.echo(json.dumps(found, allow_nan=False))
+        say_json(json.dumps(found, allow_nan=False))
     else:
         show_report(report, differences)
 
 
 def show_report(report: WinRateReport, differences: Mapping[str, PolicyDifference]) -> None:
     """Print the rates side by side, the verdict in words, and every warning."""
-    from rich.console import Console
     from rich.table import Table
+
+    from pipeline.display.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     table = Table("", box=None, padding=(0, 2, 0, 0))

@@ -13,6 +13,7 @@ from pipeline.commands.models.render import (
     template_arguments,
 )
 from pipeline.commands.options import JsonOption, SetOption, resolve
+from pipeline.display.terminal_text import say, say_json
 from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
 from schemas.errors import ConfigError
@@ -69,7 +70,7 @@ def doctor(
             "findings": [asdict(one) for one in found],
         }
         said |= {"stops": ends, "neutralised": broken, "example": example}
-        typer.echo(json.dumps(said, ensure_ascii=False))
+        say_json(json.dumps(said, ensure_ascii=False))
     else:
         _show(found, ends, broken, example, renderer)
     if wrong:
@@ -79,7 +80,7 @@ def doctor(
 def _bill(recipe: Recipe, as_json: bool) -> None:
     if not as_json:
         return show_bills(recipe)
-    typer.echo(json.dumps({"memory": {one.stage: one.as_json() for one in bills(recipe)}}))
+    say_json(json.dumps({"memory": {one.stage: one.as_json() for one in bills(recipe)}}))
 
 
 def _example(renderer: Any) -> dict[str, Any] | None:
@@ -100,12 +101,12 @@ def _show(
     from pipeline.display.rendered import show_rendered
 
     for one in found:
-        typer.echo(f"{one.severity}: {one.check}: {one.message}")
+        say(f"{one.severity}: {one.check}: {one.message}")
     if not found:
-        typer.echo("nothing is wrong")
+        say("nothing is wrong")
     if ends:
-        typer.echo(f"a sample stops at {', '.join(ends)}")
+        say(f"a sample stops at {', '.join(ends)}")
     if broken:
-        typer.echo(f"a text that spells one of these out is neutralised: {', '.join(broken)}")
+        say(f"a text that spells one of these out is neutralised: {', '.join(broken)}")
     if example is not None:
         show_rendered(0, example, renderer)

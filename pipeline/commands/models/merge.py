@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.display.terminal_text import say
 from schemas.errors import ConfigError
 
 
@@ -24,4 +25,4 @@ def merge(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out}: holds something already; name a new folder")
     merge_adapter(source, out)
-    typer.echo(f"{out}: {source} merged into its base")
+    say(f"{out}: {source} merged into its base")

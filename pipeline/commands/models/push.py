@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.options import JsonOption
+from pipeline.display.terminal_text import say, say_json
 from pipeline.publishing.card import base_of
 from pipeline.publishing.folder import last_round, write_folder
 from schemas.errors import BackendError, ConfigError
@@ -41,14 +42,14 @@ def push(
             numbers = write_folder(run, folder, title)
             where = _upload(folder, title, private)
     if base and Path(base).is_dir():
-        typer.echo(
+        say(
             f"warning: the adapter's base is a folder of this machine, {base}; others need it too",
             err=True,
         )
     if as_json:
-        typer.echo(json.dumps({"to": where, "numbers": numbers}))
+        say_json(json.dumps({"to": where, "numbers": numbers}))
     else:
-        typer.echo(f"{where}: weights, card and verdicts; check it with `prefline verify`")
+        say(f"{where}: weights, card and verdicts; check it with `prefline verify`")
 
 
 def _upload(folder: Path, name: str, private: bool) -> str:

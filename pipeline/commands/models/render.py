@@ -1,7 +1,6 @@
 """The render command: conversations of a file in the tokens that a model would be trained on."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.commands.options import JsonOption
+from pipeline.display.terminal_text import say_json
 from schemas.errors import ConfigError
 
 ModelArgument = Annotated[
@@ -41,7 +41,7 @@ def render(
     renderer = open_renderer(model, template_arguments(template_arg), chat_template)
     for number, record in enumerate(rendered_rows(file, renderer)):
         if as_json:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            say_json(json.dumps(record, ensure_ascii=False))
         else:
             show_rendered(number, record, renderer)
 

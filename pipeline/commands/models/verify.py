@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.commands.options import JsonOption
-from pipeline.display.terminal_text import visible
+from pipeline.display.terminal_text import say, say_json
 from pipeline.publishing.folder import problems_of
 
 
@@ -18,10 +18,10 @@ def verify(
     """Recompute a published card's numbers from its verdicts; exit code 1 where they differ."""
     wrong = problems_of(folder)
     if as_json:
-        typer.echo(json.dumps({"verified": not wrong, "problems": wrong}))
+        say_json(json.dumps({"verified": not wrong, "problems": wrong}))
     elif wrong:
-        typer.echo(visible("\n".join(wrong)))
+        say("\n".join(wrong))
     else:
-        typer.echo(f"{folder}: every number of the card follows from its verdicts; all files agree")
+        say(f"{folder}: every number of the card follows from its verdicts; all files agree")
     if wrong:
         raise typer.Exit(1)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.commands.options import JsonOption
+from pipeline.display.console import Console
+from pipeline.display.terminal_text import say_json
 from pipeline.settings.catalogue import SECTIONS, Setting
 from pipeline.settings.explanation import Explanation, explain
 from pipeline.settings.help_text import default_words
@@ -27,7 +28,7 @@ def explain_setting(
         return _list_sections(as_json)
     found = explain(key)
     if as_json:
-        typer.echo(json.dumps(_as_json(found), ensure_ascii=False))
+        say_json(json.dumps(_as_json(found), ensure_ascii=False))
     else:
         _show(found)
 
@@ -35,7 +36,7 @@ def explain_setting(
 def _list_sections(as_json: bool) -> None:
     said = {name: " ".join((model.__doc__ or "").split()) for name, model in SECTIONS.items()}
     if as_json:
-        typer.echo(json.dumps(said))
+        say_json(json.dumps(said))
         return
     Console().print(_table([(name, words) for name, words in said.items()]))
 

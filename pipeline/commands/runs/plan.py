@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.display.console import Console
 from pipeline.display.pace import duration
 from pipeline.runs.rounds import stages_of
 from pipeline.runs.run import Run

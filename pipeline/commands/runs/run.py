@@ -20,7 +20,7 @@ from pipeline.commands.options import (
 from pipeline.commands.runs.plan import plan, plan_json, plan_table
 from pipeline.display.outcome import outcome_table, read_summary
 from pipeline.display.progress import make_progress
-from pipeline.display.terminal_text import visible
+from pipeline.display.terminal_text import say_json, visible
 from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
 from pipeline.runs.locks import run_lock
@@ -65,7 +65,7 @@ def run(
     last = run_recipe(loaded, run_dir, until)
     summary = read_summary(last.directory)
     if until is None and as_json:
-        typer.echo(json.dumps(summary))
+        say_json(json.dumps(summary))
     elif until is None and summary:
         outcome_table(last.directory, summary)
         if loaded.variants:
@@ -108,7 +108,7 @@ def _show_plan(loaded: Recipe, run_dir: Path | None, as_json: bool) -> None:
     planned = plan(rounds_of(look_at(loaded, run_dir)))
     if as_json:
         memory = {one.stage: one.as_json() for one in bills(loaded)}
-        typer.echo(json.dumps({**plan_json(planned), "memory": memory}))
+        say_json(json.dumps({**plan_json(planned), "memory": memory}))
     else:
         plan_table(planned)
         show_bills(loaded)

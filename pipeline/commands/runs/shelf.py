@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.commands.options import JsonOption
+from pipeline.display.console import Console
 from pipeline.display.pace import duration
-from pipeline.display.terminal_text import visible
+from pipeline.display.terminal_text import say, say_json, visible
 from pipeline.sweeps.page import comparison_page
 from pipeline.sweeps.scores import paired_with
 from pipeline.sweeps.shelf import (
@@ -36,9 +36,9 @@ def runs(
     """List runs, newest first: headline, the settings in which they differ, time."""
     found = runs_under(folder)
     if as_json:
-        typer.echo(json.dumps([_as_json(run, differing(found), None) for run in found]))
+        say_json(json.dumps([_as_json(run, differing(found), None) for run in found]))
     elif not found:
-        typer.echo(f"{folder}: no runs")
+        say(f"{folder}: no runs")
     else:
         _show([_cells(run, differing(found), "") for run in found], ("less the first",))
 
@@ -58,7 +58,7 @@ def compare_runs(directories: Sequence[Path], out: Path | None, as_json: bool) -
     pairs = [None if run is first else paired_with(run.directory, first.directory) for run in found]
     if as_json:
         rows = [_as_json(run, keys, pair) for run, pair in zip(found, pairs, strict=True)]
-        typer.echo(json.dumps({"runs": rows, "differing": keys}))
+        say_json(json.dumps({"runs": rows, "differing": keys}))
         return
     cells = [_cells(run, keys, _points(pair)) for run, pair in zip(found, pairs, strict=True)]
     _show(cells, ())
@@ -77,7 +77,7 @@ def compare_runs(directories: Sequence[Path], out: Path | None, as_json: bool) -
         "same judge and prompts.",
     )
     write_text(place, page)
-    typer.echo(f"\nPage: {place}")
+    say(f"\nPage: {place}")
 
 
 def _cells(run: Shelved, keys: Sequence[str], difference: str) -> list[str]:

@@ -20,6 +20,7 @@ from pipeline.commands.options import (
     resolve,
 )
 from pipeline.display.progress import make_progress
+from pipeline.display.terminal_text import say_json
 from pipeline.runs.checkpoint_run import checkpoint_run
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import execute_on_ranks, on_several_ranks, said_once
@@ -72,7 +73,7 @@ def _command(stage: Stage[Any]) -> Callable[..., None]:
         sys.stderr.write(f"{stage.name}: {outcome}\n")
         if as_json:
             record = {"stage": stage.name, "outcome": outcome, "counts": manifest.counts}
-            typer.echo(json.dumps(record))
+            say_json(json.dumps(record))
         refuse_missing(stage.name, manifest)
 
     return command

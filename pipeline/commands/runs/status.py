@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,9 +15,10 @@ from pipeline.commands.options import (
     SetOption,
     resolve,
 )
+from pipeline.display.console import Console
 from pipeline.display.one_number import one_number
 from pipeline.display.pace import duration
-from pipeline.display.terminal_text import visible
+from pipeline.display.terminal_text import say, say_json, visible
 from pipeline.runs.rounds import rounds_of, stages_of
 from pipeline.runs.run import Run
 from pipeline.runs.stage_status import RESTS, Known, StageStatus, State
@@ -47,7 +46,7 @@ def status(
     """Show a line a stage: fresh, stale, failed, interrupted or missing, why, and what to do."""
     runs = rounds_of(look_at(resolve(recipe, overrides), run_dir))
     if as_json:
-        typer.echo(json.dumps(status_json(runs)))
+        say_json(json.dumps(status_json(runs)))
     else:
         status_tables(runs)
 
@@ -78,7 +77,7 @@ def status_tables(runs: Sequence[Run]) -> None:
         _table(console, run, variant)
         at_rest = at_rest and all(status.state in RESTS for status in variant.values())
     next_command = f"next: {runs[0].command('run')}"
-    typer.echo(f"\n{'everything is up to date' if at_rest else next_command}")
+    say(f"\n{'everything is up to date' if at_rest else next_command}")
 
 
 def _own(run: Run, number: int, known: Known) -> dict[str, StageStatus]:

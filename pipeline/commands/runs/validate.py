@@ -7,6 +7,7 @@ import typer
 
 from pipeline import preflight
 from pipeline.commands.options import JsonOption, RecipeOption, SetOption, resolve
+from pipeline.display.terminal_text import say, say_json
 from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
 from schemas.errors import PipelineError
@@ -43,7 +44,7 @@ def validate(
             raise
         head, *listed = str(error).split("\n  ")
         found = listed or [head]
-        typer.echo(json.dumps({"valid": False, "recipe": str(recipe), "problems": found}))
+        say_json(json.dumps({"valid": False, "recipe": str(recipe), "problems": found}))
         raise typer.Exit(2) from None
     if as_json:
         configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
@@ -57,15 +58,15 @@ def validate(
             "memory": memory,
             "sweep": [dict(variant.point.settings) for variant in loaded.variants],
         }
-        typer.echo(json.dumps(said))
+        say_json(json.dumps(said))
     else:
-        typer.echo(f"{loaded.path}: valid; stages: {', '.join(loaded.stages)}")
+        say(f"{loaded.path}: valid; stages: {', '.join(loaded.stages)}")
         if loaded.hardware:
-            typer.echo(f"hardware: {loaded.hardware}")
+            say(f"hardware: {loaded.hardware}")
         if loaded.variants:
-            typer.echo(f"sweep: {', '.join(v.point.name for v in loaded.variants)}")
+            say(f"sweep: {', '.join(v.point.name for v in loaded.variants)}")
         for warning in [*_old_names(loaded), *preflight.warnings(loaded), *unknown]:
-            typer.echo(f"warning: {warning}")
+            say(f"warning: {warning}")
         show_bills(loaded)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from evals.benchmarks.provider import local_model
@@ -17,7 +16,9 @@ from evals.models.checkpoints import ModelSource, load_tokenizer
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers import AutoSampler, SamplingSettings, open_sampler
 from pipeline.commands.options import JsonOption
+from pipeline.display.console import Console
 from pipeline.display.progress import make_progress
+from pipeline.display.terminal_text import say_json
 from schemas.errors import ConfigError
 from schemas.files import write_json, write_text
 from schemas.stage import Runtime
@@ -56,7 +57,7 @@ def benchmark(
     write_json(folder / "benchmarks.json", {"model": model, "tasks": entries})
     failed = {task: run.error for task, run in runs.items() if run.error is not None}
     if as_json:
-        typer.echo(json.dumps({"model": model, "tasks": entries}, allow_nan=False))
+        say_json(json.dumps({"model": model, "tasks": entries}, allow_nan=False))
     else:
         _show(entries, folder)
     if failed:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.commands.start.drafting import dataset_settings, draft
+from pipeline.display.terminal_text import say
 from pipeline.recipe import check_recipe
 from pipeline.toml_text import toml_text
 from schemas.errors import ConfigError
@@ -66,7 +67,7 @@ def init(
     text = commented(tree, target)
     check_recipe(tomllib.loads(text), target)
     write_text(target, text)
-    typer.echo(f"{target}: written; next: prefline run --recipe {target}")
+    say(f"{target}: written; next: prefline run --recipe {target}")
 
 
 def commented(tree: dict[str, Any], target: Path) -> str:

@@ -12,6 +12,7 @@ from pipeline.commands.options import JsonOption
 from pipeline.commands.runs.run import run_recipe
 from pipeline.commands.start.drafting import dataset_settings, draft
 from pipeline.display.outcome import outcome_table, read_summary
+from pipeline.display.terminal_text import say, say_json
 
 
 def train_pairs(
@@ -58,7 +59,7 @@ def train_pairs(
     last = run_recipe(begin_run(tree, directory, settings or ()), directory)
     summary, adapter = read_summary(last.directory), last.directory / "train" / "model"
     if as_json:
-        typer.echo(json.dumps({"adapter": str(adapter), **(summary or {})}))
+        say_json(json.dumps({"adapter": str(adapter), **(summary or {})}))
     elif summary:
-        typer.echo(f"adapter: {adapter}")
+        say(f"adapter: {adapter}")
         outcome_table(last.directory, summary)

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from evals.pulse import beat
 from pipeline.display import progress
+from pipeline.display.console import Console
 from pipeline.display.progress import LiveProgress, PlainProgress
 from pipeline.runs.progress_file import WatchedProgress, how_far
 from schemas.stage import SilentProgress

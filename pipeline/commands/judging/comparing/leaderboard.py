@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from evals.win_rate.criteria import criterion_rates, rated_sides
 from evals.win_rate.win_rate import win_rate
 from pipeline.commands.judging.comparing.entrants import BASELINE, POLICY, Entrant
+from pipeline.display.console import Console
 from schemas.manifest import read_manifest
 from schemas.parquet import read_rows
 from schemas.tables import COMPLETIONS, REJECTS, VERDICTS
