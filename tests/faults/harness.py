@@ -17,7 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,6 @@ _ABOUT_THE_MACHINE = ("tokens_per_second", "peak_memory_bytes")
 _OF_A_SUMMARY = ("provenance", "wall_seconds", "cpu_seconds", "peak_rss_bytes", "started_at")
 _OF_A_SUMMARY += ("finished_at",)
 _SECONDS = 300
-# Of a process, and of make, which says that a process of its was killed.
-_KILLED = (-signal.SIGKILL, 2)
 
 
 def build_library(folder: Path) -> Path:
@@ -89,7 +87,8 @@ def run_process(arguments: Sequence[str], folder: Path, at: int = 0) -> Ended:
 
 def run_make(arguments: Sequence[str], folder: Path, at: int = 0) -> Ended:
     """Run a target of the Makefile likewise; any of its processes dies before its own `at`-th."""
-    return _ended(["make", "--no-print-directory", *arguments], folder, at)
+    ended = _ended(["make", "--no-print-directory", *arguments], folder, at)
+    return replace(ended, code=-signal.SIGKILL) if "Killed" in ended.said else ended
 
 
 def _ended(command: Sequence[str], folder: Path, at: int) -> Ended:
@@ -291,7 +290,7 @@ class Case:
         for number in at:
             ended = self._run(self._arguments, self._folder, number)
             tracebacks = tracebacks or ended.traceback
-            if ended.code not in _KILLED:
+            if ended.code != -signal.SIGKILL:
                 break
             killed += 1
         again = self._run(self._arguments, self._folder, 0)

@@ -46,8 +46,13 @@ __attribute__((destructor)) static void say_count(void) {
     long counted = count;
     if (!place || !getenv("KILL_AT_FOLDER") || !counted) return;
     armed = 0;
-    FILE *file = fopen(place, "w");
+    long most = 0;  /* of a command's processes, the one that changes most */
+    FILE *file = fopen(place, "r");
     if (file) {
+        if (fscanf(file, "%ld", &most) != 1) most = 0;
+        fclose(file);
+    }
+    if (most < counted && (file = fopen(place, "w"))) {
         fprintf(file, "%ld", counted);
         fclose(file);
     }
