@@ -140,10 +140,9 @@ def comparisons(prompt_count: int) -> list[Any]:
 
 def stage_round(name: str, folder: Path) -> Round:
     """The whole stage, with an engine that is kept from round to round."""
-    from rich.console import Console
-
     from evals.models.checkpoints import ModelSource
     from evals.models.samplers import TransformersSampler, VllmSampler
+    from pipeline.display.console import Console
     from pipeline.display.progress import LiveProgress
     from pipeline.runs.progress_file import WatchedProgress
     from schemas.parquet import write_table

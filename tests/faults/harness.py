@@ -29,8 +29,10 @@ ROOT = HERE.parents[1]
 RECIPE = HERE / "faults.toml"
 # What of a run is about the machine and the hour, not about its content.
 _ABOUT_THE_MACHINE = ("tokens_per_second", "peak_memory_bytes")
-_OF_A_SUMMARY = ("provenance", "wall_seconds", "cpu_seconds", "peak_rss_bytes", "started_at")
-_OF_A_SUMMARY += ("finished_at",)
+_OF_A_SUMMARY = (
+    *("provenance", "wall_seconds", "cpu_seconds", "peak_rss_bytes"),
+    *("started_at", "finished_at"),
+)
 _SECONDS = 300
 
 

@@ -315,7 +315,12 @@ def test_trace_leads_a_pair_back_to_the_generator(finished: Path) -> None:
     assert tables[-2] == "ingest/prompts.parquet"
     prompt = steps[-2]["row"]
     assert prompt["prompt"] == pair["prompt"]
-    assert steps[-1] == {"raw": "food:seed=3", "line": prompt["row"], "text": None}
+    assert steps[-1] == {
+        "raw": "food:seed=3",
+        "line": prompt["row"],
+        "text": None,
+        "changed": False,
+    }
     for_people = prefline("trace", pair["pair_id"], "--run-dir", finished).stdout
     assert f"food:seed=3, row {prompt['row']} (from 0)" in for_people
     assert len(for_people.splitlines()) <= len(steps) + 1
@@ -334,7 +339,8 @@ def test_trace_leads_a_comparison_back_to_the_raw_line(tmp_path: Path) -> None:
     for row in rows[:2]:
         done = prefline("trace", row["comparison_id"], "--run-dir", tmp_path / "run", "--json")
         last = json.loads(done.stdout)[-1]
-        assert last == {"raw": str(raw), "line": row["row"], "text": lines[row["row"]]}
+        said = {"text": lines[row["row"]], "changed": False}
+        assert last == {"raw": str(raw), "line": row["row"]} | said
 
 
 def test_trace_of_an_unknown_id(finished: Path) -> None:

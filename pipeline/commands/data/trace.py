@@ -17,6 +17,8 @@ from pipeline.commands.options import ExistingRunOption, JsonOption
 from pipeline.display.console import Console
 from pipeline.display.terminal_text import say_json, visible
 from schemas.errors import MissingInputError
+from schemas.hashes import known_sha256
+from schemas.manifest import read_manifest
 
 # Where each kind of id lives: table file (in the order to search) and id column.
 _HOMES = (
@@ -52,7 +54,8 @@ def trace_back(row_id: str, run_dir: Path) -> list[Step]:
     """The steps from a row (by its id, or the beginning of it) to the raw file and line.
 
     Each step is `{"table": file, "row": values}`; the last one is `{"raw": file, "line": number,
-    "text": ...}`, the text null where the file is not at hand or the row was generated.
+    "text": ..., "changed": false}`, the text null where the file is not at hand, the row was
+    generated, or the file is `changed`: no longer the one that ingest has read.
 
     Raises:
         MissingInputError: no table of the run has such an id.
@@ -73,7 +76,10 @@ def trace_back(row_id: str, run_dir: Path) -> list[Step]:
     if "prompt_id" in row and not start["table"].endswith("ingest/prompts.parquet"):
         steps += _rows(run_dir, "prompt_id", row["prompt_id"])
     last = steps[-1]["row"]
-    return [*steps, {"raw": last["file"], "line": last["row"], "text": _raw(last)}]
+    raw = {"raw": last["file"], "line": last["row"]}
+    if _is_another(run_dir, last["file"]):  # its rows may have moved: nothing of it is shown
+        return [*steps, raw | {"text": None, "changed": True}]
+    return [*steps, raw | {"text": _raw(last), "changed": False}]
 
 
 def show_trace(steps: list[Step]) -> None:
@@ -85,7 +91,8 @@ def show_trace(steps: list[Step]) -> None:
         is_verdict = "verdict" in step["row"]
         added = (branch if is_verdict else tree).add(_line(step))
         branch = tree if is_verdict and branch is tree else branch if is_verdict else added
-    said = _one_line(raw["text"]) if raw["text"] else "(made by the generator, or not at hand)"
+    nothing = _CHANGED if raw["changed"] else "(made by the generator, or not at hand)"
+    said = _one_line(raw["text"]) if raw["text"] else nothing
     where = Text.assemble(("raw ", "bold"), f"{raw['raw']}, row {raw['line']} (from 0): {said}")
     tree.add(where)
     console = Console(highlight=False)
@@ -108,6 +115,7 @@ def _line(step: Step) -> Text:
     )
 
 
+_CHANGED = "(not shown: the file is not the one that ingest has read)"
 _ID_SHOWN = 12
 _TEXT_SHOWN = 60
 _FACTS = (
@@ -173,8 +181,19 @@ def _verdicts(run_dir: Path, comparison_id: str) -> list[Step]:
 def _matching(path: Path, column: str, prefix: str) -> Iterator[dict[str, Any]]:
     if not path.exists():
         return
-    table = pq.read_table(path)
-    yield from table.filter(pc.starts_with(table[column], prefix)).to_pylist()
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):  # one at a time, whole only where it is in there
+            found = pc.starts_with(file.read_row_group(group, columns=[column])[column], prefix)
+            if pc.any(found).as_py():
+                yield from file.read_row_group(group).filter(found).to_pylist()
+
+
+def _is_another(run_dir: Path, name: str) -> bool:
+    """Whether a raw file is there, and not as ingest has recorded it."""
+    manifest = read_manifest(run_dir / "ingest")
+    recorded = manifest.payload.get("files", {}).get(name) if manifest else None
+    path = Path(name)
+    return recorded is not None and path.is_file() and known_sha256(path) != recorded
 
 
 def _raw(row: Mapping[str, Any]) -> str | None:
