@@ -185,7 +185,7 @@ def test_parquet_rows_that_cannot_be_used(ingest: Ingest, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", ["no-such.jsonl", "no-such-*.jsonl", "no/such/folder"])
 def test_a_missing_file_is_named(ingest: Ingest, path: str) -> None:
-    with pytest.raises(MissingInputError, match=r"no such file.*correct the path") as error:
+    with pytest.raises(MissingInputError, match=r"no such file.*set the path") as error:
         ingest({"kind": "jsonl", "path": path})
     assert path in str(error.value)
     dataset = {"kind": "jsonl", "path": path}
