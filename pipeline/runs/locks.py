@@ -5,9 +5,11 @@ A lock dies with its process, so a killed run never leaves one behind.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from schemas.errors import RunLockedError
 
@@ -48,7 +50,7 @@ def _lock(run_dir: Path, name: str, mode: int) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("a+") as file:
         try:
-            fcntl.flock(file, mode | fcntl.LOCK_NB)
+            _take(file, mode)
         except BlockingIOError as error:
             what = run_dir if name == "run" else run_dir / name
             raise RunLockedError(
@@ -60,6 +62,26 @@ def _lock(run_dir: Path, name: str, mode: int) -> Iterator[None]:
             file.write(f"process {os.getpid()}")
             file.flush()
         yield
+
+
+_LOOKS = 20
+_BETWEEN_LOOKS = 0.05  # seconds
+
+
+def _take(file: IO[str], mode: int) -> None:
+    """Take a lock, past those who only look whether it is held: they have it for a moment.
+
+    Raises:
+        BlockingIOError: it was held all the while.
+    """
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(file, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_BETWEEN_LOOKS)
+        else:
+            return
+    fcntl.flock(file, mode | fcntl.LOCK_NB)
 
 
 def _holder(folder: Path, name: str) -> str:

@@ -1,11 +1,13 @@
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.runs.locks import run_lock, stage_lock
+from pipeline.runs.locks import is_held, run_lock, stage_lock
 from pipeline.runs.progress_file import Recorder
 from pipeline.runs.run import Outcome, Run
 from pipeline.runs.stage_status import State
@@ -278,6 +280,16 @@ def test_two_stages_may_work_side_by_side(tmp_path: Path) -> None:
             pass
         with pytest.raises(RunLockedError), run_lock(tmp_path, whole=True):
             pass
+
+
+def test_one_who_looks_whether_a_stage_is_held_does_not_refuse_it(tmp_path: Path) -> None:
+    with stage_lock(tmp_path, "train"):
+        assert is_held(tmp_path, "train")
+    with (tmp_path / ".locks" / "train").open() as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH)
+        threading.Timer(0.2, looks.close).start()
+        with stage_lock(tmp_path, "train"):
+            assert is_held(tmp_path, "train")
 
 
 def test_run_record_names_the_recipe(run: Run) -> None:
