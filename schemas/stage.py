@@ -91,7 +91,11 @@ class RayRuntime(Config):
 
 
 class Runtime(Config):
-    """How to execute, not what to compute: nothing here is part of a fingerprint."""
+    """How to execute, not what to compute.
+
+    Nothing here is part of a fingerprint but batch sizes that are not the default: the last bits of
+    a number depend on what else was in its batch.
+    """
 
     engine: Literal["local", "ray"] = Field(
         "local",
@@ -143,6 +147,12 @@ class Runtime(Config):
     sampler_server: SamplerServerRuntime = Field(
         default_factory=SamplerServerRuntime, description="calls to the server of a sampler"
     )
+
+    def batches(self, names: Sequence[str]) -> dict[str, int]:
+        """The batch sizes of these names that are not the default ones."""
+        fields = type(self).model_fields
+        sizes = {name: int(getattr(self, name)) for name in names}
+        return {name: size for name, size in sizes.items() if size != fields[name].default}
 
 
 class Task(Protocol):
@@ -332,6 +342,7 @@ class Stage(Generic[C]):
     `continues_from` is the folder that there must be. `reuses` is a folder of pieces of work, each
     named by all that it depends on: a run with other settings takes over what is in it. `content`
     tells what of an output is about the machine and the hour, which nothing downstream depends on.
+    `batches` names the batch sizes of `Runtime` that its numbers depend on in their last bits.
     `memory` gives the bill of its process from the shape of the model that it works with, on a
     device; `model` is that model's source in a config, None where it comes from another stage.
     """
@@ -350,5 +361,6 @@ class Stage(Generic[C]):
     continues_from: str = RESUME_FOLDER
     reuses: str | None = None
     content: Content = _all_of_it
+    batches: tuple[str, ...] = ()
     model: Callable[[C], Any] = _nothing
     memory: Callable[[C, Any, Runtime, str], Bill | None] = _no_bill

@@ -9,7 +9,7 @@ from typing import Any
 from schemas.errors import MissingInputError
 from schemas.hashes import known_sha256
 from schemas.manifest import Manifest
-from schemas.stage import Config, Stage
+from schemas.stage import Config, Runtime, Stage
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,18 +30,22 @@ def payload_of(
     upstream: Mapping[str, Manifest],
     commits: Mapping[str, str],
     directory: Path,
+    runtime: Runtime | None = None,
 ) -> dict[str, Any]:
     """Everything that changes a stage's output: version, config, raw files, upstream content.
 
     `config` is None for a stage that the recipe leaves out; `commits` are those of models of a hub;
-    `directory` is the run's.
+    `directory` is the run's; of `runtime`, None for the default, only batch sizes are looked at.
 
     Raises:
         MissingInputError: a raw file that the config names is not there.
     """
     if config is None:
         return {"stage": stage.name, "skipped": True}
-    pinned = {"commits": dict(commits)} if commits else {}
+    pinned: dict[str, Any] = {"commits": dict(commits)} if commits else {}
+    batches = (runtime or Runtime()).batches(stage.batches)
+    if batches:
+        pinned["runtime"] = batches
     names = [name for name in stage.beside(config) if (directory / name).is_file()]
     beside = {name: _content(directory / name) for name in names}
     return pinned | {
@@ -67,7 +71,10 @@ def continuation_of(stage: Stage[Any], payload: Mapping[str, Any]) -> str | None
     except (KeyError, ValueError):  # skipped, or written when the settings were others
         return None
     shared = stage.continuation(config)
-    return fingerprint({**payload, "config": shared}) if shared is not None else None
+    if shared is None:
+        return None
+    # A training that is gone on with has not to do with batches of what is measured with it.
+    return fingerprint({k: v for k, v in payload.items() if k != "runtime"} | {"config": shared})
 
 
 def _named(path: Path) -> str:

@@ -193,7 +193,9 @@ class Run:
             config = self.recipe.stages.get(stage.name)
             commits = commits_of(config, ask=True)
             write_pins(self.directory, commits)
-            payload = payload_of(stage, config, upstream, commits, self.directory)
+            payload = payload_of(
+                stage, config, upstream, commits, self.directory, self.recipe.runtime
+            )
             manifest = _readable_manifest(directory)
             if (
                 manifest

@@ -144,7 +144,7 @@ def _standing(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus
     try:
         commits = commits_of(config, ask=False)
         manifests = {name: s.manifest for name, s in above.items() if s.manifest}
-        payload = payload_of(stage, config, manifests, commits, run.directory)
+        payload = payload_of(stage, config, manifests, commits, run.directory, run.recipe.runtime)
     except (MissingInputError, DataError) as error:
         return StageStatus(stage.name, State.STALE, str(error), manifest)
     if fingerprint(payload) != manifest.fingerprint:

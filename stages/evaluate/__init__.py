@@ -60,4 +60,5 @@ STAGE = Stage(
     files=_files,
     work=_work,
     reuses=RESUME_FOLDER,
+    batches=("sampler_batch_size", "judge_batch_size"),
 )

@@ -71,6 +71,7 @@ STAGE = Stage(
     version=5,
     files=_files,
     work=_work,
+    batches=("judge_batch_size",),
     trains=lambda config: config.training is not None,
     continuation=_training,
     continues_from="model",

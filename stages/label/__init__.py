@@ -27,4 +27,5 @@ STAGE = Stage(
     run=called_later("stages.label.run", "run"),
     version=4,
     work=_work,
+    batches=("judge_batch_size",),
 )

@@ -63,6 +63,7 @@ STAGE = Stage(
     version=4,
     files=_files,
     work=_work,
+    batches=("sampler_batch_size",),
     model=lambda config: config.model,
     memory=_memory,
 )

@@ -9,13 +9,15 @@ from schemas.ids import content_id
 class KeptWork:
     """A folder of pieces of work; the name of each is the hash of what it was made from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *made_with: str) -> None:
+        """`made_with` is what every piece depends on."""
         self.folder = folder
+        self._made_with = made_with
         self._used: set[str] = set()
 
     def piece(self, kind: str, *made_from: str) -> Path:
         """The folder of a piece of work, which is there where some of it has been done."""
-        name = content_id(kind, *made_from)
+        name = content_id(kind, *self._made_with, *made_from)
         self._used.add(name)
         return self.folder / name
 

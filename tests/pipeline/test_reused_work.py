@@ -25,6 +25,8 @@ hardware = "any"
 [runtime]
 threads = 1
 device = "cpu"
+sampler_batch_size = {batch}
+judge_batch_size = {batch}
 [ingest]
 test_fraction = 0.25
 dev_fraction = 0.25
@@ -59,9 +61,10 @@ class Work:
         self.folder, self.model = folder, model
         self.done: list[str] = []
 
-    def run(self, *stages: str, beta: float = 0.1, mass: float = 0.0, card: int = 8) -> list[str]:
+    def run(self, *stages: str, **changed: Any) -> list[str]:
+        values = {"beta": 0.1, "mass": 0.0, "card": 8, "batch": 32} | changed
         path = self.folder / "recipe.toml"
-        path.write_text(RECIPE.format(model=self.model, beta=beta, mass=mass, card=card))
+        path.write_text(RECIPE.format(model=self.model, **values))
         run = Run(self.folder / "run", load_recipe(path))
         run.claim()
         self.done.clear()
@@ -124,7 +127,7 @@ def test_another_beta_leaves_the_baseline_and_the_judge_alone(work: Work) -> Non
     ]
 
 
-@pytest.mark.parametrize("change", [{"mass": 0.01}, {"card": 4}])
+@pytest.mark.parametrize("change", [{"mass": 0.01}, {"card": 4}, {"batch": 3}])
 def test_how_a_judge_is_measured_does_not_train_it_again(
     work: Work, change: dict[str, Any]
 ) -> None:
@@ -133,3 +136,12 @@ def test_how_a_judge_is_measured_does_not_train_it_again(
     before = weights.read_bytes()
     assert work.run("judge", **change) == []
     assert weights.read_bytes() == before
+
+
+def test_other_batches_make_the_numbers_of_evaluate_again_and_train_nothing(work: Work) -> None:
+    work.run("train", "evaluate")
+    again = work.run("evaluate", batch=3)
+    assert "training" not in again
+    assert {"engine of train", "food_preference of policy", "food_preference of baseline"} <= {
+        *again
+    }
