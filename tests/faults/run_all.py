@@ -37,6 +37,7 @@ def main() -> int:
         kept = options.work or os.environ.get("PREFLINE_FAULTS")
         made = partial(tempfile.TemporaryDirectory, prefix="prefline-faults-", dir=in_memory())
         folder = Path(kept or stack.enter_context(made()))
+        folder.mkdir(parents=True, exist_ok=True)
         work = start_under_the_library(folder, "tests.faults.run_all")
         if not options.plain:
             import_everything(work, warm_commands(work))
