@@ -112,7 +112,7 @@ def test_command_line_that_makes_no_sense(
 # Raw files
 
 BAD_FILES: dict[str, tuple[str, bytes | None, str, str]] = {
-    "missing": ("jsonl", None, "no such file", "correct the path"),
+    "missing": ("jsonl", None, "no such file", "set the path"),
     "empty": ("jsonl", b"", "the file is empty", "fetch it again"),
     "not gzip": ("jsonl.gz", b"plain", "damaged or cut-off gzip after row 0", "fetch the file"),
     "cut-off gzip": (
