@@ -33,7 +33,7 @@ def read_table(path: Path, table: Table, splits: Splits = None) -> pa.Table:
         raise MissingInputError(f"{path}: no such table; run the stage that writes it")
     try:
         data = _of_splits(pq.read_table(path), splits)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: cannot be read as Parquet ({first_line(error)}); "
             "delete its stage directory and run the stage again"
@@ -75,7 +75,7 @@ def iter_batches(
             for batch in file.iter_batches(batch_size=batch_rows):
                 rows = _of_splits(pa.Table.from_batches([batch]), splits)
                 yield validate(table, rows, str(path))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
 
 

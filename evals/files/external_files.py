@@ -38,7 +38,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
         raise MissingInputError(f"{path}: no such file; correct its path")
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a Parquet file: {first_line(error)}") from error
     missing = [name for name in columns if name not in table.column_names]
     if missing:

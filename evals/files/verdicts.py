@@ -111,7 +111,7 @@ def judged_comparisons(
 def _is_annotations(path: Path) -> bool:
     try:
         columns = pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a Parquet file: {first_line(error)}") from error
     return set(PARQUET_COLUMNS) <= set(columns)
 

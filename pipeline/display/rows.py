@@ -76,7 +76,7 @@ def pick_slice(path: Path, row: int, row_id: str | None) -> tuple[pa.Table, int,
                     f"{path}: has {len(rows)} rows{like}; --row {row} is none of them"
                 )
             return _slice(file, rows[row]), rows[row], count
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path}: not a Parquet file ({first_line(error)}); show reads tables, "
             "Parquet and JSON Lines"

@@ -1,8 +1,9 @@
 """How far a stage is, in a small file: for whoever asks from another terminal."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,10 @@ class Recorder:
         self._progress = progress
         self._record = record
         said = _read_said(record)
-        self.notes: list[str] = said["notes"]
-        self.warnings: list[str] = said["warnings"]
+        self.notes: list[str] = said["notes"] if said else []
+        self.warnings: list[str] = said["warnings"] if said else []
+        if said is None:
+            self.warn("what was warned of before the interruption is damaged, and lost")
 
     def note(self, message: str) -> None:
         """Keep a note, and pass it on."""
@@ -122,13 +125,21 @@ class Recorder:
     def _keep(self, said: list[str], message: str) -> None:
         if message not in said:
             said.append(message)
-            write_json(self._record, {"notes": self.notes, "warnings": self.warnings})
+            kept = {"notes": self.notes, "warnings": self.warnings}
+            write_json(self._record, {**kept, "sha256": _hash_of(kept)})
 
 
-def _read_said(record: Path) -> dict[str, list[str]]:
-    """What an interrupted run has said; nothing where there was none, or its record is damaged."""
+def _read_said(record: Path) -> dict[str, list[str]] | None:
+    """What an interrupted run has said; None where its record is damaged."""
+    if not record.exists():
+        return {"notes": [], "warnings": []}
     try:
         found = json.loads(record.read_bytes())
-        return {name: [str(message) for message in found[name]] for name in ("notes", "warnings")}
+        kept = {name: [str(message) for message in found[name]] for name in ("notes", "warnings")}
+        return kept if found["sha256"] == _hash_of(kept) else None
     except (OSError, ValueError, KeyError, TypeError):
-        return {"notes": [], "warnings": []}
+        return None
+
+
+def _hash_of(said: Mapping[str, Sequence[str]]) -> str:
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

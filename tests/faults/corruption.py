@@ -144,7 +144,7 @@ class RunTrials:
             way = damage(self._case / relative, self._draw)
             again = run_command(self._command, self._case)
             found = [] if again.code else differing(self._expected, contents(self._case))
-            told = {"file": str(relative), "way": way, "said": again.said[-1500:], "files": found}
+            told = {"file": str(relative), "way": way, "files": found, "said": again.said[-1500:]}
             tally.add(_outcome(again, found), **told)
         return tally
 

@@ -31,7 +31,8 @@ RECIPE = HERE / "faults.toml"
 _ABOUT_THE_MACHINE = ("tokens_per_second", "peak_memory_bytes")
 _OF_A_SUMMARY = (
     *("provenance", "wall_seconds", "cpu_seconds", "peak_rss_bytes"),
-    *("started_at", "finished_at"),
+    *("started_at", "finished_at", "resumed", "output_bytes"),
+    *_ABOUT_THE_MACHINE,
 )
 _SECONDS = 300
 

@@ -363,5 +363,9 @@ def test_what_a_killed_run_has_said_stands_in_the_manifest_once(tmp_path: Path) 
     again.note("400 rows")
     again.note("step 3 is published")
     assert (again.notes, again.warnings) == (["400 rows", "step 3 is published"], ["few labels"])
-    record.write_text('{"notes": ["half')
-    assert Recorder(SilentProgress(), record).notes == []
+    whole = record.read_text()
+    for damaged in (whole[:20], whole.replace("few labels", "new labels")):
+        record.write_text(damaged)
+        third = Recorder(SilentProgress(), record)
+        assert third.notes == []
+        assert third.warnings == ["what was warned of before the interruption is damaged, and lost"]

@@ -68,7 +68,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 for row in batch.to_pylist():
                     yield number, row
                     number += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: row {number}: {str(error).splitlines()[0]}") from error
 
 
@@ -87,7 +87,7 @@ def _arrow_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 for row in batch.to_pylist():
                     yield number, row
                     number += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: row {number}: {str(error).splitlines()[0]}") from error
 
 

@@ -79,7 +79,7 @@ def _write_table(
                 rows = rows_of(pa.Table.from_batches([batch]))
                 sinks.write(_sorted_out(rows, convert, ties, sinks.counts))
             return sinks.counted()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({first_line(error)})") from error
 
 

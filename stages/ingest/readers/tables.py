@@ -140,7 +140,7 @@ def _parquet(path: Path, file: str, check: Check) -> Iterator[TablePiece]:
                 row += batch.num_rows
                 yield from held.add(batch)
             yield from held.rest()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
@@ -192,7 +192,7 @@ def _arrow(path: Path, file: str, check: Check) -> Iterator[TablePiece]:
                     part = batch.slice(start, PIECE_ROWS)
                     yield TablePiece(row + start, pa.Table.from_batches([part]))
                 row += batch.num_rows
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(

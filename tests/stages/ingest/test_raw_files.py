@@ -165,6 +165,15 @@ def test_a_truncated_parquet_is_refused(ingest: Ingest, tmp_path: Path) -> None:
             ingest({"kind": "parquet", "path": str(path)})
 
 
+def test_a_parquet_whose_names_are_damaged_is_refused(ingest: Ingest, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.Table.from_pylist([pair(i) for i in range(20)]), path)
+    path.write_bytes(path.read_bytes().replace(b"chosen", b"ch\xffsen"))
+    with pytest.raises(DataError, match=r"x\.parquet: cannot be read as Parquet") as error:
+        ingest({"kind": "parquet", "path": str(path)})
+    assert "\n" not in str(error.value)
+
+
 def test_parquet_rows_that_cannot_be_used(ingest: Ingest, tmp_path: Path) -> None:
     texts = pa.array([b"good", b"bad \xff", b"good", b"good"], pa.binary())
     table = pa.table(
