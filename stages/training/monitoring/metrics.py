@@ -8,6 +8,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import DataError
 from schemas.files import write_text, writing_file
 from schemas.ids import content_id
 
@@ -68,15 +69,22 @@ class MetricsLog:
             pq.write_table(table, temporary)
 
     def _kept(self, resumed_step: int) -> list[Row]:
+        """Raises DataError where a whole line is none of ours."""
         path = self._folder / METRICS_JSONL
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         rows: list[Row] = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for number, line in enumerate(lines):
+            if not line.endswith(b"\n"):
+                break  # the line that was being written when the process died
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
-                break  # the line that was being written when the process died
-            if row["step"] <= resumed_step:
-                rows.append(row)
+                if row["step"] <= resumed_step:
+                    rows.append(row)
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{path}: line {number + 1} is damaged; remove {self._folder}, and the "
+                    "training begins again"
+                ) from error
         return rows
 
     def _rewrite(self) -> None:
