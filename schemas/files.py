@@ -136,6 +136,24 @@ def is_sound(folder: Path) -> bool:
         return False
 
 
+def seal_of(path: Path) -> Path:
+    """Where `seal_file` puts the hash of a file."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def seal_file(path: Path) -> None:
+    """Put the SHA-256 of a finished file beside it."""
+    write_text(seal_of(path), file_sha256(path))
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file is there as it was sealed."""
+    seal = seal_of(path)
+    if not (path.is_file() and seal.is_file()):
+        return False
+    return seal.read_bytes() == file_sha256(path).encode()
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder of ours: its name goes at once, whatever a kill leaves of it."""
     if not os.path.lexists(path):

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from schemas.files import write_text, writing_file
-from schemas.ids import file_sha256
+from schemas.files import is_sealed, seal_file, seal_of, writing_file
 from schemas.parquet import Splits, iter_batches
 from schemas.tables import Table
 
@@ -32,19 +31,17 @@ class WorkFile:
         ):
             for shard in shards:
                 file.write_table(shard, row_group_size=shard.num_rows)
-        write_text(self.seal, file_sha256(self.path))
+        seal_file(self.path)
 
     @property
     def seal(self) -> Path:
         """Holds the file's SHA-256."""
-        return self.path.with_name(f"{self.path.name}.sha256")
+        return seal_of(self.path)
 
     @property
     def is_sound(self) -> bool:
         """Whether the file is there as it was written."""
-        if not (self.path.is_file() and self.seal.is_file()):
-            return False
-        return self.seal.read_bytes() == file_sha256(self.path).encode()
+        return is_sealed(self.path)
 
     def __len__(self) -> int:
         """How many shards there are."""

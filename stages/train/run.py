@@ -125,6 +125,7 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     }
     write_summary(context.output, said, rows, guard, published)
     rejects.write(context.output)
+    context.discard(reference.seal)
     if not (context.runtime.keep_training_state and config.training.can_be_continued):
         context.discard(context.output / CHECKPOINTS)
     return counts

@@ -108,9 +108,9 @@ class _Trainer(Generic[Item]):
     def run_all(self) -> list[Row]:
         run = self.run
         drop_checkpoints_after(run.context.output, self.plan.total_steps)
-        resumed = self._restore()
+        resumed, record = self._restore()
         share_file(run.context.output / METRICS_JSONL)
-        log = MetricsLog(run.context.output, resumed)
+        log = MetricsLog(run.context.output, resumed, record)
         try:
             for observer in self.observers:
                 observer.begin(log.rows)
@@ -125,7 +125,8 @@ class _Trainer(Generic[Item]):
         run.model.eval()
         return log.rows
 
-    def _restore(self) -> int | None:
+    def _restore(self) -> tuple[int | None, str]:
+        """The step to go on from, None for the start, and the digest of the metrics up to it."""
         run, remembered = self.run, Remembered()
         resumed = restore_training_state(
             run.context.output, run.model, self.optimizer, run.identity, remembered
@@ -134,13 +135,13 @@ class _Trainer(Generic[Item]):
         run.objective.remembered |= {n: v for n, v in numbers.items() if n != _UPDATES}
         if run.follower is not None and resumed is not None:
             run.follower.restore(int(numbers.get(_UPDATES, 0)), remembered.tensors)
-        return resumed
+        return resumed, remembered.record
 
-    def _remembered(self) -> Remembered:
+    def _remembered(self, record: str) -> Remembered:
         follower, numbers = self.run.follower, dict(self.run.objective.remembered)
         if follower is None:
-            return Remembered(numbers)
-        return Remembered({**numbers, _UPDATES: follower.updates}, follower.tensors)
+            return Remembered(numbers, record=record)
+        return Remembered({**numbers, _UPDATES: follower.updates}, follower.tensors, record)
 
     def _run_from(self, resumed: int | None, log: MetricsLog, task: Task) -> None:
         first = 0 if resumed is None else resumed + 1
@@ -152,7 +153,7 @@ class _Trainer(Generic[Item]):
                 for observer in self.observers:
                     observer.observe(row, self.run.model)
             if self.plan.saves_at(step):
-                self._save(step)
+                self._save(step, log.digest())
             task.advance(1 if step else 0)
             due = time.monotonic() - shown > _SHOW_EVERY_SECONDS or step == self.plan.total_steps
             if due or self.plan.evaluates_at(step):
@@ -236,11 +237,11 @@ class _Trainer(Generic[Item]):
             columns = dict(run.objective.see_batch(dealt.items, columns))
         return {f"eval_{k}": v for k, v in run.objective.summarise(columns).items()}
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, record: str) -> None:
         run = self.run
         save_training_state(
             *(run.context.output, step, run.model, self.optimizer, run.identity),
-            self._remembered(),
+            self._remembered(record),
         )
         for observer in self.observers:
             observer.saved(step)

@@ -35,10 +35,14 @@ _Saved = tuple[int, dict[str, Tensor], dict[str, Any]]
 
 @dataclass
 class Remembered:
-    """What goes on from step to step beside weights and optimizer: a running mean, a reference."""
+    """What goes on from step to step beside weights and optimizer: a running mean, a reference.
+
+    `record` is the digest of the metrics up to the step; "" in states of earlier versions.
+    """
 
     numbers: dict[str, float] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    record: str = ""
 
 
 def save_training_state(
@@ -70,6 +74,7 @@ def save_training_state(
         state: dict[str, Any] = {"step": step, "identity": dict(identity)}
         if remembered is not None:
             state["remembered"] = dict(remembered.numbers)
+            state["record"] = remembered.record
             if remembered.tensors:
                 save_file(dict(remembered.tensors), writing / _REMEMBERED)
         (writing / "state.json").write_text(json.dumps(state))
@@ -111,13 +116,15 @@ def restore_training_state(
         found = world.agree(_read_remembered(folder) if world.is_main else None)
         assert found is not None
         remembered.numbers, remembered.tensors = found.numbers, found.tensors
+        remembered.record = found.record
     return world.agree(step)
 
 
 def _read_remembered(folder: Path) -> Remembered:
-    numbers = json.loads((folder / "state.json").read_text()).get("remembered", {})
+    state = json.loads((folder / "state.json").read_text())
     tensors = folder / _REMEMBERED
-    return Remembered(numbers, load_file(tensors) if tensors.is_file() else {})
+    found = load_file(tensors) if tensors.is_file() else {}
+    return Remembered(state.get("remembered", {}), found, state.get("record", ""))
 
 
 def _read(folder: Path, parameters: Mapping[str, Tensor], identity: Identity) -> _Saved:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from schemas.errors import BackendError, ConfigError
-from schemas.files import remove, write_json, writing_folder
+from schemas.errors import BackendError, ConfigError, DataError
+from schemas.files import SEAL, is_sound, remove, write_json, writing_folder
 from schemas.results.base import read_result, write_result
 from schemas.results.training import CheckpointRecord, KeptCheckpoint, Published
 from schemas.stage import Progress
@@ -59,7 +59,12 @@ class KeptCheckpoints(Observer):
         self._resumable: Sequence[Row] = ()
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Go on from what a killed training has kept."""
+        """Go on from what a killed training has kept.
+
+        Raises:
+            DataError: a file of it is not as it was written.
+        """
+        self._refuse_damaged()
         self._take_back()
         for row in rows:
             self._refuse_unknown_measure(row)
@@ -99,6 +104,8 @@ class KeptCheckpoints(Observer):
         chosen = best[0] if best else final_step
         self._refuse_collapsed(chosen)
         self._prune([*best, final_step])
+        for folder in self._folders():  # from here on the manifest knows every file
+            (folder / SEAL).unlink(missing_ok=True)
         published = Published(
             step=chosen,
             final_step=final_step,
@@ -188,8 +195,16 @@ class KeptCheckpoints(Observer):
         record.unlink(missing_ok=True)
         remove(model)
 
+    def _refuse_damaged(self) -> None:
+        for folder in self._folders():
+            if (folder / SEAL).exists() and not is_sound(folder):
+                raise DataError(
+                    f"{folder}: damaged since it was written; remove {self._output}, and the "
+                    "training begins again"
+                )
+
     def _write(self, step: int, model: PreTrainedModel) -> None:
-        with writing_folder(self._folder(step)) as writing:
+        with writing_folder(self._folder(step), sealed=True) as writing:
             writing.rmdir()  # whoever saves makes it
             self._save(model, writing)
             if self._loss is not None:

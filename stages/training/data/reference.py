@@ -23,6 +23,7 @@ from evals.models.checkpoints import (
 )
 from evals.pulse import beat
 from schemas.errors import ConfigError, StaleInputError
+from schemas.files import is_sealed, remove, seal_file, seal_of
 from schemas.ids import content_id
 from schemas.parquet import read_table, write_table
 from schemas.stage import Progress
@@ -176,6 +177,11 @@ class ReferencePass:
         self._keys = [pair.key for pair in pairs]
         self._rows = {key: row for row, key in enumerate(self._keys)}
 
+    @property
+    def seal(self) -> Path:
+        """Says whether the table is as it was written; of no use when the stage is finished."""
+        return seal_of(self._path)
+
     @cached_property
     def _digests(self) -> list[bytes]:
         return [tokens_digest(pair) for pair in self._pairs]
@@ -187,6 +193,8 @@ class ReferencePass:
         Raises:
             StaleInputError: it was made by another reference.
         """
+        if current_world().is_main and self.seal.exists() and not is_sealed(self._path):
+            remove(self._path)  # most of it comes from the cache
         share_file(self._path)
         if not self._path.exists():
             return False
@@ -230,6 +238,7 @@ class ReferencePass:
             names=REFERENCE_LOGPS.schema.names,
         )
         write_table(self._path, REFERENCE_LOGPS, table.sort_by("pair_id"))
+        seal_file(self._path)
 
     def _refuse_other(self, fingerprints: set[str]) -> None:
         if fingerprints - {self.fingerprint}:

@@ -43,10 +43,21 @@ class MetricsLog:
     `rows` holds all rows so far, oldest first; row 0 is the evaluation before the first step.
     """
 
-    def __init__(self, folder: Path, resumed_step: int | None) -> None:
-        """`resumed_step` is None for a training that begins; what is there is then dropped."""
+    def __init__(self, folder: Path, resumed_step: int | None, record: str = "") -> None:
+        """`resumed_step` is None for a training that begins; what is there is then dropped.
+
+        `record` is the digest that the rows up to that step had, "" where nobody knows.
+
+        Raises:
+            DataError: they are others now, or a whole line is none of ours.
+        """
         self._folder = folder
         self.rows = [] if resumed_step is None else self._kept(resumed_step)
+        if resumed_step is not None and record and self.digest() != record:
+            raise DataError(
+                f"{folder / METRICS_JSONL}: damaged since it was written; remove {folder}, and the "
+                "training begins again"
+            )
         self._rewrite()
         self._file: IO[str] = (folder / METRICS_JSONL).open("a", encoding="utf-8")
 
@@ -55,6 +66,10 @@ class MetricsLog:
         self.rows.append(dict(row))
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
+
+    def digest(self) -> str:
+        """The hash of all rows so far, without what the machine and its load have made of them."""
+        return content_id("record", json.dumps([_lasting(row) for row in self.rows]))
 
     def close(self) -> None:
         """Stop writing rows."""
@@ -69,7 +84,6 @@ class MetricsLog:
             pq.write_table(table, temporary)
 
     def _kept(self, resumed_step: int) -> list[Row]:
-        """Raises DataError where a whole line is none of ours."""
         path = self._folder / METRICS_JSONL
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         rows: list[Row] = []

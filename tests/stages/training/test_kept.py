@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from schemas.errors import DataError
 from schemas.stage import SilentProgress, StageContext
 from stages.training.checkpoints.config import BestCheckpoint, LastCheckpoint
 from stages.training.checkpoints.retention import KeptCheckpoints
@@ -120,6 +121,28 @@ def test_killed_training_keeps_and_publishes_what_an_undisturbed_one_does(
     shutil.rmtree(tmp_path / "cut" / "resume")
     shutil.rmtree(tmp_path / "whole" / "resume")
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damaged", ["checkpoints/step-*/w", "metrics.jsonl"])
+def test_what_a_killed_training_has_kept_is_refused_where_it_is_damaged(
+    run: TrainingRun[TokenExample], new_model: NewModel, tmp_path: Path, damaged: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(run, observers=[kept_in(tmp_path, 2), Killer(8)]))
+    path = next(iter(tmp_path.glob(damaged)))
+    data = path.read_bytes()
+    at = data.index(b"loss") + 8 if damaged == "metrics.jsonl" else len(data) - 3
+    digit = b"1" if data[at : at + 1] != b"1" else b"2"
+    path.write_bytes(data[:at] + digit + data[at + 1 :])
+    with pytest.raises(DataError, match=r"damaged since it was written; remove .* begins again"):
+        train(replace(run, model=new_model(), observers=[kept_in(tmp_path, 2)]))
+    path.write_bytes(data)
+    kept, model = kept_in(tmp_path, 2), new_model()
+    train(replace(run, model=model, observers=[kept]))
+    kept.publish(model, 9)
+    assert {seal.relative_to(tmp_path).parts[0] for seal in tmp_path.rglob("seal.json")} == {
+        "resume"
+    }
 
 
 def test_killed_after_publication_publishes_the_same_again(

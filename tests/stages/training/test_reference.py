@@ -88,6 +88,19 @@ def test_log_probabilities_are_the_models_and_joined_by_id(
     assert not ReferencePass(tmp_path, "one", pairs[1:], cache).is_finished
 
 
+def test_a_table_that_is_not_as_it_was_written_is_made_again(
+    pairs: list[PairExample], cache: ReferenceCache, scorer: Counting, tmp_path: Path
+) -> None:
+    whole = computed(tmp_path, pairs, cache, scorer)
+    found = ReferencePass(tmp_path, "one", pairs, cache)
+    assert found.is_finished
+    for at in range(10, len(whole), len(whole) // 7):
+        (tmp_path / NAME).write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        assert not found.is_finished
+        assert computed(tmp_path, pairs, cache, scorer) == whole
+    assert scorer.pairs == len(pairs)  # the cache knows them
+
+
 def test_another_run_computes_only_what_nobody_has_computed(
     pairs: list[PairExample], cache: ReferenceCache, scorer: Counting, tmp_path: Path
 ) -> None:
