@@ -19,6 +19,7 @@ from typing import Any
 from evals.judges.openai.answer_cache import FILE_NAME, Answers, Tokens
 from evals.judges.openai.replies import Reply
 from schemas.errors import PipelineError
+from schemas.stage import RESUME_FOLDER
 from tests.faults.harness import (
     RECIPE,
     Ended,
@@ -143,10 +144,15 @@ class RunTrials:
             self._fresh(state)
             way = damage(self._case / relative, self._draw)
             again = run_command(self._command, self._case)
-            found = [] if again.code else differing(self._expected, contents(self._case))
+            found = [] if again.code else self._differing()
             told = {"file": str(relative), "way": way, "files": found, "said": again.said[-1500:]}
             tally.add(_outcome(again, found), **told)
         return tally
+
+    def _differing(self) -> list[str]:
+        """Files that a run comes to; what a stage keeps for itself is looked at when it is used."""
+        found = differing(self._expected, contents(self._case))
+        return [name for name in found if RESUME_FOLDER not in Path(name).parts]
 
     def _fresh(self, state: Path | None) -> None:
         shutil.rmtree(self._case, ignore_errors=True)
