@@ -7,7 +7,7 @@ from typing import Any, Literal
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from evals.judges.layout import comparison_chat
-from evals.models.chat.named_templates import CHAT_TEMPLATES
+from evals.models.chat.templates.named_templates import CHAT_TEMPLATES
 from schemas.errors import DataError
 from schemas.ids import comparison_id, prompt_id
 from schemas.labels import Comparison as Shown

@@ -18,7 +18,7 @@ from evals.models.adapters import (
     locate_base,
     read_adapter_config,
 )
-from evals.models.chat.named_templates import dressed, template_file
+from evals.models.chat.templates.named_templates import dressed, template_file
 from evals.models.hub import commit_of
 from schemas.errors import BackendError, ConfigError, MissingInputError, PipelineError
 from schemas.files import first_line, writing_folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.models.chat.named_templates import template_file
+from evals.models.chat.templates.named_templates import template_file
 from evals.models.checkpoints import ModelSource
 from evals.models.contenders import (
     ContenderSource,

@@ -20,7 +20,7 @@ from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.config import TrainingConfig
 from stages.training.data.disk_cache import DiskCache, open_cache
-from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
+from stages.training.data.rows.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 from stages.training.distributed.world import current_world
 from stages.training.objectives.supervised import TokenExample, train_supervised, view_examples
 from stages.training.start import load_start, untrained

@@ -27,10 +27,10 @@ from stages.training.checkpoints.read_back import loss_of_first, publish_whole
 from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
-from stages.training.data.rejects import Rejects, length_limit
-from stages.training.data.render_rows import NEUTRALISED, Candidate, token_items
-from stages.training.data.token_store import TokenItem, TokenTable
-from stages.training.data.tokens import cached_tokens, has_split
+from stages.training.data.rows.rejects import Rejects, length_limit
+from stages.training.data.rows.render_rows import NEUTRALISED, Candidate, token_items
+from stages.training.data.rows.token_store import TokenItem, TokenTable
+from stages.training.data.rows.tokens import cached_tokens, has_split
 from stages.training.distributed.world import current_world, loading_device
 from stages.training.objectives.supervised import train_supervised, view_examples
 from stages.training.start import load_start

@@ -35,7 +35,6 @@ from stages.training.checkpoints.resume import CHECKPOINTS
 from stages.training.checkpoints.retention import PUBLISHED, KeptCheckpoints
 from stages.training.checkpoints.saving import ModelSaver
 from stages.training.data.disk_cache import open_cache
-from stages.training.data.drift import sampler_drift
 from stages.training.data.pair_weights import (
     clearest,
     effective_pairs,
@@ -44,17 +43,18 @@ from stages.training.data.pair_weights import (
     weigh_pairs,
 )
 from stages.training.data.pairs import open_pairs, pair_sources, view_pairs
-from stages.training.data.reference import (
+from stages.training.data.reference_policy.drift import sampler_drift
+from stages.training.data.reference_policy.reference import (
     PairScorer,
     ReferencePass,
     open_reference,
     reference_fingerprint,
 )
-from stages.training.data.reference_cache import ReferenceCache
-from stages.training.data.rejects import Rejects, length_limit
-from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
+from stages.training.data.reference_policy.reference_cache import ReferenceCache
+from stages.training.data.rows.rejects import Rejects, length_limit
+from stages.training.data.rows.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
+from stages.training.data.rows.token_store import Rows, TokenTable
 from stages.training.data.singles import Singles
-from stages.training.data.token_store import Rows, TokenTable
 from stages.training.distributed.sharding import collected, save_collected, sharded
 from stages.training.distributed.world import computing_device, current_world
 from stages.training.engines.choose import open_engine

@@ -10,9 +10,9 @@ from schemas.stage import StageContext
 from schemas.tables import DECIDING, UNPAIRED
 from stages.train.config import TrainConfig
 from stages.training.data.disk_cache import open_cache
-from stages.training.data.rejects import Rejects
+from stages.training.data.rows.rejects import Rejects
+from stages.training.data.rows.token_store import TokenTable
 from stages.training.data.singles import open_unpaired, unpaired_answers
-from stages.training.data.token_store import TokenTable
 from stages.training.losses.config import KtoLoss
 
 

@@ -70,9 +70,9 @@ def prepare(folder: Path, count: int) -> None:
     from schemas.tables import COMPARISONS, PROMPTS
     from stages.training.data.disk_cache import DiskCache
     from stages.training.data.pairs import PairSource, open_pairs, view_pairs
-    from stages.training.data.reference import reference_fingerprint
-    from stages.training.data.reference_cache import ReferenceCache, tokens_digest
-    from stages.training.data.rejects import Rejects
+    from stages.training.data.reference_policy.reference import reference_fingerprint
+    from stages.training.data.reference_policy.reference_cache import ReferenceCache, tokens_digest
+    from stages.training.data.rows.rejects import Rejects
     from tests.benchmarks.bench_train import make_model, make_tokenizer
 
     model = folder / "model"

@@ -27,7 +27,7 @@ from schemas.tables import REJECTS, UNPAIRED
 from stages.train import STAGE
 from stages.train.config import TrainConfig
 from stages.training.checkpoints.four_bits import weight_format
-from stages.training.data.reference import REFERENCE_LOGPS, ReferencePass
+from stages.training.data.reference_policy.reference import REFERENCE_LOGPS, ReferencePass
 from stages.training.monitoring.metrics import PERFORMANCE
 from stages.training.monitoring.written import GENERATIONS
 from tests.fixtures.command_line import script

@@ -22,7 +22,7 @@ from stages import sft
 from stages.sft.config import SftConfig
 from stages.train import STAGE
 from stages.train.config import TrainConfig
-from stages.training.data.reference import REFERENCE_LOGPS, PairScorer
+from stages.training.data.reference_policy.reference import REFERENCE_LOGPS, PairScorer
 from stages.training.objectives.preference import PairExample, PreferenceObjective
 from tests.fixtures.preferences import (
     NAMES,

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from evals.judges.layout import comparison_chat
 from evals.judges.scoring.first_differences import first_differences
 from evals.models.chat.renderer import ChatRenderer, RenderedCompletion
-from evals.models.chat.template import TemplateRefusal
+from evals.models.chat.templates.template import TemplateRefusal
 from schemas.errors import ConfigError
 from schemas.ids import content_id
 from schemas.labels import Comparison, Message, Messages, Preference

@@ -10,9 +10,9 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from evals.models.chat.ends import is_mark
 from evals.models.chat.renderer import ChatRenderer
-from evals.models.chat.template import TemplateRefusal
+from evals.models.chat.templates.ends import is_mark
+from evals.models.chat.templates.template import TemplateRefusal
 from schemas.errors import ConfigError, DataError
 from schemas.labels import Message, Messages
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from evals.models.chat.ends import Ends
-from evals.models.chat.template import (
+from evals.models.chat.templates.ends import Ends
+from evals.models.chat.templates.template import (
     KEY,
     NAME,
     VALUE,
@@ -17,7 +17,7 @@ from evals.models.chat.template import (
     probe,
     question,
 )
-from evals.models.chat.turns import Turns
+from evals.models.chat.templates.turns import Turns
 from schemas.conversations import split_thinking
 from schemas.labels import Message, ToolCall
 

@@ -18,15 +18,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from evals.models.chat.ends import End, Ends
-from evals.models.chat.named_templates import ARGUMENTS_KEY, CHAT_TEMPLATES, DATE_KEY
 from evals.models.chat.read_only import plain, with_read_only
 from evals.models.chat.reading import Read, Reader
-from evals.models.chat.structure import Structure
-from evals.models.chat.template import Asked, ChatTemplate, TemplateRefusal
+from evals.models.chat.templates.ends import End, Ends
+from evals.models.chat.templates.named_templates import ARGUMENTS_KEY, CHAT_TEMPLATES, DATE_KEY
+from evals.models.chat.templates.structure import Structure
+from evals.models.chat.templates.template import Asked, ChatTemplate, TemplateRefusal
+from evals.models.chat.templates.turns import Turns, Written
+from evals.models.chat.templates.whole import Whole
 from evals.models.chat.tokens import InPlace
-from evals.models.chat.turns import Turns, Written
-from evals.models.chat.whole import Whole
 from schemas.errors import ConfigError, DataError
 from schemas.ids import content_id, file_sha256
 from schemas.labels import Message, Messages, ToolCall

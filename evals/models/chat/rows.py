@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from evals.models.chat.named_templates import dressed
 from evals.models.chat.renderer import ChatRenderer
-from evals.models.chat.template import TemplateRefusal
+from evals.models.chat.templates.named_templates import dressed
+from evals.models.chat.templates.template import TemplateRefusal
 from evals.models.checkpoints import library_errors
 from schemas.conversations import ConversationError, messages_of, normalise_messages
 from schemas.errors import ConfigError, DataError, MissingInputError

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.models.chat.template import Asked
+from evals.models.chat.templates.template import Asked
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers.protocol import SampledCompletion, SampleRequest, Unsampled
 from schemas.errors import DataError

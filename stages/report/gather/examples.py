@@ -7,8 +7,8 @@ from typing import Any
 from evals.win_rate.win_rate import prompt_scores
 from schemas.ids import seed_from
 from stages.report.gather.distributions import histogram
+from stages.report.gather.outcome.verdict_list import outcome_of, ratings_of
 from stages.report.gather.sources import Json, Rows
-from stages.report.gather.verdict_list import outcome_of, ratings_of
 from stages.report.page.text import clip
 
 MAX_TURN = 3000

@@ -13,14 +13,11 @@ from stages.report.gather import (
     distributions,
     examples,
     generations,
-    results,
-    rounds,
     stages,
-    standings,
     training,
-    verdict_list,
 )
-from stages.report.gather.people import People
+from stages.report.gather.outcome import results, rounds, standings, verdict_list
+from stages.report.gather.outcome.people import People
 from stages.report.gather.sources import Json, Sources
 
 SUMMARY_VERSION = 1

@@ -16,7 +16,7 @@ from schemas.results.win_rates import WinRateReport
 from schemas.stage import StageContext
 from stages.report.charts import lines
 from stages.report.config import ReportConfig
-from stages.report.gather.rounds import rounds_figure
+from stages.report.gather.outcome.rounds import rounds_figure
 from stages.report.gather.sources import STAGE_ORDER
 from stages.report.gather.summary import summarize
 from stages.report.page import figures, sections, text

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file, logging
 
-from evals.models.chat.stopping import with_stops
+from evals.models.chat.templates.stopping import with_stops
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError
 from stages.training.checkpoints.adapters import is_adapted

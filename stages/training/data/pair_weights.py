@@ -15,7 +15,7 @@ from stages.training.data.config import (
     StrengthWeights,
     TopPairs,
 )
-from stages.training.data.token_store import Rows, TokenTable
+from stages.training.data.rows.token_store import Rows, TokenTable
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 SOURCE, JUDGE, SAMPLED = "source", "judge", "sampled"

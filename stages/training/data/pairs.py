@@ -16,16 +16,16 @@ from stages.training.config import Truncation
 from stages.training.data.config import WhichPairs
 from stages.training.data.disk_cache import DiskCache
 from stages.training.data.pair_weights import JUDGE, SAMPLED, SOURCE, Floats, source_code
-from stages.training.data.rejects import Rejects
-from stages.training.data.render_rows import (
+from stages.training.data.rows.rejects import Rejects
+from stages.training.data.rows.render_rows import (
     DRAWN,
     DRAWN_OTHERWISE,
     NEUTRALISED,
     Candidate,
     token_items,
 )
-from stages.training.data.token_store import Rows, StoredItem, TokenItem, TokenTable, TokenView
-from stages.training.data.tokens import cached_tokens, has_split
+from stages.training.data.rows.token_store import Rows, StoredItem, TokenItem, TokenTable, TokenView
+from stages.training.data.rows.tokens import cached_tokens, has_split
 from stages.training.objectives.preference import PairExample
 
 Row = Mapping[str, Any]

@@ -14,10 +14,10 @@ from schemas.tables import DECIDING, UNPAIRED
 from stages.training.config import Truncation
 from stages.training.data.config import WhichPairs
 from stages.training.data.disk_cache import DiskCache
-from stages.training.data.rejects import Rejects
-from stages.training.data.render_rows import NEUTRALISED, Candidate, token_items
-from stages.training.data.token_store import Rows, TokenItem, TokenTable
-from stages.training.data.tokens import cached_tokens
+from stages.training.data.rows.rejects import Rejects
+from stages.training.data.rows.render_rows import NEUTRALISED, Candidate, token_items
+from stages.training.data.rows.token_store import Rows, TokenItem, TokenTable
+from stages.training.data.rows.tokens import cached_tokens
 from stages.training.objectives.preference import PairExample
 
 DESIRABLE = "desirable"

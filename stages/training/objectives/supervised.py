@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from evals.models.chat.read_only import scored
 from schemas.stage import StageContext
 from stages.training.config import TrainingConfig
-from stages.training.data.token_store import Rows, StoredItem, TokenTable, TokenView
+from stages.training.data.rows.token_store import Rows, StoredItem, TokenTable, TokenView
 from stages.training.distributed.sharding import collected, sharded
 from stages.training.engines.choose import Scores, Terms, open_engine
 from stages.training.loop import TrainingRun, train

@@ -4,7 +4,7 @@ import pytest
 from transformers import Gemma3Config, GPT2Config, LlamaConfig, PretrainedConfig
 
 from evals.models.checkpoints import positions_of
-from stages.training.data.rejects import length_limit
+from stages.training.data.rows.rejects import length_limit
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "vocab_size": 16, "max_position_embeddings": 48}
 

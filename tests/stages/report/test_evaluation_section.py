@@ -8,7 +8,7 @@ from schemas.results.measures import Measure
 from schemas.results.win_rates import Finding, ModelPair, WinRates
 from stages.report import STAGE
 from stages.report.config import ReportConfig
-from stages.report.gather.verdict_list import verdict_list
+from stages.report.gather.outcome.verdict_list import verdict_list
 from tests.fixtures.finished_runs import FakeRun, card, comparison, completion, verdict, win_rate
 from tests.fixtures.html_page import Page
 

@@ -6,7 +6,7 @@ from typing import Any
 from schemas.manifest import MANIFEST_NAME
 from schemas.results.base import Estimate
 from schemas.results.win_rates import ModelPair, ModelRating, Ratings
-from stages.report.gather.verdict_list import verdict_list
+from stages.report.gather.outcome.verdict_list import verdict_list
 from tests.fixtures.finished_runs import FakeRun, comparison, completion, verdict
 from tests.stages.report.test_evaluation_section import render, write_rates
 from tests.stages.report.test_people import labels_of

@@ -22,10 +22,10 @@ from stages.label.candidates import by_prompt
 from stages.label.rows import pair_row
 from stages.label.selection import Judged
 from stages.training.data.disk_cache import DiskCache
-from stages.training.data.drift import Drift, sampler_drift
 from stages.training.data.pairs import PairSource, open_pairs, view_pairs
-from stages.training.data.rejects import Rejects
-from stages.training.data.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
+from stages.training.data.reference_policy.drift import Drift, sampler_drift
+from stages.training.data.rows.rejects import Rejects
+from stages.training.data.rows.render_rows import DRAWN, DRAWN_OTHERWISE, NEUTRALISED
 from tests.fixtures.tiny_models import tiny_llama
 
 SETTINGS = SamplingSettings(temperature=1.5, max_tokens=12, seed=3)

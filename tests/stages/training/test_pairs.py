@@ -12,7 +12,7 @@ from schemas.stage import StageContext
 from schemas.tables import COMPARISONS, PREFERENCE_PAIRS
 from stages.training.data.disk_cache import DiskCache
 from stages.training.data.pairs import PairSource, open_pairs, pair_sources, view_pairs
-from stages.training.data.rejects import Rejects
+from stages.training.data.rows.rejects import Rejects
 from tests.fixtures.preferences import (
     comparison,
     preference_pair,

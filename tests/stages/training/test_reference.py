@@ -16,14 +16,14 @@ from schemas.parquet import read_rows
 from schemas.stage import SilentProgress
 from stages.training.config import TrainingConfig
 from stages.training.data.disk_cache import DiskCache
-from stages.training.data.reference import (
+from stages.training.data.reference_policy.reference import (
     REFERENCE_LOGPS,
     PairScorer,
     ReferencePass,
     open_reference,
     reference_fingerprint,
 )
-from stages.training.data.reference_cache import ReferenceCache, tokens_digest
+from stages.training.data.reference_policy.reference_cache import ReferenceCache, tokens_digest
 from stages.training.engines.choose import PaddedEngine
 from stages.training.objectives.preference import PairExample, pair_logps
 from tests.fixtures.local_hub import LocalHub
@@ -167,7 +167,7 @@ def test_an_interrupted_pass_loses_one_shard_at_most_and_ends_with_the_same_byte
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stages.training.data.reference._SHARD_PAIRS", 5)
+    monkeypatch.setattr("stages.training.data.reference_policy.reference._SHARD_PAIRS", 5)
     whole = computed(
         tmp_path / "whole", pairs, ReferenceCache(DiskCache(tmp_path / "w", 10**9), "one"), scorer
     )

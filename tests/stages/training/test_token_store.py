@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.training.data.token_store import TokenItem, TokenTable, TokenView, write_tokens
+from stages.training.data.rows.token_store import TokenItem, TokenTable, TokenView, write_tokens
 
 PART = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=6)
 ITEM = st.tuples(PART, PART, PART, st.sampled_from(["train", "test"]), st.none() | st.floats(0, 1))

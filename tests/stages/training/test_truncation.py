@@ -7,9 +7,9 @@ import pytest
 from evals.models.rendering import ChatRenderer
 from schemas.labels import Message
 from stages.training.config import Truncation
-from stages.training.data.rejects import Rejects
-from stages.training.data.render_rows import Candidate, token_items
-from stages.training.data.token_store import TokenItem
+from stages.training.data.rows.rejects import Rejects
+from stages.training.data.rows.render_rows import Candidate, token_items
+from stages.training.data.rows.token_store import TokenItem
 from tests.fixtures.tiny_models import byte_level_tokenizer
 
 RENDERER = ChatRenderer(byte_level_tokenizer())

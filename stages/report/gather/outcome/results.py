@@ -17,8 +17,8 @@ from schemas.results.report import (
     SoftRate,
 )
 from schemas.results.win_rates import Conclusion, JudgeWinRate, WinRates
-from stages.report.gather.judge_errors import judge_errors
-from stages.report.gather.people import People
+from stages.report.gather.outcome.judge_errors import judge_errors
+from stages.report.gather.outcome.people import People
 from stages.report.gather.sources import Json, Sources
 from stages.report.page.text import percent, points, words
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from functools import cached_property
 
-from evals.models.chat.ends import Ends
-from evals.models.chat.template import (
+from evals.models.chat.templates.ends import Ends
+from evals.models.chat.templates.template import (
     CONTENT,
     NAME,
     SYSTEM,
@@ -19,7 +19,7 @@ from evals.models.chat.template import (
     probe,
     question,
 )
-from evals.models.chat.thoughts import names_a_thought
+from evals.models.chat.templates.thoughts import names_a_thought
 from schemas.labels import Message
 
 WORD_JOINER = "\u2060"

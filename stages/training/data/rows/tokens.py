@@ -9,8 +9,8 @@ from schemas.ids import content_id
 from schemas.parquet import iter_batches, read_rows
 from schemas.tables import REJECTS, Table
 from stages.training.data.disk_cache import DiskCache
-from stages.training.data.rejects import Rejects
-from stages.training.data.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
+from stages.training.data.rows.rejects import Rejects
+from stages.training.data.rows.token_store import TOKENS_FILE, TokenItem, TokenTable, write_tokens
 
 # To be raised when the same rows are screened, or stored, differently from before.
 _CUTS = "cuts.json"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from evals.models.chat.template import (
+from evals.models.chat.templates.template import (
     CONTENT,
     REASONING,
     Asked,
@@ -21,7 +21,7 @@ from evals.models.chat.template import (
     probe,
     question,
 )
-from evals.models.chat.thoughts import (
+from evals.models.chat.templates.thoughts import (
     Marks,
     closed_at_end,
     closing_of,

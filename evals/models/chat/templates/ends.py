@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from evals.models.chat.template import (
+from evals.models.chat.templates.template import (
     CONTENT,
     SYSTEM,
     USER,

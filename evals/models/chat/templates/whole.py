@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from evals.models.chat.template import Asked, ChatTemplate, TemplateRefusal
+from evals.models.chat.templates.template import Asked, ChatTemplate, TemplateRefusal
 from schemas.labels import Message
 
 _SHAPES_KEPT = 4096

@@ -10,9 +10,9 @@ from evals.models.samplers.prompts import asked_with
 from schemas.errors import DataError
 from schemas.labels import Messages
 from stages.training.config import Truncation
-from stages.training.data.rejects import Rejects, has_text
-from stages.training.data.token_store import TokenItem
-from stages.training.data.truncation import fitted, is_too_long
+from stages.training.data.rows.rejects import Rejects, has_text
+from stages.training.data.rows.token_store import TokenItem
+from stages.training.data.rows.truncation import fitted, is_too_long
 
 _IDENTICAL = ("identical_completions", "chosen and rejected are the same tokens")
 _NO_ANSWER = ("no_answer", "a completion has nothing but thoughts, which are not trained")

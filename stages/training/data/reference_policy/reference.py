@@ -30,7 +30,11 @@ from schemas.stage import Progress
 from schemas.tables import Table
 from stages.training.config import TrainingConfig
 from stages.training.data.packing import tree_size
-from stages.training.data.reference_cache import Logps, ReferenceCache, tokens_digest
+from stages.training.data.reference_policy.reference_cache import (
+    Logps,
+    ReferenceCache,
+    tokens_digest,
+)
 from stages.training.distributed.rank_partition import Dealt
 from stages.training.distributed.sharding import sharded
 from stages.training.distributed.world import current_world, share_file

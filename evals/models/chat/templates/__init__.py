@@ -1,0 +1,1 @@
+"""What a chat template writes: turns and their ends, thoughts, and what imitates them."""

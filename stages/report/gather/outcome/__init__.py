@@ -1,0 +1,1 @@
+"""What came out: win rates by judges and by people, rounds, standings, and every verdict."""
