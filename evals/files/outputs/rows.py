@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evals.files.opening.formats import format_of
+from evals.files.opening.json_rows import json_object
 from evals.files.opening.one_file import one_file
 from evals.files.opening.unpacking import unpacked
 from schemas.errors import DataError
@@ -121,7 +122,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
     number = 0
     for line in text.split("\n"):
         if line.strip():
-            yield number, _object(path, number, line)
+            yield number, json_object(line, f"{path}: row {number}")
             number += 1
 
 
@@ -136,13 +137,3 @@ def _array(path: Path, text: str) -> Iterator[tuple[int, Row]]:
                 f"{path}: row {number}: {type(row).__name__}, must be an object with keys"
             )
         yield number, row
-
-
-def _object(path: Path, number: int, line: str) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: row {number}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{path}: row {number}: {type(row).__name__}, must be an object with keys")
-    return row

@@ -1,6 +1,5 @@
 """A published number beside ours, and a folder's or a git directory's files."""
 
-import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evals.files.opening.json_rows import json_object
 from schemas.errors import DataError, MissingInputError
 
 
@@ -79,15 +79,8 @@ class Files:
             DataError: a line is no JSON object, or the file is not there.
         """
         for number, line in enumerate(self.read(name).decode("utf-8", "replace").split("\n")):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{self.path}: {name}: row {number}: not JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{self.path}: {name}: row {number}: is no object with keys")
-            yield number, row
+            if line.strip():
+                yield number, json_object(line, f"{self.path}: {name}: row {number}")
 
     @cached_property
     def names(self) -> list[str]:

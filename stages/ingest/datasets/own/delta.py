@@ -12,15 +12,13 @@ from typing import Any
 from evals.files.opening.remote import data_files
 from schemas.ids import prompt_id, turns_id
 from schemas.labels import Message, Preference
-from stages.ingest.datasets.config import PROMPT_FIELDS, DeltaDataset
-from stages.ingest.datasets.own.prompts import Turns, completion_field, stated_prompt
+from stages.ingest.datasets.config import DeltaDataset
+from stages.ingest.datasets.own.prompts import answered
 from stages.ingest.datasets.own.sided import beside
 from stages.ingest.examples import (
     ComparisonExample,
     RowError,
     check_comparison,
-    check_completion,
-    check_prompt,
     template_of,
 )
 from stages.ingest.readers.columns import renamed
@@ -33,7 +31,7 @@ class DeltaReader(FileReader[DeltaDataset]):
 
     def parse(self, row: Mapping[str, Any]) -> ComparisonExample:
         """The answer beside the weaker model's. Raises RowError."""
-        prompt, chosen = _answered(row)
+        prompt, chosen = answered(row)
         waiting = self._weaker.get(prompt_id(prompt))
         if not waiting:
             raise RowError("unpaired", "the weaker model has no answer left to this prompt")
@@ -60,18 +58,8 @@ class DeltaReader(FileReader[DeltaDataset]):
                 if isinstance(origin.value, RowError):
                     continue
                 try:
-                    prompt, answer = _answered(renamed(self.names, origin.value))
+                    prompt, answer = answered(renamed(self.names, origin.value))
                 except RowError:
                     continue
                 found.setdefault(prompt_id(prompt), deque()).append(answer)
         return found
-
-
-def _answered(row: Mapping[str, Any]) -> tuple[Turns, Turns]:
-    prompt = stated_prompt(row)
-    if prompt is None:
-        raise RowError("missing_field", f"none of {', '.join(PROMPT_FIELDS)} is there")
-    check_prompt(prompt)
-    completion = completion_field(row, "completion")
-    check_completion(completion, "completion")
-    return prompt, completion

@@ -12,8 +12,8 @@ from typing import Any
 
 from schemas.ids import prompt_id, turns_id
 from schemas.labels import Message, Preference
-from stages.ingest.datasets.config import PROMPT_FIELDS, KTODataset
-from stages.ingest.datasets.own.prompts import completion_field, stated_prompt
+from stages.ingest.datasets.config import KTODataset
+from stages.ingest.datasets.own.prompts import answered
 from stages.ingest.datasets.own.sided import beside
 from stages.ingest.examples import (
     ComparisonExample,
@@ -21,8 +21,6 @@ from stages.ingest.examples import (
     RatedExample,
     RowError,
     check_comparison,
-    check_completion,
-    check_prompt,
     field,
     optional_text,
     template_of,
@@ -128,13 +126,7 @@ def _alone(rated: _Rated) -> RatedExample:
 
 
 def _rated(row: Mapping[str, Any]) -> _Rated:
-    prompt = stated_prompt(row)
-    if prompt is None:
-        raise RowError("missing_field", f"none of {', '.join(PROMPT_FIELDS)} is there")
-    check_prompt(prompt)
-    completion = completion_field(row, "completion")
-    check_completion(completion, "completion")
-    return _Rated(prompt, completion, _sign(field(row, "label")), row)
+    return _Rated(*answered(row), _sign(field(row, "label")), row)
 
 
 def _sign(label: Any) -> bool:

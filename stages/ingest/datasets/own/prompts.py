@@ -6,7 +6,13 @@ from typing import Any
 from schemas.conversations import looks_like_json, messages_of, normalise_messages, transcript
 from schemas.labels import Message
 from stages.ingest.datasets.config import PROMPT_FIELDS
-from stages.ingest.examples import RowError, field, read_messages
+from stages.ingest.examples import (
+    RowError,
+    check_completion,
+    check_prompt,
+    field,
+    read_messages,
+)
 
 Turns = list[Message]
 
@@ -39,6 +45,17 @@ def with_system(row: Mapping[str, Any], turns: Turns) -> Turns:
     if system is None or (turns and turns[0]["role"] in ("system", "developer")):
         return turns
     return [{"role": "system", "content": system}, *turns]
+
+
+def answered(row: Mapping[str, Any]) -> tuple[Turns, Turns]:
+    """A row's prompt and its one `completion`, both checked. Raises RowError."""
+    prompt = stated_prompt(row)
+    if prompt is None:
+        raise RowError("missing_field", f"none of {', '.join(PROMPT_FIELDS)} is there")
+    check_prompt(prompt)
+    completion = completion_field(row, "completion")
+    check_completion(completion, "completion")
+    return prompt, completion
 
 
 def completion_field(row: Mapping[str, Any], name: str) -> Turns:
