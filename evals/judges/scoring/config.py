@@ -1,5 +1,6 @@
 """Settings of scoring by label tokens."""
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 from pydantic import Field
@@ -15,7 +16,7 @@ _ENGINES = {
 }
 
 
-class LabelScoring(Config):
+class LabelScoring(Config, ABC):
     """What every judge that is scored by label tokens can be told; a kind adds `chat`."""
 
     min_label_mass: float = Field(
@@ -44,18 +45,18 @@ class LabelScoring(Config):
         "transformers", description="what reads the model; vllm where `make vllm` installed it"
     )
 
+    @abstractmethod
     def chat(self, comparison: Comparison) -> list[Message]:
         """The conversation whose next token is the label."""
-        raise NotImplementedError
 
     def with_reference(self, comparison: Comparison) -> bool | None:
         """Whether a reference answer is shown with it; None where none ever is."""
         return None
 
     @property
+    @abstractmethod
     def layout(self) -> str:
         """Names what `chat` shows, for the fingerprint."""
-        raise NotImplementedError
 
 
 def open_label_judge(

@@ -5,6 +5,7 @@ completions let demonstrations and prompts pass. In whole columns a rule names i
 may be too many and never too few; only those are looked at one by one.
 """
 
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 import polars as pl
@@ -15,7 +16,7 @@ from stages.ingest.filters.config import RuleSettings
 S = TypeVar("S", bound=RuleSettings)
 
 
-class Rule(Generic[S]):
+class Rule(ABC, Generic[S]):
     """A kind of rule adds `_found`, and `suspects` where columns can tell them."""
 
     def __init__(self, settings: S) -> None:
@@ -32,8 +33,9 @@ class Rule(Generic[S]):
         """Every row of a frame as in `columnar.frames` that the rule may object to."""
         return pl.lit(True)
 
+    @abstractmethod
     def _found(self, example: Example) -> str | None:
-        raise NotImplementedError
+        """What is wrong with an example, or None."""
 
 
 def prompt_text() -> pl.Expr:

@@ -1,5 +1,6 @@
 """Where raw rows come from: local files, or a data set on a hub."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Source:
     looked_at: Callable[[], Collection[str]] = frozenset
 
 
-class FileReader(Generic[C]):
+class FileReader(ABC, Generic[C]):
     """Reads a data set of files or of a hub; a kind adds `parse`."""
 
     # Keys that a line of texts alone must have for `read_flat`.
@@ -65,9 +66,9 @@ class FileReader(Generic[C]):
         """The columns of the files that reading rows has asked for so far."""
         return {self.names.get(name, name) for name in self._looked}
 
+    @abstractmethod
     def parse(self, row: Mapping[str, Any]) -> Example:
         """One row as an example. Raises RowError."""
-        raise NotImplementedError
 
     def outcomes(self, origin: RawRow) -> Sequence[Example | RowError]:
         """What one raw row is read as: at least one example, or what is wrong with it."""

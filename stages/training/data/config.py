@@ -1,5 +1,6 @@
 """Settings of what is trained on: which pairs, and how much each counts."""
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -43,15 +44,15 @@ class EqualWeights(Config):
         return None
 
 
-class _PowerWeights(Config):
+class _PowerWeights(Config, ABC):
     power: float = Field(
         1.0, gt=0, le=8, description="a pair counts value ** power, over the mean of all pairs"
     )
 
     @property
+    @abstractmethod
     def column(self) -> str:
         """The column that weights are made of."""
-        raise NotImplementedError
 
 
 class MarginWeights(_PowerWeights):
