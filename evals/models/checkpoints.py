@@ -316,10 +316,15 @@ def _quiet() -> None:
     logging.disable_progress_bar()
 
 
+def is_missing_folder(model: str) -> bool:
+    """Whether a model's name can only be a folder's, and there is none."""
+    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1
+    return looks_local and not Path(model).is_dir()
+
+
 def _refuse_missing_folder(source: ModelSource) -> None:
     path = Path(source.path)
-    looks_local = source.path.startswith((".", "/", "~")) or source.path.count("/") > 1
-    if looks_local and not path.is_dir():
+    if is_missing_folder(source.path):
         raise MissingInputError(
             f"{source.path}: no such model folder; correct the model's path in the recipe"
         )

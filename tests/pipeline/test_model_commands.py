@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from evals.models.chat.checks import CHECKS
 from pipeline.cli import app
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, MissingInputError
 from tests.evals.models.test_chat_conformance import KINDS
 from tests.fixtures.chat_tokenizers import byte_level
 
@@ -87,3 +87,11 @@ def test_template_arguments_reach_the_template(tmp_path: Path) -> None:
         assert set(second) == {"error"}
     refused = CliRunner().invoke(app, ["render", model, "x", "--template-arg", "a"]).exception
     assert isinstance(refused, ConfigError)
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["render", "rows.jsonl"]])
+def test_a_folder_that_is_not_there_is_told_as_one(command: list[str], tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    ended = CliRunner().invoke(app, [command[0], gone, *command[1:]])
+    assert isinstance(ended.exception, MissingInputError)
+    assert str(ended.exception) == f"{gone}: no such folder; correct its path, or give a hub id"

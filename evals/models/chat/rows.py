@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from evals.models.chat.renderer import ChatRenderer
 from evals.models.chat.templates.named_templates import dressed
 from evals.models.chat.templates.template import TemplateRefusal
-from evals.models.checkpoints import library_errors
+from evals.models.checkpoints import is_missing_folder, library_errors
 from schemas.conversations import ConversationError, messages_of, normalise_messages
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.labels import Message, Messages
@@ -37,9 +37,12 @@ def open_renderer(
     """The renderer of a model's folder, of one with a tokenizer alone, or of a hub id, today.
 
     Raises:
+        MissingInputError: no such folder.
         BackendError: there is no tokenizer.
         ConfigError: it has no chat template, or one that cannot be used.
     """
+    if is_missing_folder(model):
+        raise MissingInputError(f"{model}: no such folder; correct its path, or give a hub id")
     with library_errors(f"{model}: no tokenizer", "check the name, or save one into the folder"):
         tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer = dressed(tokenizer, chat_template, arguments or {}, date.today())
