@@ -45,6 +45,14 @@ def rated_sides(rows: Iterable[VerdictRow]) -> RatedSides | None:
     )
 
 
+def mean_rating(
+    ratings: Mapping[str, float], clusters: Mapping[str, str] | None = None
+) -> Estimate:
+    """Mean of ratings by unit, with an interval that cannot leave the scale."""
+    shares = {unit: (rating - _LEAST) / _SPAN for unit, rating in ratings.items()}
+    return _unscaled(estimate_mean(shares, clusters), _LEAST)
+
+
 def without_reference(rows: Iterable[VerdictRow]) -> int | None:
     """Prompts judged without a reference answer; None of a judge that is shown none."""
     said = {

@@ -8,6 +8,7 @@ from schemas.results.base import Estimate, Result
 from schemas.results.measures import Measure
 
 Conclusion = Literal["better", "worse", "cannot tell"]
+ScoreScale = Literal["rate", "rating"]
 
 
 class WorstCase(Result):
@@ -322,7 +323,9 @@ class WinRateReport(WinRate):
 
 
 class StandardScore(Result):
-    """A model's score on a standard set, or on its part `of`, as its authors take it; in [0, 1].
+    """A model's score on a standard set, or on its part `of`, as its authors take it.
+
+    It is in [0, 1], or, on the scale `rating`, from 1 to 10.
 
     `style_controlled` is the score with the published style control, which holds the mean style of
     all answers fixed; `even_style` the same where both answers have one style. Both are None where
@@ -332,6 +335,7 @@ class StandardScore(Result):
 
     model: str
     of: str
+    scale: ScoreScale = "rate"
     score: float
     ci_low: float | None = None
     ci_high: float | None = None
@@ -346,7 +350,8 @@ class StandardScore(Result):
 class StandardScores(Result):
     """The scores of a standard set by its own rules, and how it was judged here and published.
 
-    `levels` are those of the intervals. `apart` says in words what differs from the publication.
+    `answered` is how models that could be run were asked for their answers. `levels`
+    are those of the intervals. `apart` says in words what differs from the publication.
     """
 
     name: str
@@ -356,6 +361,7 @@ class StandardScores(Result):
     rounds: int = 0
     published: dict[str, Any] = Field(default_factory=dict)
     judged: dict[str, Any] = Field(default_factory=dict)
+    answered: dict[str, Any] = Field(default_factory=dict)
     apart: list[str] = Field(default_factory=list)
 
 

@@ -13,15 +13,15 @@ from stages.evaluate.config import EvaluateConfig
 def _files(config: EvaluateConfig) -> Sequence[Path]:
     further = config.compare_with.values()
     named = [s for s in (config.policy, config.baseline, *further) if s is not None]
-    prompts = [_prompts_file(config.prompts)] if config.prompts else []
+    prompts = _prompt_files(config.prompts) if config.prompts else []
     labels = [existing_file(config.labels, "file of labels")] if config.labels else []
     models = [path for source in named for path in source.files()]
     truth = judge_model_files(config.truth) if config.truth else []
     return [*prompts, *labels, *_task_files(config), *models, *truth]
 
 
-def _prompts_file(named: str) -> Path:
-    found: Path = implementation("evals.files.standards.sets:prompts_file")(named)
+def _prompt_files(named: str) -> list[Path]:
+    found: list[Path] = implementation("evals.files.standards.sets:prompt_files")(named)
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges import Judge
-from evals.judges.orders import is_pointwise_judge
+from evals.judges.orders import is_failed_call, is_pointwise_judge
 from evals.judges.ratings.charging import charged_once
 from evals.win_rate.categories import category_rates
 from evals.win_rate.differences import adjusted, policy_difference
@@ -61,15 +61,17 @@ class Match:
 
         Comparisons of the same texts are asked once and share the verdict; identical completions
         are a tie by definition, recorded as such without asking. Where a side was cut before its
-        answer there is no verdict, for that reason.
+        answer there is no verdict, for that reason. A judge that rates is asked about identical
+        ones too, for their rating; they tie whatever it says.
         """
         said = self._said.setdefault(judge.name, {})
         known = {texts for texts, _ in said}
+        pointwise = is_pointwise_judge(judge)  # what is rated counts by itself, whatever it ties
         comparisons = [(_comparison(row), self._is_cut(row)) for row in self.comparisons]
         asked = {
             texts: c
             for c, cut in reversed(comparisons)
-            if not cut and not _identical(c) and (texts := _texts(c)) not in known
+            if not cut and (pointwise or not _identical(c)) and (texts := _texts(c)) not in known
         }
         title = f"verdicts by {judge.name}{self._suffix.replace('_', ' on ')}"
         shown = sorted(asked.values(), key=lambda c: c.comparison_id)
@@ -78,8 +80,8 @@ class Match:
             said[texts_of[row["comparison_id"]], row["order"]] = row
         verdicts = [
             _unasked(judge, comparison, order.value, cut=cut)
-            if cut or _identical(comparison)
-            else said[_texts(comparison), order.value] | {"comparison_id": comparison.comparison_id}
+            if cut or (_identical(comparison) and not pointwise)
+            else _told(said[_texts(comparison), order.value], comparison)
             for comparison, cut in comparisons
             for order in BOTH_ORDERS
         ]
@@ -224,6 +226,23 @@ def _texts(comparison: Comparison) -> str:
 
 def _identical(comparison: Comparison) -> bool:
     return list(comparison.completion_a) == list(comparison.completion_b)
+
+
+def _told(said: Row, comparison: Comparison) -> Row:
+    """What a judge said of these texts, about this comparison of them; identical ones tie."""
+    tie = _TIE if _identical(comparison) and not is_failed_call(said) else {}
+    return said | tie | {"comparison_id": comparison.comparison_id}
+
+
+_TIE: Row = {
+    "p_a": 0.0,
+    "p_b": 0.0,
+    "p_tie": 1.0,
+    "verdict": "Tie",
+    "unscored_reason": None,
+    "unscored_detail": None,
+    "raw": IDENTICAL,
+}
 
 
 def _unasked(judge: Judge, comparison: Comparison, order: str, *, cut: bool) -> Row:

@@ -52,6 +52,11 @@ class EvaluateConfig(SamplingSettings):
         "test",
         description="the prompts it is measured on: test, to be reported, or dev, to decide by",
     )
+    temperatures: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="by a prompt's category, from what temperature models answer it, like "
+        "{ writing = 0.7, math = 0.0 } as MT-Bench was published; others have temperature",
+    )
     max_prompts: int | None = Field(
         None, ge=1, description="prompts for the win rate; null takes all"
     )
@@ -167,9 +172,10 @@ class EvaluateConfig(SamplingSettings):
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "EvaluateConfig":
-        if self.best_of and self.temperature == 0:
+        if self.best_of and 0 in (self.temperature, *self.temperatures.values()):
             raise ValueError(
-                "best_of: at temperature 0 all samples are one; raise temperature, or leave it out"
+                "best_of: at temperature 0 all samples are one; raise temperature or temperatures, "
+                "or leave it out"
             )
         if unknown := sorted(self.margins.keys() - {*self.tasks, ALL_TASKS}):
             raise ValueError(
@@ -180,6 +186,11 @@ class EvaluateConfig(SamplingSettings):
     def margin(self, task: str) -> float | None:
         """How much worse on a task is no worse; None where nothing was declared."""
         return self.margins.get(task, self.margins.get(ALL_TASKS))
+
+    def at_its_temperature(self, category: str | None) -> "EvaluateConfig":
+        """The settings by which prompts of a category are answered."""
+        own = self.temperatures.get(category or "", self.temperature)
+        return self if own == self.temperature else self.model_copy(update={"temperature": own})
 
     @property
     def sources(self) -> list[ContenderSource]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from evals.files.outputs.outputs import read_outputs
 from evals.files.outputs.prompts import GivenPrompt, read_prompts
+from evals.files.standards.references import with_references
 from evals.files.standards.sets import prompts_file, standard_set
 from evals.models.contenders import OutputsFile
 from schemas.errors import ConfigError, DataError
@@ -40,9 +41,10 @@ def evaluation_prompts(config: EvaluateConfig, context: StageContext) -> Evaluat
         found = standard_set(config.prompts)
         path = prompts_file(config.prompts)
         wanted = found.category if found else None
+        read = with_references(found, read_prompts(path)) if found else read_prompts(path)
         listed = [
             (prompt, str(path) if found else config.prompts)
-            for prompt in read_prompts(path)
+            for prompt in read
             if wanted is None or prompt.category == wanted
         ]
         if not listed:

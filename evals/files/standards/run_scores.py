@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.files.standards.arena_scores import ROUNDS, Battles, arena_scores, outcomes_of
+from evals.files.standards.mt_bench_scores import mean_score, pair_scores, rating_scores
 from evals.files.standards.sets import Standard
 from evals.files.standards.style import counts_of, difference
 from evals.judges.layout import answer_text
-from evals.statistics.estimates import estimate_mean
 from evals.win_rate.win_rate import prompt_scores
 from schemas.labels import Order
 from schemas.results.win_rates import StandardScore
@@ -44,7 +44,9 @@ def run_scores(
         battles = [one for match in matches for one in _battles(match, graded)]
         return arena_scores(battles) if battles else []
     if standard.name == "mt-bench":
-        return [score for match in matches for score in _by_turn(match, turns)]
+        played = [(match.model, match.comparisons, match.verdicts) for match in matches]
+        of_pairs = [one for m in matches for one in pair_scores(m.model, _in_both_orders(m), turns)]
+        return [*rating_scores(played, turns), *of_pairs]
     return [score for match in matches for score in _mean(match, "win rate", match.verdicts)]
 
 
@@ -67,42 +69,9 @@ def _outcomes(row: Row, graded: bool) -> tuple[float, ...] | None:
     return outcomes_of(f"A{sign}B" if verdict == "A" else f"B{sign}A")
 
 
-def _by_turn(match: PlayedMatch, turns: Mapping[str, int]) -> Iterator[StandardScore]:
-    """A win in both orders wins, all else is a tie; by turn, and over both."""
-    scores: dict[str, float] = {}
-    questions: dict[str, str] = {}
-    by_turn: dict[int, dict[str, float]] = defaultdict(dict)
-    for comparison, (ab, ba) in _in_both_orders(match):
-        key, prompt = comparison["comparison_id"], comparison["prompt_id"]
-        same = ab["verdict"] if ab["verdict"] == ba["verdict"] else "Tie"
-        scores[key] = {"A": 1.0, "B": 0.0}.get(same, 0.5)
-        questions[key] = str(comparison["row"])
-        by_turn[turns.get(prompt, 0) + 1][key] = scores[key]
-    for turn, found in sorted(by_turn.items()):
-        yield _estimated(match.model, f"turn {turn}", found, questions)
-    if len(by_turn) > 1:
-        yield _estimated(match.model, "both turns", scores, questions)
-
-
 def _mean(match: PlayedMatch, of: str, verdicts: Sequence[Row]) -> Iterator[StandardScore]:
     if scores := prompt_scores(verdicts):
-        yield _estimated(match.model, of, scores, {})
-
-
-def _estimated(
-    model: str, of: str, scores: Mapping[str, float], questions: Mapping[str, str]
-) -> StandardScore:
-    """The mean with our 95% interval; turns of one question belong together."""
-    found = estimate_mean(scores, questions)
-    n = len({questions.get(key, key) for key in scores})
-    return StandardScore(
-        model=model,
-        of=of,
-        score=found.value or 0.0,
-        ci_low=found.ci_low,
-        ci_high=found.ci_high,
-        n=n,
-    )
+        yield mean_score(match.model, of, scores, {})
 
 
 def _in_both_orders(match: PlayedMatch) -> Iterator[tuple[Row, tuple[Row, Row]]]:

@@ -28,16 +28,21 @@ class Standard:
         questions: names that the file may have.
         below: folders of a repository that may hold it, the folder itself first.
         baselines: whom models were published to be compared with, by category; None is all others.
-        answer: the form of a language model's verdict that is nearest to the published one.
+        form: settings of a language model's judging that are nearest to the published ones.
         judging: how it was published to be judged: kept beside the scores, for people.
+        temperatures: from which models were published to answer, by category; none where one
+            temperature serves all.
+        max_tokens: of the longest answer that was published; None where models had their own.
     """
 
     name: str
     questions: tuple[str, ...]
     below: tuple[str, ...]
     baselines: Mapping[str | None, str]
-    answer: str
+    form: Mapping[str, Any]
     judging: Mapping[str, Any] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    max_tokens: int | None = None
 
     @property
     def is_arena_hard(self) -> bool:
@@ -60,7 +65,7 @@ STANDARDS: Mapping[str, Standard] = {
             ("alpaca_eval_gpt4_baseline.json", "alpaca_eval.json"),
             ("", "data"),
             {None: "alpaca_eval_gpt4_baseline"},
-            "label",
+            {"answer": "label"},
             {
                 "judge_model": "gpt-4-1106-preview",
                 "verdicts": ["m", "M"],
@@ -76,7 +81,7 @@ STANDARDS: Mapping[str, Standard] = {
             ("question.jsonl",),
             ("", "arena-hard-v0.1", "data/arena-hard-v0.1"),
             {None: "gpt-4-0314"},
-            "scale",
+            {"answer": "scale"},
             {**_ARENA_JUDGING, "judge_model": "gpt-4-1106-preview", "max_tokens": 4096},
         ),
         Standard(
@@ -84,7 +89,7 @@ STANDARDS: Mapping[str, Standard] = {
             ("question.jsonl",),
             ("", "arena-hard-v2.0", "data/arena-hard-v2.0"),
             {None: "o3-mini-2025-01-31", "creative_writing": "gemini-2.0-flash-001"},
-            "scale",
+            {"answer": "scale"},
             {**_ARENA_JUDGING, "judge_model": "gpt-4.1", "max_tokens": 16000},
         ),
         Standard(
@@ -92,17 +97,28 @@ STANDARDS: Mapping[str, Standard] = {
             ("question.jsonl",),
             ("", "mt_bench", "data/mt_bench", "fastchat/llm_judge/data/mt_bench"),
             {None: "gpt-3.5-turbo"},
-            "reasoned",
+            {"answer": "rating", "tie_within": 0.1, "references": "data"},
             {
                 "judge_model": "gpt-4",
-                "verdicts": ["A", "B", "C"],
-                "games": 2,
-                "orders_that_differ": "tie",
+                "rating": [1, 10],
+                "tie_within": 0.1,
+                "in_pairs": {"verdicts": ["A", "B", "C"], "games": 2, "that_differ": "tie"},
                 "turns": 2,
                 "temperature": 0.0,
                 "max_tokens": 2048,
                 "reference_answers": ["math", "reasoning", "coding"],
             },
+            {
+                "writing": 0.7,
+                "roleplay": 0.7,
+                "extraction": 0.0,
+                "math": 0.0,
+                "coding": 0.0,
+                "reasoning": 0.0,
+                "stem": 0.1,
+                "humanities": 0.1,
+            },
+            1024,
         ),
     )
 }
@@ -138,6 +154,11 @@ class StandardSet:
         else:
             places = [self.folder / ANSWERS / f"{model}.jsonl"]
         return next((place for place in places if place.is_file()), None)
+
+    def references(self) -> Path | None:
+        """The file of the reference answers that judges were shown; None where there is none."""
+        path = self.folder / "reference_answer" / f"{self.standard.judging['judge_model']}.jsonl"
+        return path if "reference_answers" in self.standard.judging and path.is_file() else None
 
     def published(self, model: str) -> OutputsFile | None:
         """The published answers of a model; None where they are not there."""
@@ -194,6 +215,13 @@ def standard_set(text: str) -> StandardSet | None:
         f"{root}: no {' or '.join(standard.questions)} of {name} there, nor in "
         f"{', '.join(standard.below[1:])}; give the folder of its repository"
     )
+
+
+def prompt_files(text: str) -> list[Path]:
+    """The files that a setting's prompts are of: with those of a set's reference answers."""
+    found = standard_set(text)
+    beside = found.references() if found else None
+    return [prompts_file(text), *([beside] if beside else [])]
 
 
 def prompts_file(text: str) -> Path:

@@ -57,9 +57,16 @@ def compare(
     ] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Completions of each prompt.")] = None,
     max_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest completion, where one is written.")
-    ] = 512,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.7,
+        int | None,
+        typer.Option(min=1, help="Longest completion. Default: 512, or a standard set's own."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="0 takes the likeliest token. Default: 0.7, or a standard set's own by category.",
+        ),
+    ] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Benchmarks of every model that can be run: a,b.")
     ] = None,

@@ -1,5 +1,6 @@
 """A model's answers to prompts of several turns: each later one is asked after its own answers."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -40,7 +41,7 @@ class Conversations:
         turns = {one.turn for one in asked.given}
         self._last = max(turns, default=0)
         first = [row for row in asked.rows if not self._given[row["prompt_id"]].turn]
-        self._parts = [[Completions(model, first, config, context, kept)]]
+        self._parts = [self._completions(first, config)]
         self._wanted: list[dict[str, tuple[Row, Row]]] = [{}]
 
     @property
@@ -82,17 +83,29 @@ class Conversations:
         while len(self._parts) <= turn:
             wanted = self._after(len(self._parts))
             alone = self._config.model_copy(update={"n": 1})
-            parts = []
+            parts: list[Completions] = []
             for index in sorted({before["sample_index"] for _, before in wanted.values()}):
                 prompts = [
                     self._asked(key, row, before)
                     for key, (row, before) in wanted.items()
                     if before["sample_index"] == index
                 ]
-                parts.append(Completions(self._model, prompts, alone, self._context, self._kept))
+                parts += self._completions(prompts, alone)
             self._wanted.append(wanted)
             self._parts.append(parts)
         return self._parts[turn]
+
+    def _completions(self, prompts: Sequence[Row], config: EvaluateConfig) -> list[Completions]:
+        """Those of some prompts, apart by the temperature at which their category is answered."""
+        by_settings: dict[float, tuple[EvaluateConfig, list[Row]]] = {}
+        for row in prompts:
+            own = config.at_its_temperature(row["category"])
+            by_settings.setdefault(own.temperature, (own, []))[1].append(row)
+        asked = by_settings or {config.temperature: (config, [])}
+        return [
+            Completions(self._model, rows, own, self._context, self._kept)
+            for _, (own, rows) in sorted(asked.items())
+        ]
 
     def _after(self, turn: int) -> dict[str, tuple[Row, Row]]:
         """By a new id: a prompt of this turn, and the completion of the turn before it."""

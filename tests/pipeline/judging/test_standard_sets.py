@@ -15,7 +15,7 @@ from evals.judges.layout import answer_text, neutralise, text_of
 from pipeline.cli import app
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import Message
-from tests.evals.standards.layouts import arena_set, mt_bench_set
+from tests.evals.standards.layouts import arena_set, mt_bench_set, write_lines
 from tests.fixtures.chaos_server import Raw, chaos_server, completion
 
 V1, V2 = "arena-hard-v0.1", "arena-hard-v2.0"
@@ -251,3 +251,104 @@ def test_a_served_judge_gives_its_verdicts_on_the_scale_and_how_it_was_asked_is_
         "the rubric is our general, in our layout, and not the published prompt",
         "longest reply 1024, published with 16000",
     ]
+
+
+def test_mt_bench_as_published_temperatures_by_category_and_ratings_of_single_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Math from temperature 0, writing from 0.7; the score is the mean of all ratings.
+
+    By hand: the model's first answers get 4 (math) and 8 (writing), its second ones 6, the
+    baseline's 2 each. The baseline's answer to question 83 is the model's own: a tie, rated too.
+    """
+    monkeypatch.chdir(tmp_path)
+    same = ("Answer 1 to First question 83?", "Answer 3 to And the second one, 83?")
+    base = {key: same if key == 83 else ("One.", "Two.") for key in range(81, 85)}
+    root = mt_bench_set(tmp_path / "copy", {"gpt-3.5-turbo": base})
+    shown = {key: (f"Known {key} first.", f"Known {key} second.") for key in (81, 82)}
+    references = [
+        {"question_id": key, "model_id": "gpt-4", "choices": [{"index": 0, "turns": list(turns)}]}
+        for key, turns in shown.items()
+    ]
+    write_lines(root / "data" / "mt_bench" / "reference_answer" / "gpt-4.jsonl", references)
+    asked: list[tuple[str, float, int]] = []
+    judged: list[str] = []
+
+    def answers(body: Mapping[str, Any]) -> Raw:
+        text = body["messages"][-1]["content"]
+        if body["model"] == "writer":
+            asked.append((text, body["temperature"], body["max_tokens"]))
+            said = f"Answer {len(body['messages'])} to {text}"
+            return Raw(body=json.dumps(completion(said)).encode())
+        judged.append(text)
+        first = 8 if any(f"question {key}?" in text for key in (82, 84)) else 4
+        rating = 6 if "Answer 3" in text else first if "Answer 1" in text else 2
+        return Raw(body=json.dumps(completion(f"Rating: {rating}")).encode())
+
+    with chaos_server(answers) as server:
+        found = compare(
+            f"W=openai:writer@{server.url}", "-p", f"mt-bench={root}",
+            "-j", f"openai:gpt-4@{server.url}", "-d", "here",
+        )  # fmt: skip
+    assert {(temperature, tokens) for text, temperature, tokens in asked if "82?" in text} == {
+        (0.7, 1024)
+    }
+    assert {(temperature, tokens) for text, temperature, tokens in asked if "81?" in text} == {
+        (0.0, 1024)
+    }
+    written = pq.read_table("here/evaluate/completions_policy.parquet").to_pylist()
+    assert {(row["category"], row["temperature"]) for row in written} == {
+        ("math", 0.0), ("writing", 0.7)
+    }  # fmt: skip
+    of_set = {one["of"]: one for one in found["standard"]["scores"] if one["model"] == "W"}
+    assert {of: one["score"] for of, one in of_set.items() if one["scale"] == "rating"} == {
+        "rating, turn 1": pytest.approx(6.0),
+        "rating, turn 2": pytest.approx(6.0),
+        "rating, both turns": pytest.approx(6.0),
+        "rating, math": pytest.approx(5.0),
+        "rating, writing": pytest.approx(7.0),
+    }
+    both = of_set["rating, both turns"]
+    assert 1 < both["ci_low"] < 6 < both["ci_high"] < 10
+    assert both["n"] == 4  # questions, of two turns each
+    assert of_set["turn 1"]["score"] == pytest.approx((3 + 0.5) / 4)
+    baseline = scores(found)["gpt-3.5-turbo", "rating, both turns"]
+    assert baseline == pytest.approx((2 * 6 + 4 + 6) / 8)
+    # Two answers to each of eight questions, the identical ones asked once.
+    assert len(judged) == 14
+    assert {text for text in judged if "Known 81 first." in text} == {
+        text for text in judged if "First question 81?" in text and "second one" not in text
+    }
+    assert not any("Known 82" in text for text in judged)  # writing is judged without
+    assert found["standard"]["apart"] == [
+        "the rubric is our general, in our layout, and not the published prompt",
+        "longest reply 1024, published with 2048",
+    ]
+    assert found["standard"]["answered"]["answer_temperatures"]["math"] == 0
+    page = Path(found["page"]).read_text()
+    assert "rating, both turns" in page
+    assert "ratings from 1 to 10, of each answer by itself" in page
+
+
+def test_one_temperature_for_all_is_said_to_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = {key: ("One.", "Two.") for key in range(81, 85)}
+    root = mt_bench_set(tmp_path / "copy", {"gpt-3.5-turbo": base})
+    temperatures: set[float] = set()
+
+    def answers(body: Mapping[str, Any]) -> Raw:
+        temperatures.add(body["temperature"])
+        return Raw(body=json.dumps(completion("Some answer.")).encode())
+
+    with chaos_server(answers) as server:
+        found = compare(
+            f"W=openai:writer@{server.url}", "-p", f"mt-bench={root}", "-j", "length",
+            "--temperature", 0.7, "--max-tokens", 64,
+        )  # fmt: skip
+    assert temperatures == {0.7}
+    said = " / ".join(found["standard"]["apart"])
+    assert "answers at temperature 0.7, published with extraction 0, math 0, coding 0" in said
+    assert "writing" not in said
+    assert "longest answer 64, published with 1024" in said

@@ -241,7 +241,10 @@ def _show_standard(found: Json, console: Console) -> None:
 def _score(one: Json, key: str, ends: str) -> list[str]:
     if one[key] is None:
         return ["", ""]
-    return [f"{one[key]:.1%}", f"{one[f'{ends}_low']:.1%} to {one[f'{ends}_high']:.1%}"]
+    form = ".2f" if one["scale"] == "rating" else ".1%"
+    low, high = (one[f"{ends}_{end}"] for end in ("low", "high"))
+    between = "" if low is None else f"{low:{form}} to {high:{form}}"
+    return [f"{one[key]:{form}}", between]
 
 
 def _elo_cells(row: Json) -> list[str]:

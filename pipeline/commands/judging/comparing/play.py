@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.files.standards.sets import StandardSet, standard_set
+from evals.files.standards.sets import Standard, StandardSet, standard_set
 from evals.judges import JudgeKind
 from evals.judges.judge_spec import judge_settings, saved_judge
 from evals.judges.kinds.llm import LlmJudge
@@ -14,6 +14,9 @@ from pipeline.commands.judging.comparing.entrants import entrants, recipe_tree, 
 from pipeline.commands.judging.comparing.leaderboard import leaderboard
 from pipeline.commands.named_run import begin_run, incomplete
 from pipeline.commands.runs.run import run_recipe
+
+MAX_TOKENS, TEMPERATURE = 512, 0.7
+"""How models answer, where neither the user nor a standard set says it."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Wishes:
     baseline: str | None = None
     run_dir: Path | None = None
     n: int | None = None
-    max_tokens: int = 512
-    temperature: float = 0.7
+    max_tokens: int | None = None
+    temperature: float | None = None
     tasks: Sequence[str] = ()
     all_pairs: bool = True
     chat_template: str | None = None
@@ -55,8 +58,7 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
         prompts=wishes.prompts,
         evaluate={
             "n": samples(entered, wishes.n),
-            "max_tokens": wishes.max_tokens,
-            "temperature": wishes.temperature,
+            **_answering(wishes, standard.standard if standard else None),
             "tasks": list(wishes.tasks) or None,
             "all_pairs": (wishes.all_pairs and len(entered) > 2) or None,
         },
@@ -71,16 +73,23 @@ def compare_contenders(texts: Sequence[str], judge: str, wishes: Wishes) -> dict
     return {**found, **places, "incomplete": incomplete(last)}
 
 
+def _answering(wishes: Wishes, standard: Standard | None) -> dict[str, Any]:
+    """How models answer: as wished, else as a standard set was published, else our way."""
+    published = standard.max_tokens if standard else None
+    own = wishes.temperature is None and standard is not None
+    return {
+        "max_tokens": wishes.max_tokens or published or MAX_TOKENS,
+        "temperature": TEMPERATURE if wishes.temperature is None else wishes.temperature,
+        "temperatures": (dict(standard.temperatures) if own and standard else None) or None,
+    }
+
+
 def _form_of_answer(
     judge: str, settings: JudgeKind, standard: StandardSet | None
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """A language model named by a word answers in the form that is nearest to the set's own."""
     plain = isinstance(settings, LlmJudge) and not judge.lstrip().startswith("{")
-    return (
-        {"answer": standard.standard.answer}
-        if standard and plain and not saved_judge(judge)
-        else {}
-    )
+    return dict(standard.standard.form) if standard and plain and not saved_judge(judge) else {}
 
 
 def _short(judge: str, settings: JudgeKind) -> str:
