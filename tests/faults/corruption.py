@@ -1,6 +1,7 @@
 """Damages files of a run, its caches and its answers, runs the command again, and looks what came.
 
-Every damage must be noticed with one line, or make no difference to what the run comes to.
+Every damage must be noticed with one line, or make no difference to what the run comes to. What
+only another evaluation would use is judged by that evaluation.
 `python -m tests.faults.corruption [--trials N] [--places a,b]` does a sample or all.
 """
 
@@ -35,6 +36,8 @@ RESULTS = Path(__file__).resolve().parent / "corruption.json"
 # Nobody reads these: logs for people, locks, and what says how far a stage is.
 _NOT_READ = (".locks", "run.log", ".progress")
 _STRETCH = 64
+# An evaluation that asks no model and no judge anything new: it uses all that the first has kept.
+_ANOTHER = ("--set", "evaluate.headline=discrete")
 
 
 def flip(data: bytes, draw: random.Random) -> bytes:
@@ -112,6 +115,10 @@ class RunTrials:
         self._calls = self._made(run_command(self._command, self._case)).calls
         shutil.copytree(self._case, self._whole, symlinks=True)
         self._expected = contents(self._whole)
+        self._made(run_command([*self._command, *_ANOTHER], self._case))
+        self._of_another = contents(self._case)
+        if _kept(self._expected) != _kept(self._of_another) or not _kept(self._expected):
+            raise RuntimeError("another evaluation does not use what the first has kept")
 
     def published(self, trials: int) -> Tally:
         """What stages have published."""
@@ -143,16 +150,22 @@ class RunTrials:
         for state, relative in _drawn(states, chosen, trials, self._draw):
             self._fresh(state)
             way = damage(self._case / relative, self._draw)
-            again = run_command(self._command, self._case)
-            found = [] if again.code else self._differing()
+            again, found = self._run_again()
             told = {"file": str(relative), "way": way, "files": found, "said": again.said[-1500:]}
             tally.add(_outcome(again, found), **told)
         return tally
 
-    def _differing(self) -> list[str]:
-        """Files that a run comes to; what a stage keeps for itself is looked at when it is used."""
-        found = differing(self._expected, contents(self._case))
-        return [name for name in found if RESUME_FOLDER not in Path(name).parts]
+    def _run_again(self) -> tuple[Ended, list[str]]:
+        """How the command ended, and the files in which the run differs then.
+
+        Where they are only such as evaluate keeps for another evaluation, that one is made too.
+        """
+        again = run_command(self._command, self._case)
+        found = [] if again.code else differing(self._expected, contents(self._case))
+        if found and all(_is_kept(name) for name in found):
+            again = run_command([*self._command, *_ANOTHER], self._case)
+            found = [] if again.code else differing(self._of_another, contents(self._case))
+        return again, found
 
     def _fresh(self, state: Path | None) -> None:
         shutil.rmtree(self._case, ignore_errors=True)
@@ -189,6 +202,14 @@ def _drawn(
     names = sorted(named)
     for number in range(trials if names else 0):
         yield draw.choice(named[names[number % len(names)]])
+
+
+def _is_kept(name: str) -> bool:
+    return RESUME_FOLDER in Path(name).parts
+
+
+def _kept(files: dict[str, Any]) -> dict[str, Any]:
+    return {name: content for name, content in files.items() if _is_kept(name)}
 
 
 def _is_published(path: Path) -> bool:

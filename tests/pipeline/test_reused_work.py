@@ -46,6 +46,7 @@ generations = {{ prompts = 0 }}
 loss = {{ kind = "sigmoid", beta = {beta} }}
 training = {{ learning_rate = 1e-2, batch_size = 4, max_steps = 2 }}
 [evaluate]
+headline = "{headline}"
 truth = {{ kind = "rule" }}
 sampler = {{ kind = "transformers" }}
 max_tokens = 4
@@ -62,7 +63,8 @@ class Work:
         self.done: list[str] = []
 
     def run(self, *stages: str, **changed: Any) -> list[str]:
-        values = {"beta": 0.1, "mass": 0.0, "card": 8, "batch": 32} | changed
+        values = {"beta": 0.1, "mass": 0.0, "card": 8, "batch": 32}
+        values |= {"headline": "win_rate"} | changed
         path = self.folder / "recipe.toml"
         path.write_text(RECIPE.format(model=self.model, **values))
         run = Run(self.folder / "run", load_recipe(path))
@@ -125,6 +127,26 @@ def test_another_beta_leaves_the_baseline_and_the_judge_alone(work: Work) -> Non
         "baseline-food_preference.eval",
         "policy-food_preference.eval",
     ]
+
+
+def test_what_is_damaged_of_kept_work_is_made_again_when_it_is_used(work: Work) -> None:
+    work.run("train", "evaluate")
+    kept = {path: path.read_bytes() for path in pieces(work.folder)}
+    assert {path.name for path in kept} >= {"log.eval", "shard.json", "completions.parquet"}
+    for path, data in kept.items():
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    again = work.run("evaluate", headline="discrete")
+    assert {"engine of train", "food_preference of policy", "food_preference of baseline"} <= {
+        *again
+    }
+    tables = [path for path in kept if path.suffix == ".parquet"]
+    assert tables
+    assert {path: path.read_bytes() for path in tables} == {path: kept[path] for path in tables}
+
+
+def pieces(folder: Path) -> list[Path]:
+    return [p for p in (folder / "run" / "evaluate" / "resume").rglob("*") if p.is_file()]
 
 
 @pytest.mark.parametrize("change", [{"mass": 0.01}, {"card": 4}, {"batch": 3}])
