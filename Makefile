@@ -98,7 +98,9 @@ layers: $(VENV)/dev.stamp      ## import-linter: pipeline > stages > evals > sch
 faults: $(VENV)/dev.stamp      ## kill every stage before every change of a file, and compare (an hour)
 	$(PYTHON) -m tests.faults.run_all --save full
 	$(PYTHON) -m tests.faults.run_all --save lora --lora --stages train,evaluate
+	$(PYTHON) -m tests.faults.run_all --save chains --every 1000000 --chains 30 --stages ingest,label,train,evaluate
 	$(PYTHON) -m tests.faults.corruption --save
+	$(PYTHON) -m tests.faults.world --save
 
 docs: $(VENV)/dev.stamp        ## write the parts of README and docs/ that follow from the code
 	$(PYTHON) -m tests.fixtures.generated_docs

@@ -5,6 +5,7 @@ the one place that knows their errors; nothing is imported for it, a type's name
 """
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -44,7 +45,8 @@ _AGAIN = "what is finished is kept: run the same command again"
 def sentence_of(error: BaseException) -> str | None:
     """What to tell the user about an error of the world; None for one that is a bug of ours."""
     for one in _leaves(error):
-        if isinstance(one, OSError) and (one.errno is not None or _library_of(one)):
+        of_system = isinstance(one, OSError) and one.errno is not None
+        if isinstance(one, OSError) and (of_system or _is_odd_file(one) or _library_of(one)):
             return _of_system(one)
         if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError":
             return f"out of memory; lower batch sizes or lengths, or use a larger machine; {_AGAIN}"
@@ -55,6 +57,11 @@ def sentence_of(error: BaseException) -> str | None:
                 f"that this stage reads; {_AGAIN} (PREFLINE_TRACEBACK=1 shows where it happened)"
             )
     return None
+
+
+def _is_odd_file(error: OSError) -> bool:
+    """Whether a file cannot do what files can: a pipe that cannot be read from its middle."""
+    return isinstance(error, io.UnsupportedOperation)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -5,13 +5,14 @@ A lock dies with its process, so a killed run never leaves one behind.
 
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
-from schemas.errors import RunLockedError
+from schemas.errors import ConfigError, RunLockedError
 
 
 @contextmanager
@@ -35,11 +36,11 @@ def stage_lock(run_dir: Path, stage: str) -> Iterator[None]:
 def is_held(run_dir: Path, stage: str) -> bool:
     """Whether a process is at work on a stage at this moment."""
     try:
-        with (run_dir / ".locks" / stage).open() as file:
+        with _open(run_dir / ".locks" / stage) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
+    except (OSError, ConfigError):
         return False
     return False
 
@@ -48,7 +49,7 @@ def is_held(run_dir: Path, stage: str) -> bool:
 def _lock(run_dir: Path, name: str, mode: int) -> Iterator[None]:
     folder = run_dir / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a+") as file:
+    with _open(folder / name, "a+") as file:
         try:
             _take(file, mode)
         except BlockingIOError as error:
@@ -62,6 +63,20 @@ def _lock(run_dir: Path, name: str, mode: int) -> Iterator[None]:
             file.write(f"process {os.getpid()}")
             file.flush()
         yield
+
+
+def _open(path: Path, mode: Literal["r", "a+"] = "r") -> IO[str]:
+    """A lock's file: a link in its place is not followed, and a pipe not waited for.
+
+    Raises:
+        ConfigError: it is no plain file.
+    """
+    flags = os.O_RDONLY if mode == "r" else os.O_RDWR | os.O_CREAT | os.O_APPEND
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{path}: not a plain file, but a lock of ours belongs there; move it")
+    return os.fdopen(descriptor, mode)
 
 
 _LOOKS = 20
@@ -88,7 +103,7 @@ def _holder(folder: Path, name: str) -> str:
     """Who holds a lock alone: the one asked for or, where that is shared, any of the stages'."""
     others = sorted(path.name for path in folder.iterdir() if path.name != name)
     for candidate in [name, *others]:
-        with (folder / candidate).open() as file:
+        with _open(folder / candidate) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -30,7 +30,7 @@ from tests.faults.harness import (
     run_command,
     warm_commands,
 )
-from tests.faults.run_all import start_under_the_library
+from tests.faults.start import start_under_the_library
 
 RESULTS = Path(__file__).resolve().parent / "corruption.json"
 # Nobody reads these: logs for people, locks, and what says how far a stage is.

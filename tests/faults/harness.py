@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -35,6 +35,8 @@ _OF_A_SUMMARY = (
     *_ABOUT_THE_MACHINE,
 )
 _SECONDS = 300
+STAGES = ("ingest", "sft", "judge", "sample", "label", "train", "evaluate", "report")
+WITH_ADAPTERS = ("--set", "train.training.lora={rank=2}")
 
 
 def build_library(folder: Path) -> Path:
@@ -111,23 +113,38 @@ def _ended(command: Sequence[str], folder: Path, at: int) -> Ended:
     return Ended(done.returncode, said, counted)
 
 
-def run_command(arguments: Sequence[str], folder: Path, at: int = 0) -> Ended:
-    """Run the command line in a fork, killed before change number `at` below `folder`."""
+def run_command(
+    arguments: Sequence[str],
+    folder: Path,
+    at: int = 0,
+    prepare: Callable[[ctypes.CDLL], None] | None = None,
+    seconds: int = _SECONDS,
+) -> Ended:
+    """Run the command line in a fork, killed before change number `at` below `folder`.
+
+    `prepare` is called in the fork, with the library that counts, when nothing is left to be done
+    but the command.
+    """
     log, calls = folder.parent / "said.txt", folder.parent / "calls.txt"
     calls.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
-        _be_the_command(arguments, folder, at, log, calls)
+        _be_the_command(arguments, folder, at, log, calls, prepare)
     signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
-    signal.alarm(_SECONDS)
+    signal.alarm(seconds)
     _, status = os.waitpid(child, 0)
     signal.alarm(0)
-    counted = int(calls.read_text()) if calls.exists() else 0
+    counted = int(calls.read_text() or 0) if calls.exists() else 0  # also where files stay empty
     return Ended(os.waitstatus_to_exitcode(status), log.read_text(errors="replace"), counted)
 
 
 def _be_the_command(
-    arguments: Sequence[str], folder: Path, at: int, log: Path, calls: Path
+    arguments: Sequence[str],
+    folder: Path,
+    at: int,
+    log: Path,
+    calls: Path,
+    prepare: Callable[[ctypes.CDLL], None] | None,
 ) -> None:
     code = 1
     try:
@@ -140,11 +157,14 @@ def _be_the_command(
 
         library = ctypes.CDLL(None)
         library.kill_at_arm(str(folder).encode(), ctypes.c_long(at))
+        if prepare is not None:
+            prepare(library)
         try:
             run_cli()
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else int(left.code is not None)
-        calls.write_text(str(library.kill_at_count()))
+        with suppress(OSError):  # where little is allowed, also to us
+            calls.write_text(str(library.kill_at_count()))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -154,7 +174,7 @@ def _be_the_command(
         os._exit(code)
 
 
-def import_everything(folder: Path, commands: Sequence[Sequence[str]]) -> None:
+def import_everything(folder: Path, commands: Iterable[Sequence[str]]) -> None:
     """Import what the commands will need: found out in forks, so that no thread is running here."""
     listed = folder / "modules.json"
     if not listed.exists():
@@ -166,7 +186,7 @@ def import_everything(folder: Path, commands: Sequence[Sequence[str]]) -> None:
     _prepare()
 
 
-def _list_modules(listed: Path, cache: Path, commands: Sequence[Sequence[str]]) -> None:
+def _list_modules(listed: Path, cache: Path, commands: Iterable[Sequence[str]]) -> None:
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -271,34 +291,34 @@ class Case:
         base: Path,
         runner: Runner = run_command,
     ) -> None:
-        self.name, self._arguments = name, arguments
-        self._folder, self._base, self._run = work / "case", base, runner
+        self.name, self.arguments = name, arguments
+        self.folder, self.base, self._run = work / "case", base, runner
         self.after = work / f"after-{name}"
         counted = work / f"after-{name}.calls"
         if not counted.exists():  # else an earlier run has done it here
-            self._fresh()
-            whole = runner(arguments, self._folder, 0)
+            self.fresh()
+            whole = runner(arguments, self.folder, 0)
             if whole.code != 0:
                 raise RuntimeError(f"{name}: fails undisturbed: {whole.said}")
-            shutil.copytree(self._folder, self.after, symlinks=True)
+            shutil.copytree(self.folder, self.after, symlinks=True)
             counted.write_text(str(whole.calls))
-        self._expected = contents(self.after)
+        self.expected = contents(self.after)
         self.tally = Tally(name, int(counted.read_text()))
 
     def kill(self, *at: int) -> None:
         """Kill before change number `at`, run again, compare; with several, kill each next run."""
-        self._fresh()
+        self.fresh()
         tally, killed = self.tally, 0
         tracebacks = False
         for number in at:
-            ended = self._run(self._arguments, self._folder, number)
+            ended = self._run(self.arguments, self.folder, number)
             tracebacks = tracebacks or ended.traceback
             if ended.code != -signal.SIGKILL:
                 break
             killed += 1
-        again = self._run(self._arguments, self._folder, 0)
+        again = self._run(self.arguments, self.folder, 0)
         tracebacks = tracebacks or again.traceback
-        found = differing(self._expected, contents(self._folder))
+        found = differing(self.expected, contents(self.folder))
         # A command that only has to be told that its work is there needs no hand.
         stopped = again.code != 0 and bool(found)
         tally.trials += 1
@@ -314,20 +334,21 @@ class Case:
         most = max(2, 3 * self.tally.calls // length)
         self.kill(*(draw.randint(1, most) for _ in range(length)))
 
-    def _fresh(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        shutil.copytree(self._base, self._folder, symlinks=True)
+    def fresh(self) -> None:
+        """The state that the command begins from."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.base, self.folder, symlinks=True)
 
 
 def cases(work: Path, lora: bool = False, plain: bool = False) -> Iterator[Case]:
     """Every stage of the recipe on what the stages before it have left, then further commands."""
-    extra = ["--set", "train.training.lora={rank=2}"] if lora else []
+    extra = WITH_ADAPTERS if lora else []
     run = str(work / "case" / "run")
     recipe = ["--recipe", str(RECIPE), "--run-dir", run, *extra]
     base = work / "base"
     base.mkdir(parents=True, exist_ok=True)
     runner = run_process if plain else run_command
-    for stage in ("ingest", "sft", "judge", "sample", "label", "train", "evaluate", "report"):
+    for stage in STAGES:
         case = Case(stage, [stage, *recipe], work, base, runner)
         yield case
         base = case.after
@@ -366,10 +387,18 @@ def further_commands(case: Path, given: Path, lora: bool) -> Iterator[tuple[str,
     yield "audit", ["audit", run, "--to", "label-studio", "--out", studio]
 
 
-def warm_commands(work: Path) -> list[list[str]]:
-    """What is run to find out what has to be imported."""
-    run = ["--recipe", str(RECIPE), "--run-dir", str(work / "warm" / "run")]
+def warm_commands(
+    work: Path, wanted: Collection[str] = (), lora: bool = True
+) -> Iterator[Sequence[str]]:
+    """What is run to find out what has to be imported; `wanted` are the commands that come, or all.
+
+    `lora` runs the stages with adapters too.
+    """
+    run = ["run", "--recipe", str(RECIPE), "--run-dir", str(work / "warm" / "run")]
     (work / "warm-given").mkdir(exist_ok=True)
-    further = further_commands(work / "warm", work / "warm-given", lora=False)
-    lora = [*run, "--set", "train.training.lora={rank=2}"]
-    return [["run", *run], *[list(command) for _, command in further], ["run", *lora]]
+    yield run
+    for name, command in further_commands(work / "warm", work / "warm-given", lora=False):
+        if not wanted or name in wanted:
+            yield command
+    if lora or not wanted:
+        yield [*run, *WITH_ADAPTERS]

@@ -1,4 +1,4 @@
-/* Kills its process before the n-th call that changes something below a folder.
+/* Kills its process before the n-th call that changes something below a folder, or has it fail.
  *
  * Loaded before all other libraries, so that Python, Arrow, SQLite, polars and safetensors pass
  * through here on their way to the file system. Nothing is counted until kill_at_arm is called, or
@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -24,6 +25,7 @@ static char root[PATH_MAX];
 static size_t root_length;
 static long target, count;
 static volatile int armed;
+static int failing, lasting; /* instead of dying: an errno; whether all later growth fails too */
 
 /* Count from now on what changes below `folder`; die before call number `n`, never where 0. */
 void kill_at_arm(const char *folder, long n) {
@@ -31,7 +33,16 @@ void kill_at_arm(const char *folder, long n) {
     root_length = strlen(root);
     target = n;
     count = 0;
+    failing = lasting = 0;
     armed = 1;
+}
+
+/* Have call number n fail with an errno; `lasting` is a disk that stays full: from then on all that
+ * would make something grow fails, and nothing else. */
+void kill_at_fail(const char *folder, long n, int error, int stays) {
+    kill_at_arm(folder, n);
+    failing = error;
+    lasting = stays;
 }
 
 long kill_at_count(void) { return count; }
@@ -72,20 +83,26 @@ static int fd_below(int fd) {
     return below(path);
 }
 
-static void step(int counts) {
-    if (counts && __sync_add_and_fetch(&count, 1) == target) {
+/* Whether the call has to fail. */
+static int step(int counts, int grows) {
+    if (!counts) return 0;
+    long number = __sync_add_and_fetch(&count, 1);
+    if (!target || (lasting ? number < target || !grows : number != target)) return 0;
+    if (!failing) {
         kill(getpid(), SIGKILL);
         for (;;) pause();
     }
+    errno = failing;
+    return 1;
 }
 
-static void at_path(int folder, const char *path) {
-    if (!armed || !path) return;
-    step(path[0] == '/' || folder == AT_FDCWD ? below(path) : fd_below(folder));
+static int at_path(int folder, const char *path, int grows) {
+    if (!armed || !path) return 0;
+    return step(path[0] == '/' || folder == AT_FDCWD ? below(path) : fd_below(folder), grows);
 }
 
-static void at_fd(int fd) {
-    if (armed) step(fd_below(fd));
+static int at_fd(int fd, int grows) {
+    return armed ? step(fd_below(fd), grows) : 0;
 }
 
 #define REAL(name) \
@@ -101,7 +118,7 @@ static void at_fd(int fd) {
         if (flags & (O_CREAT | O_TMPFILE)) { \
             va_list rest; va_start(rest, flags); mode = va_arg(rest, mode_t); va_end(rest); \
         } \
-        if (CHANGES(flags)) at_path(AT_FDCWD, path); \
+        if (CHANGES(flags) && at_path(AT_FDCWD, path, !!(flags & O_CREAT))) return -1; \
         return real(path, flags, mode); \
     }
 OPEN(open)
@@ -114,7 +131,7 @@ OPEN(open64)
         if (flags & (O_CREAT | O_TMPFILE)) { \
             va_list rest; va_start(rest, flags); mode = va_arg(rest, mode_t); va_end(rest); \
         } \
-        if (CHANGES(flags)) at_path(folder, path); \
+        if (CHANGES(flags) && at_path(folder, path, !!(flags & O_CREAT))) return -1; \
         return real(folder, path, flags, mode); \
     }
 OPENAT(openat)
@@ -123,44 +140,44 @@ OPENAT(openat64)
 #define FOPEN(name) \
     FILE *name(const char *path, const char *mode) { \
         REAL(name); \
-        if (strpbrk(mode, "wa+")) at_path(AT_FDCWD, path); \
+        if (strpbrk(mode, "wa+") && at_path(AT_FDCWD, path, 1)) return NULL; \
         return real(path, mode); \
     }
 FOPEN(fopen)
 FOPEN(fopen64)
 
 /* The first argument is a path. */
-#define PATH1(type, name, rest, given) \
-    type name rest { REAL(name); at_path(AT_FDCWD, path); return real given; }
-PATH1(int, creat, (const char *path, mode_t mode), (path, mode))
-PATH1(int, mkdir, (const char *path, mode_t mode), (path, mode))
-PATH1(int, rmdir, (const char *path), (path))
-PATH1(int, unlink, (const char *path), (path))
-PATH1(int, remove, (const char *path), (path))
-PATH1(int, truncate, (const char *path, off_t length), (path, length))
-PATH1(int, rename, (const char *path, const char *to), (path, to))
-PATH1(int, link, (const char *path, const char *to), (path, to))
+#define PATH1(type, name, grows, rest, given) \
+    type name rest { REAL(name); return at_path(AT_FDCWD, path, grows) ? -1 : real given; }
+PATH1(int, creat, 1, (const char *path, mode_t mode), (path, mode))
+PATH1(int, mkdir, 1, (const char *path, mode_t mode), (path, mode))
+PATH1(int, rmdir, 0, (const char *path), (path))
+PATH1(int, unlink, 0, (const char *path), (path))
+PATH1(int, remove, 0, (const char *path), (path))
+PATH1(int, truncate, 0, (const char *path, off_t length), (path, length))
+PATH1(int, rename, 0, (const char *path, const char *to), (path, to))
+PATH1(int, link, 1, (const char *path, const char *to), (path, to))
 
-#define AT1(name, rest, given) \
-    int name rest { REAL(name); at_path(folder, path); return real given; }
-AT1(mkdirat, (int folder, const char *path, mode_t mode), (folder, path, mode))
-AT1(unlinkat, (int folder, const char *path, int flags), (folder, path, flags))
-AT1(utimensat, (int folder, const char *path, const struct timespec times[2], int flags),
+#define AT1(name, grows, rest, given) \
+    int name rest { REAL(name); return at_path(folder, path, grows) ? -1 : real given; }
+AT1(mkdirat, 1, (int folder, const char *path, mode_t mode), (folder, path, mode))
+AT1(unlinkat, 0, (int folder, const char *path, int flags), (folder, path, flags))
+AT1(utimensat, 0, (int folder, const char *path, const struct timespec times[2], int flags),
     (folder, path, times, flags))
-AT1(renameat, (int folder, const char *path, int other, const char *to), (folder, path, other, to))
-AT1(renameat2, (int folder, const char *path, int other, const char *to, unsigned int flags),
+AT1(renameat, 0, (int folder, const char *path, int other, const char *to), (folder, path, other, to))
+AT1(renameat2, 0, (int folder, const char *path, int other, const char *to, unsigned int flags),
     (folder, path, other, to, flags))
 
 /* The first argument is an open file. */
-#define FD1(type, name, rest, given) \
-    type name rest { REAL(name); at_fd(fd); return real given; }
-FD1(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size))
-FD1(ssize_t, writev, (int fd, const struct iovec *parts, int n), (fd, parts, n))
-FD1(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at))
-FD1(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at))
-FD1(int, ftruncate, (int fd, off_t length), (fd, length))
-FD1(int, ftruncate64, (int fd, off64_t length), (fd, length))
-FD1(int, fsync, (int fd), (fd))
-FD1(int, fdatasync, (int fd), (fd))
-FD1(ssize_t, sendfile, (int fd, int from, off_t *at, size_t size), (fd, from, at, size))
-FD1(ssize_t, sendfile64, (int fd, int from, off64_t *at, size_t size), (fd, from, at, size))
+#define FD1(type, name, grows, rest, given) \
+    type name rest { REAL(name); return at_fd(fd, grows) ? -1 : real given; }
+FD1(ssize_t, write, 1, (int fd, const void *data, size_t size), (fd, data, size))
+FD1(ssize_t, writev, 1, (int fd, const struct iovec *parts, int n), (fd, parts, n))
+FD1(ssize_t, pwrite, 1, (int fd, const void *data, size_t size, off_t at), (fd, data, size, at))
+FD1(ssize_t, pwrite64, 1, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at))
+FD1(int, ftruncate, 0, (int fd, off_t length), (fd, length))
+FD1(int, ftruncate64, 0, (int fd, off64_t length), (fd, length))
+FD1(int, fsync, 0, (int fd), (fd))
+FD1(int, fdatasync, 0, (int fd), (fd))
+FD1(ssize_t, sendfile, 1, (int fd, int from, off_t *at, size_t size), (fd, from, at, size))
+FD1(ssize_t, sendfile64, 1, (int fd, int from, off64_t *at, size_t size), (fd, from, at, size))

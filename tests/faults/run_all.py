@@ -13,7 +13,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.faults.harness import Tally, build_library, cases, import_everything, warm_commands
+from tests.faults.harness import Tally, cases, import_everything, warm_commands
+from tests.faults.start import in_memory, start_under_the_library
+from tests.faults.world import World
 
 RESULTS = Path(__file__).resolve().parent / "counts.json"
 _COUNTED = ("trials", "kills", "differences", "tracebacks", "hands_needed")
@@ -29,6 +31,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the places in chains")
     parser.add_argument("--stages", default="", help="only these stages, by comma")
     parser.add_argument("--lora", action="store_true", help="train low-rank adapters")
+    parser.add_argument("--troubles", type=int, default=0, help="then so many troubles, of all")
     parser.add_argument("--work", help="a folder that keeps what was prepared for the next time")
     parser.add_argument("--plain", action="store_true", help="every command in its own process")
     parser.add_argument("--save", default="", help="add the counts to tests/faults/counts.json")
@@ -39,10 +42,10 @@ def main() -> int:
         folder = Path(kept or stack.enter_context(made()))
         folder.mkdir(parents=True, exist_ok=True)
         work = start_under_the_library(folder, "tests.faults.run_all")
-        if not options.plain:
-            import_everything(work, warm_commands(work))
-        tallies = []
         wanted = set(filter(None, options.stages.split(",")))
+        if not options.plain:
+            import_everything(work, warm_commands(work, wanted, options.lora))
+        tallies = []
         for case in cases(work, options.lora, options.plain):
             if wanted and case.name not in wanted:
                 continue
@@ -59,13 +62,12 @@ def main() -> int:
                 _say(f"  {json.dumps(fault)[:1500]}")
             if wanted == {tally.name for tally in tallies}:
                 break
-    _say(json.dumps({"kills": sum(t.kills for t in tallies)}))
-    return int(not all(tally.sound for tally in tallies))
-
-
-def in_memory() -> str | None:
-    """A file system in memory, where there is one: no trial waits for a disk."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        world = World(work, random.Random(options.seed), each=1)
+        if options.troubles:
+            world.sample(options.troubles)
+    told = {"kills": sum(t.kills for t in tallies), "troubles": world.trials}
+    _say(json.dumps(told))
+    return int(not (world.sound and all(tally.sound for tally in tallies)))
 
 
 def _save(name: str, tally: Tally) -> None:
@@ -80,30 +82,6 @@ def _save(name: str, tally: Tally) -> None:
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def start_under_the_library(folder: Path, module: str) -> Path:
-    """Start the module again in a process that has the library in front of all others, and end with
-    it; in that process, the folder to work in.
-    """
-    if "PREFLINE_FAULTS" in os.environ:
-        return Path(os.environ["PREFLINE_FAULTS"])
-    library, work = build_library(folder), folder
-    environment = os.environ | {
-        "LD_PRELOAD": str(library),
-        "PREFLINE_FAULTS": str(work),
-        "OMP_NUM_THREADS": "1",
-        "POLARS_MAX_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONHASHSEED": "0",
-    }
-    code = os.spawnve(
-        os.P_WAIT,
-        sys.executable,
-        [sys.executable, "-m", module, *sys.argv[1:]],
-        environment,
-    )
-    raise SystemExit(code)
 
 
 if __name__ == "__main__":

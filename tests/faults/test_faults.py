@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import RECIPE, build_library
+from tests.faults.harness import RECIPE, STAGES, build_library
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,10 +63,10 @@ print(before)
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-def test_a_sample_of_kills_makes_no_difference(tmp_path: Path) -> None:
+def test_a_sample_of_kills_and_troubles_makes_no_difference(tmp_path: Path) -> None:
     assert RECIPE.exists()
-    stages = "ingest,sft,judge,sample,label,train,evaluate,report"
-    sample = ["--stages", stages, "--every", "131", "--first", "17"]
+    kills = ["--stages", ",".join(STAGES), "--every", "240", "--first", "17"]
+    sample = [*kills, "--troubles", "8"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.run_all", *sample],
         cwd=ROOT,
@@ -75,4 +75,6 @@ def test_a_sample_of_kills_makes_no_difference(tmp_path: Path) -> None:
         timeout=1500,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout.splitlines()[-1])["kills"] >= 10
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["kills"] >= 20
+    assert told["troubles"] == 8

@@ -369,3 +369,19 @@ def test_what_a_killed_run_has_said_stands_in_the_manifest_once(tmp_path: Path) 
         third = Recorder(SilentProgress(), record)
         assert third.notes == []
         assert third.warnings == ["what was warned of before the interruption is damaged, and lost"]
+
+
+def test_a_lock_that_is_no_file_is_told_and_what_a_link_leads_to_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    theirs = tmp_path / "thesis"
+    theirs.write_text("mine")
+    (tmp_path / ".locks").mkdir()
+    os.mkfifo(tmp_path / ".locks" / "judge")
+    (tmp_path / ".locks" / "train").symlink_to(theirs)
+    assert not is_held(tmp_path, "judge")
+    with pytest.raises(ConfigError, match="not a plain file"), stage_lock(tmp_path, "judge"):
+        pass
+    with pytest.raises(OSError, match="symbolic"), stage_lock(tmp_path, "train"):
+        pass
+    assert theirs.read_text() == "mine"

@@ -77,6 +77,13 @@ def test_what_the_system_refuses_names_the_file_and_what_to_do(number: int) -> N
     assert len(said) > len(f"some/file: {os.strerror(number)}; ")
 
 
+def test_what_a_pipe_cannot_do_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    said = sentence_of(raised(lambda: (tmp_path / "pipe").open("a+")))
+    assert said is not None
+    assert "not seekable" in said
+
+
 def test_little_memory_is_told() -> None:
     assert "out of memory" in str(sentence_of(MemoryError()))
     full = pa.lib.ArrowMemoryError("malloc of size 1 failed")

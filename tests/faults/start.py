@@ -1,0 +1,36 @@
+"""Starts a harness again as a process that has the library that counts in front of all others."""
+
+import os
+import sys
+from pathlib import Path
+
+from tests.faults.harness import build_library
+
+
+def in_memory() -> str | None:
+    """A file system in memory, where there is one: no trial waits for a disk."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def start_under_the_library(folder: Path, module: str) -> Path:
+    """Start the module again in a process that has the library in front of all others, and end with
+    it; in that process, the folder to work in.
+    """
+    if "PREFLINE_FAULTS" in os.environ:
+        return Path(os.environ["PREFLINE_FAULTS"])
+    library, work = build_library(folder), folder
+    environment = os.environ | {
+        "LD_PRELOAD": str(library),
+        "PREFLINE_FAULTS": str(work),
+        "OMP_NUM_THREADS": "1",
+        "POLARS_MAX_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    code = os.spawnve(
+        os.P_WAIT,
+        sys.executable,
+        [sys.executable, "-m", module, *sys.argv[1:]],
+        environment,
+    )
+    raise SystemExit(code)
