@@ -39,6 +39,7 @@ _LIBRARIES = {
     *("jinja2", "sqlite3", "pyarrow", "polars", "datasets", "httpx", "httpcore", "inspect_ai"),
     *("torch", "vllm", "ray", "tomllib", "json"),
 }
+_NO_THREAD = "can't start new thread"  # what Python says where memory or processes are limited
 _AGAIN = "what is finished is kept: run the same command again"
 
 
@@ -48,6 +49,8 @@ def sentence_of(error: BaseException) -> str | None:
         of_system = isinstance(one, OSError) and one.errno is not None
         if isinstance(one, OSError) and (of_system or _is_odd_file(one) or _library_of(one)):
             return _of_system(one)
+        if str(one) == _NO_THREAD:
+            return f"the system starts no further thread: {_REMEDIES[errno.ENOMEM]}; {_AGAIN}"
         if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError":
             return f"out of memory; lower batch sizes or lengths, or use a larger machine; {_AGAIN}"
         library = _library_of(one)

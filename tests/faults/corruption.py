@@ -35,6 +35,8 @@ from tests.faults.start import start_under_the_library
 RESULTS = Path(__file__).resolve().parent / "corruption.json"
 # Nobody reads these: logs for people, locks, and what says how far a stage is.
 _NOT_READ = (".locks", "run.log", ".progress")
+# What a run says that goes on without what it cannot make again.
+_LOST = "is damaged, and lost"
 _STRETCH = 64
 # An evaluation that asks no model and no judge anything new: it uses all that the first has kept.
 _ANOTHER = ("--set", "evaluate.headline=discrete")
@@ -85,6 +87,7 @@ class Tally:
         setattr(self, outcome, getattr(self, outcome) + 1)
         if outcome in ("silent", "tracebacks"):
             self.faults.append({"outcome": outcome, **told})
+            _say(f"  {json.dumps(self.faults[-1])[:900]}")
 
     def to_json(self) -> dict[str, Any]:
         """For the record of the counts."""
@@ -184,7 +187,7 @@ class RunTrials:
 def _outcome(ended: Ended, found: Sequence[str]) -> str:
     if ended.traceback or ended.code not in (0, 2):
         return "tracebacks"
-    if ended.code == 2:
+    if ended.code == 2 or (found and _LOST in ended.said):
         return "noticed"
     return "silent" if found else "no_difference"
 
@@ -280,17 +283,22 @@ def main() -> int:
             import_everything(work, warm_commands(work))
             runs = RunTrials(work, options.seed)
             tallies += [getattr(runs, place)(each) for place in places if place != "answers"]
-    total = Counter[str]()
     for tally in tallies:
         _say(json.dumps(tally.to_json()))
-        for fault in tally.faults[:20]:
-            _say(f"  {json.dumps(fault)[:900]}")
-        total.update({k: v for k, v in tally.to_json().items() if k != "place"})
-    _say(json.dumps(total))
     if options.save:
-        record = {"total": dict(total), "places": [tally.to_json() for tally in tallies]}
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+        _save(tallies)
     return int(not all(tally.sound for tally in tallies))
+
+
+def _save(tallies: Sequence[Tally]) -> None:
+    """Put the counts of these places on record; those of other places stay."""
+    known = json.loads(RESULTS.read_text())["places"] if RESULTS.exists() else []
+    places = {one["place"]: one for one in [*known, *(tally.to_json() for tally in tallies)]}
+    total = Counter[str]()
+    for counted in places.values():
+        total.update({k: v for k, v in counted.items() if k != "place"})
+    record = {"total": dict(total), "places": list(places.values())}
+    RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _say(line: str) -> None:

@@ -127,10 +127,10 @@ class Streams(Trouble):
             sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", closefd=False), encoding="ascii")
         if self.how in ("no stdout", "neither"):
             os.close(1)
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None
         if self.how in ("no stderr", "neither"):
             os.close(2)
-            sys.stderr = None  # type: ignore[assignment]
+            sys.stderr = None
 
 
 @dataclass
@@ -176,6 +176,13 @@ def _link(to: str) -> Callable[[Path, Path | None], None]:
     return lambda path, _: path.symlink_to(to)
 
 
+def _holding(data: bytes) -> Callable[[Path, Path | None], None]:
+    def write(path: Path, was: Path | None) -> None:
+        path.write_bytes(data)
+
+    return write
+
+
 def _socket(path: Path, was: Path | None) -> None:
     with socket.socket(socket.AF_UNIX) as made:
         here = os.open(path.parent, os.O_PATH)
@@ -209,8 +216,8 @@ WAYS: dict[str, Callable[[Path, Path | None], None]] = {
     "dangling": _link("nowhere"),
     "loop": lambda path, _: path.symlink_to(path.name),
     "unreadable": _unreadable,
-    "nothing": lambda path, _: path.write_bytes(b""),
-    "garbage": lambda path, _: path.write_bytes(random.Random(1).randbytes(3000)),
+    "nothing": _holding(b""),
+    "garbage": _holding(random.Random(1).randbytes(3000)),
     "half": _half,
 }
 
@@ -252,7 +259,10 @@ def _said(name: str, **changed: Any) -> Callable[[Path], None]:
 
 
 def _written(name: str, text: str) -> Callable[[Path], None]:
-    return lambda model: (model / name).write_text(text) and None
+    def write(model: Path) -> None:
+        (model / name).write_text(text)
+
+    return write
 
 
 def _without(name: str) -> Callable[[Path], None]:

@@ -88,6 +88,7 @@ def test_little_memory_is_told() -> None:
     assert "out of memory" in str(sentence_of(MemoryError()))
     full = pa.lib.ArrowMemoryError("malloc of size 1 failed")
     assert "out of memory" in str(sentence_of(full))
+    assert "no further thread" in str(sentence_of(RuntimeError("can't start new thread")))
 
 
 def test_a_bug_of_ours_is_none_of_the_world() -> None:
