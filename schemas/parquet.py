@@ -89,6 +89,7 @@ ROW_GROUP = 8192
 """Rows of a row group in every table's file, where they are not too large."""
 GROUP_BYTES = 256 << 20
 """Row groups are closed before they have more: readers hold one of them at a time."""
+_MOST_PIECES = 64  # that are held: a small piece takes far more than its rows
 # Texts and hashes repeat nothing and are sought by no range: a dictionary or the least and greatest
 # of them would be wasted work, and whole texts in the file's metadata.
 _UNREPEATED = ("content", "reasoning", "arguments", "extra", "raw", "detail")
@@ -134,6 +135,8 @@ class TableWriter:
         self._held.append(data)
         self._held_rows += data.num_rows
         self._held_bytes += data.nbytes
+        if len(self._held) >= _MOST_PIECES:
+            self._held = [pa.concat_tables(self._held).combine_chunks()]
         while rows := self._whole_group():
             self._write_group(rows)
 

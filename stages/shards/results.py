@@ -100,7 +100,8 @@ class Results:
 
     def _parts(self, table: Table, shards: int) -> Iterator[pa.Table]:
         for number in range(shards):
-            yield pq.read_table(self._folder(number) / table.file_name)
+            with pq.ParquetFile(self._folder(number) / table.file_name) as file:
+                yield file.read()
 
     def _folder(self, shard: int) -> Path:
         return self.folder / f"{shard:08d}"

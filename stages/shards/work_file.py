@@ -22,6 +22,7 @@ class WorkFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._known: Any = None
 
     def write(self, table: Table, shards: Iterable[pa.Table]) -> None:
         """Write the shards, each as one row group; the file is there whole or not at all."""
@@ -31,6 +32,7 @@ class WorkFile:
         ):
             for shard in shards:
                 file.write_table(shard, row_group_size=shard.num_rows)
+        self._known = None
         seal_file(self.path)
 
     @property
@@ -45,16 +47,23 @@ class WorkFile:
 
     def __len__(self) -> int:
         """How many shards there are."""
-        return int(pq.read_metadata(self.path).num_row_groups)
+        return int(self._metadata.num_row_groups)
 
     def rows(self) -> int:
         """How many rows all shards have."""
-        return int(pq.read_metadata(self.path).num_rows)
+        return int(self._metadata.num_rows)
 
     def read(self, shard: int) -> pa.Table:
         """The rows of one shard."""
-        with pq.ParquetFile(self.path) as file:
+        with pq.ParquetFile(self.path, metadata=self._metadata) as file:
             return file.read_row_group(shard)
+
+    @property
+    def _metadata(self) -> Any:
+        """Where the shards lie, which is read once: it is as long as there are shards."""
+        if self._known is None:
+            self._known = pq.read_metadata(self.path)
+        return self._known
 
 
 def in_shards(batches: Iterable[pa.Table], group: str, groups_per_shard: int) -> Iterator[pa.Table]:

@@ -1,7 +1,7 @@
 """What the policy writes while it is trained: the same prompts with the same seeds at every
 evaluation, kept as a table and measured."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,28 +58,27 @@ class Generations(Observer):
         progress: Progress,
     ) -> None:
         """`prompts` are rows of the prompts table."""
-        self._path = output / GENERATIONS.file_name
-        self._newest = output / "generations.newest.parquet"
+        self._output = output
         self._prompts = prompts
         self._renderer = renderer
         self._settings = settings
         self._training = training
         self._progress = progress
         self._rows: list[dict[str, Any]] = []
-        self._in_table = 0
+        self._starts: list[int] = []
+        """Of each file of rows the number of its first."""
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Forget what was written after the step that training goes on from."""
         last = rows[-1]["step"] if rows else -1
-        paths = [path for path in (self._path, self._newest) if path.exists()]
-        found = [row for path in paths for row in read_rows(path, GENERATIONS)]
+        found = [row for path in self._files() for row in read_rows(path, GENERATIONS)]
         rows_of = {(row["step"], row["prompt_id"]): row for row in found if row["step"] <= last}
-        self._rows, self._in_table = list(rows_of.values()), 0
+        self._rows, self._starts = sorted(rows_of.values(), key=lambda row: row["step"]), []
 
     def close(self) -> None:
-        """Put the newest rows to the others."""
+        """Put the rows into one table."""
         if self._rows:
-            self._write_all()
+            self._keep(self._output / GENERATIONS.file_name, self._rows)
 
     def measure(self, step: int, model: PreTrainedModel) -> Row:
         """Complete the prompts; returns the measures of `measures_of`.
@@ -92,23 +91,35 @@ class Generations(Observer):
         if not made:
             return {}
         self._rows += made
-        self._write()
+        self._write(len(made))
         return measures_of(made)
 
-    def _write(self) -> None:
-        """Write the newest rows, or all of them where these have doubled: each row is written a few
-        times, however many follow it.
+    def _write(self, new: int) -> None:
+        """Write the newest rows, together with what is in files of no more rows than that: however
+        many evaluations there are, a row is written again only where those after it have doubled.
         """
-        newest = self._rows[self._in_table :]
-        if len(newest) > self._in_table:
-            self._write_all()
-        else:
-            write_table(self._newest, GENERATIONS, newest)
+        start = len(self._rows) - new
+        while self._starts and start - self._starts[-1] <= len(self._rows) - start:
+            start = self._starts.pop()
+        if not self._starts:
+            start = 0
+        self._starts.append(start)
+        kept = map(self._part, self._starts)
+        self._keep(self._part(start), self._rows[start:], kept)
 
-    def _write_all(self) -> None:
-        write_table(self._path, GENERATIONS, self._rows)
-        self._in_table = len(self._rows)
-        self._newest.unlink(missing_ok=True)
+    def _keep(
+        self, path: Path, rows: Sequence[Mapping[str, Any]], others: Iterable[Path] = ()
+    ) -> None:
+        """Write a file of rows; none but it and the others stays."""
+        write_table(path, GENERATIONS, rows)
+        for old in set(self._files()) - {path, *others}:
+            old.unlink()
+
+    def _part(self, start: int) -> Path:
+        return self._output / f"generations.{start:09d}.parquet"
+
+    def _files(self) -> list[Path]:
+        return sorted(self._output.glob("generations*.parquet"))
 
     def _complete(self, step: int, model: PreTrainedModel) -> list[dict[str, Any]]:
         settings = self._settings

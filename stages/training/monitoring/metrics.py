@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
@@ -37,6 +38,10 @@ def _lasting(row: Row) -> Row:
     return {name: value for name, value in row.items() if name not in PERFORMANCE}
 
 
+def _hashed(row: Row) -> bytes:
+    return json.dumps(_lasting(row)).encode() + b"\n"
+
+
 class MetricsLog:
     """metrics.jsonl of a training, cut back to the step that a resumed run continues from.
 
@@ -52,7 +57,10 @@ class MetricsLog:
             DataError: they are others now, or a whole line is none of ours.
         """
         self._folder = folder
+        self._hash = sha256()
         self.rows = [] if resumed_step is None else self._kept(resumed_step)
+        for row in self.rows:
+            self._hash.update(_hashed(row))
         if resumed_step is not None and record and self.digest() != record:
             raise DataError(
                 f"{folder / METRICS_JSONL}: damaged since it was written; remove {folder}, and the "
@@ -64,12 +72,13 @@ class MetricsLog:
     def append(self, row: Mapping[str, float]) -> None:
         """Write one row; it is in the file when this returns."""
         self.rows.append(dict(row))
+        self._hash.update(_hashed(self.rows[-1]))
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
     def digest(self) -> str:
         """The hash of all rows so far, without what the machine and its load have made of them."""
-        return content_id("record", json.dumps([_lasting(row) for row in self.rows]))
+        return self._hash.hexdigest()
 
     def close(self) -> None:
         """Stop writing rows."""

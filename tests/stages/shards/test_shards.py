@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,3 +156,19 @@ def test_no_work_makes_empty_tables(tmp_path: Path) -> None:
     results = Results(tmp_path, (PROMPTS, REJECTS))
     assert results.join(work) == {}
     assert read_rows(tmp_path / "prompts.parquet", PROMPTS) == []
+
+
+def test_where_the_shards_lie_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as long as there are shards: read for each, it would cost their square."""
+    rows = pa.Table.from_pylist([prompt(i) for i in range(6)], schema=PROMPTS.schema)
+    path = tmp_path / "work.parquet"
+    work = WorkFile(path)
+    work.write(PROMPTS, (rows.slice(i, 1) for i in range(5)))
+    assert len(work) == 5
+    work.write(PROMPTS, (rows.slice(i, 2) for i in range(0, 6, 2)))
+    assert (len(work), work.rows()) == (3, 6)
+    again = WorkFile(path)
+    assert again.read(1)["row"].to_pylist() == [2, 3]
+    monkeypatch.setattr(pq, "read_metadata", lambda path: pytest.fail("read again"))
+    assert again.read(2)["row"].to_pylist() == [4, 5]
+    assert len(again) == 3
