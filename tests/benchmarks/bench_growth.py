@@ -142,7 +142,7 @@ def sample(shards: int, folder: Path) -> Work:
         def close(self) -> None:
             """Nothing."""
 
-    sampling.open_sampler = lambda *asked: Sampler()  # type: ignore[assignment]
+    setattr(sampling, "open_sampler", lambda *asked: Sampler())  # noqa: B010
     write_table(folder / "ingest" / PROMPTS.file_name, PROMPTS, _prompt_rows(shards))
     (folder / "sample").mkdir()
     config = SampleConfig(n=2, shard_size=1, model=ModelSource(path=str(folder)))
@@ -152,13 +152,14 @@ def sample(shards: int, folder: Path) -> Work:
 
 def label(shards: int, folder: Path) -> Work:
     """The stage label with so many shards of one prompt, judged by length."""
+    from schemas.stage import StageContext
     from stages.label import STAGE
     from stages.label.config import LabelConfig
     from tests.benchmarks import bench_label
 
     bench_label.prepare(folder, shards * bench_label.COMPARISONS_A_PROMPT)
     inputs = {"sample": folder / "sample", "judge": folder / "judge"}
-    context = bench_label.StageContext(inputs, folder / "label")
+    context = StageContext(inputs, folder / "label")
     return _done(lambda: STAGE.run(LabelConfig(shard_size=1), context))
 
 

@@ -37,7 +37,8 @@ class _Scripted(Generations):
 
     def at(self, *steps: int) -> None:
         for step in steps:
-            self.measure(step, None)  # type: ignore[arg-type]
+            model: Any = None
+            self.measure(step, model)
 
 
 def _expected(*steps: int) -> list[dict[str, Any]]:
