@@ -14,7 +14,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from schemas.errors import ConfigError
 from schemas.ids import file_sha256
+from schemas.patterns import late
 
 WRITING = ".prefline-writing"
 REMOVED = ".prefline-removed"
@@ -23,6 +25,7 @@ SEAL = "seal.json"
 _LONGEST_NAME = 150
 # What earlier versions left beside files that they were writing.
 _EARLIER = (".writing",)
+_PROTOCOL = late(r"[a-z][a-z0-9+.-]+:")
 
 
 def first_line(error: BaseException | str) -> str:
@@ -45,6 +48,16 @@ def is_plain_name(name: str) -> bool:
 def is_leftover(name: str) -> bool:
     """Whether a name is one that only an interrupted writing or removing of ours leaves."""
     return name.startswith(".") and name.endswith((WRITING, REMOVED))
+
+
+def refuse_remote(path: Path) -> None:
+    """Raises ConfigError where a path was an address: `s3://b/x` is no folder called `s3:`."""
+    first = path.parts[0] if path.parts else ""
+    if _PROTOCOL.fullmatch(first) and not Path(first).exists():
+        raise ConfigError(
+            f"{first}//{'/'.join(path.parts[1:])}: this is written to a folder here; name one, and "
+            "copy it to the store afterwards (`prefline export --out` and `push --to` go there)"
+        )
 
 
 @contextmanager
@@ -193,6 +206,7 @@ def sync(path: Path) -> None:
 
 
 def _aside(path: Path, suffix: str, shared: bool) -> Path:
+    refuse_remote(path)
     own = f".{os.uname().nodename}-{os.getpid()}-{token_hex(4)}" if shared else ""
     return path.with_name(f".{path.name}{own}{suffix}")
 

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from evals.files.opening.sending import new_folder
 from pipeline.publishing.card import model_card, results_section
 from pipeline.publishing.numbers import differences, numbers_of
-from schemas.errors import ConfigError, DataError, MissingInputError
-from schemas.files import write_json, write_text, writing_folder
+from schemas.errors import DataError, MissingInputError
+from schemas.files import write_json, write_text
 from schemas.ids import file_sha256
 
 PROOF = "prefline"
@@ -34,19 +35,20 @@ def last_round(run: Path) -> Path:
     raise MissingInputError(f"{run}: no finished training there; give a run directory")
 
 
-def write_folder(run: Path, folder: Path, name: str) -> dict[str, Any]:
+def write_folder(run: Path, folder: Path | str, name: str) -> dict[str, Any]:
     """Write weights or adapter, card and proofs of a run into a new folder; the card's numbers.
+
+    The folder may be on a remote store.
 
     Raises:
         ConfigError: the folder holds something.
+        BackendError: it is on a store that cannot be reached.
         MissingInputError: the run has trained nothing.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--to {folder}: holds something already; name a new folder")
     trained = last_round(run)
     evaluated = trained / "evaluate"
     numbers = numbers_of(evaluated) if (evaluated / "verdicts.parquet").is_file() else {}
-    with writing_folder(folder) as making:
+    with new_folder(str(folder)) as making:
         shutil.copytree(trained / "train" / "model", making, dirs_exist_ok=True)
         proof = making / PROOF
         proof.mkdir()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from schemas.errors import ConfigError, RunLockedError
+from schemas.files import refuse_remote
 
 
 @contextmanager
@@ -48,6 +49,7 @@ def is_held(run_dir: Path, stage: str) -> bool:
 @contextmanager
 def _lock(run_dir: Path, name: str, mode: int) -> Iterator[None]:
     folder = run_dir / ".locks"
+    refuse_remote(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with _open(folder / name, "a+") as file:
         try:

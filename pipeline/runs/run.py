@@ -35,7 +35,7 @@ from pipeline.runs.publish import (
 from pipeline.runs.stage_status import Known, StageStatus, refuse_unfit_upstream, statuses_of
 from pipeline.stage_registry import BY_NAME
 from schemas.errors import ConfigError, DataError
-from schemas.files import write_text
+from schemas.files import refuse_remote, write_text
 from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
 from schemas.stage import Config, Progress, Stage, StageContext
 
@@ -97,6 +97,7 @@ class Run:
             ConfigError: it is another recipe's, holds files of someone's own, or cannot be written.
         """
         self.refuse_foreign()
+        refuse_remote(self.directory)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if not self._record.exists():

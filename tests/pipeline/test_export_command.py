@@ -150,13 +150,13 @@ def test_json_lines_hold_every_column_of_any_table(run_dir: Path, tmp_path: Path
 def test_ties_never_reach_a_trainer_that_has_no_word_for_them(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    export(Format.TRL, tmp_path / "trl", str(table(run_dir)))
+    export(Format.TRL, str(tmp_path / "trl"), str(table(run_dir)))
     assert "3 ties left out" in capsys.readouterr().out
     frame = polars.read_parquet(tmp_path / "trl/*.parquet")
     assert frame.height == 20
-    export(Format.COOKBOOK, tmp_path / "cookbook", "ingest/comparisons", run_dir)
+    export(Format.COOKBOOK, str(tmp_path / "cookbook"), "ingest/comparisons", run_dir)
     assert "--ties drop leaves them out" in capsys.readouterr().err
-    export(Format.COOKBOOK, tmp_path / "strict", "comparisons", run_dir, ties=Ties.DROP)
+    export(Format.COOKBOOK, str(tmp_path / "strict"), "comparisons", run_dir, ties=Ties.DROP)
     assert "--ties" not in capsys.readouterr().err
     assert '"Tie"' not in (tmp_path / "strict/train.jsonl").read_text("utf-8")
 
@@ -224,7 +224,7 @@ def test_pairs_go_to_the_cookbook_on_both_sides(run_dir: Path, tmp_path: Path) -
 
 
 def test_without_a_table_the_pairs_of_the_run_are_written(run_dir: Path, tmp_path: Path) -> None:
-    export(Format.TRL, tmp_path / "out", None, run_dir)
+    export(Format.TRL, str(tmp_path / "out"), None, run_dir)
     rows = pq.read_table(tmp_path / "out/train.parquet").to_pylist()
     assert [(r["chosen"], r["score_chosen"], r["score_rejected"]) for r in rows] == [
         (pair(i)["chosen"], 0.5, 0.0) for i in range(10)
@@ -243,7 +243,7 @@ def test_what_cannot_be_written_is_said_and_nothing_is_left(
     with pytest.raises(ConfigError, match=r"only comparisons and preference_pairs.*--to jsonl"):
         write_export(Format.COOKBOOK, [rejects], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    export(Format.JSONL, tmp_path / "out", str(rejects), as_json=True)
+    export(Format.JSONL, str(tmp_path / "out"), str(rejects), as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert printed["files"] == {"train.jsonl": {"rows": 1}}
     with pytest.raises(ConfigError, match="exists; delete it or choose another"):

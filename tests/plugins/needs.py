@@ -15,6 +15,7 @@ ABSENT = {
     "vllm": "vLLM is not installed (make vllm)",
     "ray": "Ray is not installed (make ray)",
     "trl": "TRL is not installed (make trl)",
+    "moto": "moto's server is not installed (requirements/dev.txt)",
     "browser": "there is no browser to drive (Debian: chromium, chromium-driver)",
     "gpu": "there is no GPU here",
 }

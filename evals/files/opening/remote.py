@@ -17,6 +17,10 @@ from schemas.hashes import cache_folder
 
 T = TypeVar("T")
 
+# A store that nobody answers for is told of after seconds; fsspec's own settings go before this.
+_S3 = {"config_kwargs": {"connect_timeout": 5, "retries": {"max_attempts": 2}}}
+_PATIENCE: dict[str, dict[str, Any]] = {"s3": _S3, "s3a": _S3}
+
 
 def data_files(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[tuple[str, Path]]:
     """The files a path stands for, here or on a remote store, each with its name in the tables.
@@ -36,7 +40,7 @@ def remote_files(path: str, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
         MissingInputError: there is no such file.
         BackendError: the store cannot be reached, or its package is not installed.
     """
-    store, place = _store(path)
+    store, place = store_of(path)
 
     def found() -> list[str]:
         if any(sign in place for sign in "*?["):
@@ -45,7 +49,7 @@ def remote_files(path: str, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
             return sorted(p for p in store.find(place) if p.endswith(suffixes))
         return [place] if store.exists(place) else []
 
-    places = _asked(path, found)
+    places = asked(path, found)
     if not places:
         raise MissingInputError(f"{path}: no such file there; correct the path")
     protocol = path.split("://", 1)[0]
@@ -54,24 +58,28 @@ def remote_files(path: str, suffixes: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def fetched(path: str, place: str) -> Path:
     """The local copy of a remote file. Raises BackendError."""
-    store, _ = _store(path)
-    said = _asked(path, lambda: str(store.ukey(place)))
+    store, _ = store_of(path)
+    said = asked(path, lambda: str(store.ukey(place)))
     name = hashlib.sha256(f"{path} {place} {said}".encode()).hexdigest()[:24]
     local = cache_folder() / "remote" / name / Path(place).name
     if not local.exists():
         with writing_file(local, shared=True) as temporary:
-            _asked(path, lambda: store.get_file(place, str(temporary)))
+            asked(path, lambda: store.get_file(place, str(temporary)))
     return local
 
 
-def _store(path: str) -> tuple[Any, str]:
+def store_of(path: str) -> tuple[Any, str]:
+    """The store of an address, and the place in it. Raises BackendError."""
     import fsspec  # which loads more than most runs need
 
-    store, place = _asked(path, lambda: fsspec.core.url_to_fs(path))
+    protocol = path.split("://", 1)[0]
+    own = fsspec.config.conf.get(protocol, {})
+    patience = {k: v for k, v in _PATIENCE.get(protocol, {}).items() if k not in own}
+    store, place = asked(path, lambda: fsspec.core.url_to_fs(path, **patience))
     return store, str(place)
 
 
-def _asked(path: str, ask: Callable[[], T]) -> T:
+def asked(path: str, ask: Callable[[], T]) -> T:
     """What a store answers. Raises BackendError where it does not."""
     try:
         return ask()

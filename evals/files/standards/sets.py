@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evals.models.contenders import OutputsFile, existing_file
+from evals.files.opening.one_file import one_file
+from evals.files.opening.places import is_remote
+from evals.models.contenders import OutputsFile
 from schemas.errors import ConfigError, MissingInputError
 
 _TEXT = re.compile(
@@ -206,6 +208,8 @@ def standard_set(text: str) -> StandardSet | None:
     if name not in STANDARDS:
         known = ", ".join(STANDARDS)
         raise ConfigError(f"{text}: no standard set is called {found['name']}; one of {known}")
+    if is_remote(found["folder"]):
+        raise ConfigError(f"{text}: a standard set is read from a folder; copy it here, name that")
     standard, root = STANDARDS[name], Path(found["folder"]).expanduser()
     for below in standard.below:
         for questions in standard.questions:
@@ -227,8 +231,11 @@ def prompt_files(text: str) -> list[Path]:
 def prompts_file(text: str) -> Path:
     """The file of prompts that a setting means: a standard set's questions, or the path it is.
 
+    That of an address is fetched once.
+
     Raises:
-        ConfigError, MissingInputError: no such set, or no such file.
+        ConfigError, MissingInputError, DataError: no such set, or no such file.
+        BackendError: a store cannot be reached.
     """
     found = standard_set(text)
-    return found.questions if found else existing_file(text, "file of prompts")
+    return found.questions if found else one_file(text, "file of prompts")

@@ -12,7 +12,10 @@ from pipeline.display.terminal_text import say, say_json
 
 def export(
     to: Annotated[Format, typer.Option("--to", help="The format to write.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write; must be new.")],
+    out: Annotated[
+        str,
+        typer.Option("--out", "-o", help="The folder to write, s3://BUCKET/NAME too; must be new."),
+    ],
     what: Annotated[
         str | None,
         typer.Argument(help="A table as stage/table or table, a stage, a folder or Parquet file."),
@@ -37,10 +40,10 @@ def export(
     wish = ties or (Ties.DROP if to is Format.TRL else Ties.KEEP)
     counts = exporting.write_export(to, tables, out, wish)
     if as_json:
-        say_json(json.dumps({"out": str(out), "files": counts}))
+        say_json(json.dumps({"out": out, "files": counts}))
         return
     for file, counted in counts.items():
         listed = ", ".join(f"{n} {what}" for what, n in counted.items())
-        say(f"{out / file}: {listed}")
+        say(f"{out.rstrip('/')}/{file}: {listed}")
     if to is Format.COOKBOOK and any(counted.get("ties kept") for counted in counts.values()):
         say("its DPO trains a Tie as if B were better: --ties drop leaves them out", err=True)

@@ -1,7 +1,6 @@
 """Tables written in other programs' formats."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evals.files.opening.sending import new_folder
 from pipeline.commands.data.formats import Format, Ties
 from pipeline.commands.data.interchange import (
     TO_COOKBOOK,
@@ -23,7 +23,7 @@ from pipeline.commands.data.interchange import (
 )
 from pipeline.commands.data.stats import tables_of
 from schemas.errors import ConfigError, DataError
-from schemas.files import first_line, is_plain_name, writing_folder
+from schemas.files import first_line, is_plain_name
 from schemas.parquet import rows_of
 from schemas.tables import MESSAGES, TABLES, TEMPLATE_COLUMNS
 
@@ -43,21 +43,20 @@ def tables_to_export(to: Format, what: str | None, run_dir: Path) -> list[Path]:
 
 
 def write_export(
-    to: Format, tables: list[Path], out: Path, ties: Ties = Ties.KEEP
+    to: Format, tables: list[Path], out: Path | str, ties: Ties = Ties.KEEP
 ) -> dict[str, dict[str, int]]:
-    """Write a folder that is there whole or not at all; file -> rows written and left out.
+    """Write a folder, here or on a remote store; file -> rows written and left out.
 
     A file per split where the table has splits; rows keep the table's order.
 
     Raises:
-        ConfigError: the folder exists, or the format cannot hold this table.
+        ConfigError: the folder holds something, or the format cannot hold this table.
         DataError: a table cannot be read.
+        BackendError: a store cannot be reached.
     """
-    if os.path.lexists(out):
-        raise ConfigError(f"{out}: exists; delete it or choose another --out")
     several = len(tables) > 1 or to is Format.HUB_LAYOUT
     counts: dict[str, dict[str, int]] = {}
-    with writing_folder(out) as working:
+    with new_folder(str(out)) as working:
         for path in tables:
             part = f"data/{path.stem}/" if to is Format.HUB_LAYOUT else f"{path.stem}/"
             counts |= _write_table(to, path, working, part * several, ties)

@@ -21,7 +21,8 @@ def push(
         str | None, typer.Argument(help="OWNER/NAME on the hub; with --to only the card's title.")
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", help="Write a folder here and upload nothing.")
+        str | None,
+        typer.Option("--to", help="Write a folder here, or s3://BUCKET/NAME, and ask no hub."),
     ] = None,
     private: Annotated[
         bool, typer.Option("--private/--public", help="Who can see it on the hub.")
@@ -31,11 +32,11 @@ def push(
     """Publish a run's model or adapter with a filled card and the verdicts that prove it."""
     if to is None and name is None:
         raise ConfigError("push: name OWNER/NAME on the hub, or a folder with --to")
-    title = name or (to.name if to else run.name)
+    title = name or (Path(to).name if to else run.name)
     base = base_of(last_round(run) / "train" / "model")
     if to is not None:
         numbers = write_folder(run, to, title)
-        where = str(to)
+        where = to
     else:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "folder"
