@@ -1,5 +1,6 @@
 """Options that several commands have, and the recipe that they name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,16 +8,17 @@ import typer
 
 from pipeline.display.terminal_text import say
 from pipeline.recipe import Recipe, load_recipe
+from schemas.errors import ConfigError
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 RecipeOption = Annotated[
-    Path,
-    typer.Option("--recipe", "-r", help="A recipe file, or the name of a shipped one."),
-]
-OptionalRecipeOption = Annotated[
     Path | None,
-    typer.Option("--recipe", "-r", help="A recipe file, or the name of a shipped one."),
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="A recipe file, or the name of a shipped one. Default: that of the run in --run-dir.",
+    ),
 ]
 RunDirOption = Annotated[
     Path | None,
@@ -59,7 +61,7 @@ def judge_runtime(
     return {"judge_server": said} if said else {}
 
 
-def resolve(recipe: Path, overrides: list[str] | None) -> Recipe:
+def resolve(recipe: Path, overrides: Sequence[str] | None) -> Recipe:
     """The recipe of a file, or a shipped one by its name. Raises what `load_recipe` raises."""
     loaded = load_recipe(shipped_or(recipe), overrides or [])
     for note in loaded.notes:
@@ -72,3 +74,10 @@ def shipped_or(recipe: Path) -> Path:
     shipped = RECIPES / f"{recipe}.toml"
     named = not (recipe.exists() or recipe.is_absolute()) and shipped.is_file()
     return shipped if named else recipe
+
+
+def one_run_dir(run: Path | None, run_dir: Path | None) -> Path | None:
+    """The run directory that is named, by itself or by --run-dir. Raises ConfigError for two."""
+    if run is not None and run_dir is not None and run.resolve() != run_dir.resolve():
+        raise ConfigError(f"{run} and --run-dir {run_dir}: name one run directory")
+    return run or run_dir

@@ -96,7 +96,7 @@ def test_recipe_that_is_not_there(recipe: str) -> None:
     ("arguments", "expected"),
     [
         (("tran",), "No such command 'tran'. Did you mean 'train'"),
-        (("sample",), "Missing option '--recipe' / '-r'; see"),
+        (("sample",), "give a recipe with --recipe, or with --run-dir a run"),
         (("sample", "--recip", "x"), "No such option: --recip"),
         (("show", "prompts", "--row", "x"), "Invalid value for '--row'"),
         (("run", "--recipe", TINY, "--until", "tran"), "--until tran: no such stage; one of"),

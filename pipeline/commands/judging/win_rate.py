@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.display.terminal_text import say_json
+from schemas.errors import MissingInputError
 from schemas.results.measures import MEASURES, Measure
 from schemas.results.win_rates import (
     HumanWinRate,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def win_rate(
     file: Annotated[
-        Path, typer.Argument(help="A run's verdicts.parquet, or AlpacaEval's annotations.")
+        Path, typer.Argument(help="A run, its verdicts.parquet, or AlpacaEval's annotations.")
     ],
     model: Annotated[
         str | None, typer.Option(help="Which model, where annotations are of several.")
@@ -65,6 +66,7 @@ def win_rate(
     from evals.win_rate.report import win_rate_report
     from evals.win_rate.win_rate import prompt_scores
 
+    file = _verdicts_of(file)
     judged = read_judged(
         file,
         judge=judge,
@@ -92,6 +94,21 @@ def win_rate(
         say_json(json.dumps(found, allow_nan=False))
     else:
         show_report(report, differences)
+
+
+def _verdicts_of(place: Path) -> Path:
+    """The verdicts of a run directory, or of a stage's folder; a file as it is.
+
+    Raises:
+        MissingInputError: a folder without any.
+    """
+    if not place.is_dir():
+        return place
+    homes = (place / "evaluate" / "verdicts.parquet", place / "verdicts.parquet")
+    found = next((home for home in homes if home.is_file()), None)
+    if found is None:
+        raise MissingInputError(f"{place}: no verdicts of evaluate there; run it first")
+    return found
 
 
 def show_report(report: WinRateReport, differences: Mapping[str, PolicyDifference]) -> None:

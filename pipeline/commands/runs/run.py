@@ -9,13 +9,12 @@ import typer
 
 from pipeline import preflight
 from pipeline.commands.from_run import start_from
-from pipeline.commands.named_run import look_at, open_run, refuse_all_missing
+from pipeline.commands.named_run import look_at, named_recipe, open_run, refuse_all_missing
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RunDirOption,
     SetOption,
-    resolve,
 )
 from pipeline.commands.runs.plan import plan, plan_json, plan_table
 from pipeline.display.outcome import outcome_table, read_summary
@@ -25,6 +24,7 @@ from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import refuse_several_ranks
+from pipeline.runs.record import recipe_of
 from pipeline.runs.rounds import rounds_of, run_rounds
 from pipeline.runs.run import Run
 from pipeline.stage_registry import BY_NAME, STAGES
@@ -34,7 +34,7 @@ from schemas.errors import ConfigError
 
 
 def run(
-    recipe: RecipeOption,
+    recipe: RecipeOption = None,
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
     until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
@@ -58,8 +58,9 @@ def run(
     if until is not None and until not in BY_NAME:
         raise ConfigError(f"--until {until}: no such stage; one of {', '.join(BY_NAME)}")
     seeds_said = [f"train.seeds={list(range(1, seeds + 1))}"] if seeds else []
-    started = start_from(start, run_dir, recipe) if start else []
-    loaded = resolve(recipe, [*started, *(overrides or []), *seeds_said])
+    named = recipe or (recipe_of(run_dir).recipe if run_dir else None)
+    started = start_from(start, run_dir, named) if start and named else []
+    loaded = named_recipe(recipe, run_dir, [*started, *(overrides or []), *seeds_said])
     if dry_run:
         return _show_plan(loaded, run_dir, as_json)
     last = run_recipe(loaded, run_dir, until)

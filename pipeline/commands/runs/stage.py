@@ -9,15 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.commands.named_run import open_round, open_run, refuse_missing
+from pipeline.commands.named_run import named_recipe, open_round, open_run, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
-    OptionalRecipeOption,
     RecipeOption,
     RoundOption,
     RunDirOption,
     SetOption,
-    resolve,
+    one_run_dir,
 )
 from pipeline.display.progress import make_progress
 from pipeline.display.terminal_text import say_json
@@ -27,7 +26,6 @@ from pipeline.runs.ranks import execute_on_ranks, on_several_ranks, said_once
 from pipeline.runs.run import Outcome
 from pipeline.settings.help_text import show_settings
 from pipeline.stage_registry import BY_NAME
-from schemas.errors import ConfigError
 from schemas.manifest import Manifest
 from schemas.stage import Stage
 
@@ -41,7 +39,7 @@ def stage_command(name: str) -> tuple[Callable[..., None], Callable[[], None]]:
 
 def _command(stage: Stage[Any]) -> Callable[..., None]:
     def command(
-        recipe: RecipeOption,
+        recipe: RecipeOption = None,
         run_dir: RunDirOption = None,
         overrides: SetOption = None,
         number: RoundOption = 1,
@@ -56,7 +54,7 @@ def _command(stage: Stage[Any]) -> Callable[..., None]:
         as_json: JsonOption = False,
     ) -> None:
         with said_once():
-            loaded = resolve(recipe, overrides)
+            loaded = named_recipe(recipe, run_dir, overrides)
 
         def execute(wrapped: Stage[Any]) -> tuple[Outcome, Manifest]:
             first = open_run(loaded, run_dir)
@@ -85,9 +83,9 @@ def _report(of_a_recipe: Callable[..., None]) -> Callable[..., None]:
     def command(
         runs: Annotated[
             list[Path] | None,
-            typer.Argument(help="Finished runs to compare, in place of a recipe's report."),
+            typer.Argument(help="A run whose page is made, or finished runs to compare."),
         ] = None,
-        recipe: OptionalRecipeOption = None,
+        recipe: RecipeOption = None,
         run_dir: RunDirOption = None,
         overrides: SetOption = None,
         number: RoundOption = 1,
@@ -96,14 +94,13 @@ def _report(of_a_recipe: Callable[..., None]) -> Callable[..., None]:
         ] = None,
         as_json: JsonOption = False,
     ) -> None:
-        if runs:
+        if runs and len(runs) > 1:
             # numpy and pyarrow, which the help of every stage can do without
             from pipeline.commands.runs.shelf import compare_runs
 
             compare_runs(runs, out, as_json)
-        elif recipe is None:
-            raise ConfigError("report: give a recipe with --recipe, or two runs to compare")
         else:
-            of_a_recipe(recipe, run_dir, overrides, number, None, as_json)
+            place = one_run_dir(runs[0] if runs else None, run_dir)
+            of_a_recipe(recipe, place, overrides, number, None, as_json)
 
     return command

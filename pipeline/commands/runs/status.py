@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.commands.named_run import look_at
+from pipeline.commands.named_run import look_at, named_recipe
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RunDirOption,
     SetOption,
-    resolve,
+    one_run_dir,
 )
 from pipeline.display.console import Console
 from pipeline.display.one_number import one_number
@@ -38,13 +40,17 @@ _STYLES = {
 
 
 def status(
-    recipe: RecipeOption,
+    run: Annotated[
+        Path | None, typer.Argument(help="A run directory, in place of --run-dir.")
+    ] = None,
+    recipe: RecipeOption = None,
     run_dir: RunDirOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a line a stage: fresh, stale, failed, interrupted or missing, why, and what to do."""
-    runs = rounds_of(look_at(resolve(recipe, overrides), run_dir))
+    place = one_run_dir(run, run_dir)
+    runs = rounds_of(look_at(named_recipe(recipe, place, overrides), place))
     if as_json:
         say_json(json.dumps(status_json(runs)))
     else:

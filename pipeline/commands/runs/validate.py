@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from pipeline import preflight
-from pipeline.commands.options import JsonOption, RecipeOption, SetOption, resolve
+from pipeline.commands.named_run import named_recipe
+from pipeline.commands.options import JsonOption, RecipeOption, RunDirOption, SetOption
 from pipeline.display.terminal_text import say, say_json
 from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
@@ -14,7 +15,8 @@ from schemas.errors import PipelineError
 
 
 def validate(
-    recipe: RecipeOption,
+    recipe: RecipeOption = None,
+    run_dir: RunDirOption = None,
     overrides: SetOption = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no server and no hub whether it is there.")
@@ -30,7 +32,7 @@ def validate(
 ) -> None:
     """Check a recipe whole, without running anything; print all of its mistakes at once."""
     try:
-        loaded = resolve(recipe, overrides)
+        loaded = named_recipe(recipe, run_dir, overrides)
         found = preflight.problems(loaded)
         missing, unknown = preflight.hub_problems(loaded, ask=not offline)
         found += missing
@@ -44,7 +46,7 @@ def validate(
             raise
         head, *listed = str(error).split("\n  ")
         found = listed or [head]
-        say_json(json.dumps({"valid": False, "recipe": str(recipe), "problems": found}))
+        say_json(json.dumps({"valid": False, "recipe": str(recipe or run_dir), "problems": found}))
         raise typer.Exit(2) from None
     if as_json:
         configs = {name: c.model_dump(mode="json") for name, c in loaded.stages.items()}
