@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.options import resolve
+from pipeline.commands.run_record import Made, remember
 from pipeline.recipe import Recipe, check_recipe, with_overrides
-from pipeline.runs.record import Made, recipe_of, remember
 from pipeline.runs.rounds import pick_round, stages_of
 from pipeline.runs.run import Run
 from pipeline.sweeps.variant_runs import settled
@@ -31,32 +30,6 @@ def open_run(recipe: Recipe, run_dir: Path | None) -> Run:
     run.claim()
     remember(run.directory, recipe.name, Made(recipe.path, recipe.overrides))
     return run
-
-
-def named_recipe(
-    recipe: Path | None, run_dir: Path | None, overrides: Sequence[str] | None
-) -> Recipe:
-    """The recipe that is named, or the one by which the run directory was made.
-
-    `overrides` go before what the run was made with.
-
-    Raises:
-        ConfigError: neither is named, or the run does not say.
-        MissingInputError: no run is there, or its recipe is gone.
-    """
-    if recipe is not None:
-        return resolve(recipe, overrides)
-    if run_dir is None:
-        raise ConfigError(
-            "give a recipe with --recipe, or with --run-dir a run that has been begun"
-        )
-    made, said = recipe_of(run_dir), [*(overrides or ())]
-    anew = {_key(one) for one in said}
-    return resolve(made.recipe, [*(o for o in made.overrides if _key(o) not in anew), *said])
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].strip()
 
 
 def begin_run(tree: Mapping[str, Any], run_dir: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.commands.run_record import recipe_of
 from pipeline.display.terminal_text import say
 from pipeline.recipe import Recipe, load_recipe
 from schemas.errors import ConfigError
@@ -67,6 +68,32 @@ def resolve(recipe: Path, overrides: Sequence[str] | None) -> Recipe:
     for note in loaded.notes:
         say(f"note: {loaded.path}: {note}", err=True)
     return loaded
+
+
+def named_recipe(
+    recipe: Path | None, run_dir: Path | None, overrides: Sequence[str] | None
+) -> Recipe:
+    """The recipe that is named, or the one by which the run directory was made.
+
+    `overrides` go before what the run was made with.
+
+    Raises:
+        ConfigError: neither is named, or the run does not say.
+        MissingInputError: no run is there, or its recipe is gone.
+    """
+    if recipe is not None:
+        return resolve(recipe, overrides)
+    if run_dir is None:
+        raise ConfigError(
+            "give a recipe with --recipe, or with --run-dir a run that has been begun"
+        )
+    made, said = recipe_of(run_dir), [*(overrides or ())]
+    anew = {_key(one) for one in said}
+    return resolve(made.recipe, [*(o for o in made.overrides if _key(o) not in anew), *said])
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def shipped_or(recipe: Path) -> Path:

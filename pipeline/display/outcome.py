@@ -1,6 +1,7 @@
 """What came out of a finished run: the conclusion, all benchmarks, warnings, cost, the page."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -47,7 +48,7 @@ def outcome_table(run_dir: Path, summary: Mapping[str, Any]) -> None:
         table.add_column(column, justify="right")
     for label, rate in [*_found(summary), *_benchmarks(summary)]:
         table.add_row(
-            Text(visible(label)), f"{rate['value']:.3f}", _interval(rate), f"{rate['n']:,}"
+            Text(visible(label)), _number(rate["value"]), _interval(rate), f"{rate['n']:,}"
         )
     if table.row_count:
         console.print(table)
@@ -58,14 +59,22 @@ def outcome_table(run_dir: Path, summary: Mapping[str, Any]) -> None:
 
 def _interval(rate: Mapping[str, Any]) -> str:
     low, high = rate.get("ci_low"), rate.get("ci_high")
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    return "" if low is None or high is None else f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """Three decimals; what rounds to nothing has no sign."""
+    text = f"{value:.3f}"
+    return "0.000" if text == "-0.000" else text
 
 
 def _paragraphs(run_dir: Path, summary: Mapping[str, Any]) -> Iterator[str]:
     yield from _statements(run_dir)
     trained = (run_dir / "train" / "manifest.json").is_file()
-    if trained and not (run_dir / "sweep").is_dir():
-        yield "of one training run: `prefline run --seeds 3` tells what another would move"
+    is_round = run_dir.name.startswith("round-")  # seeds of rounds are refused
+    if trained and not is_round and not (run_dir / "sweep").is_dir():
+        again = shlex.join(["prefline", "run", "--run-dir", str(run_dir), "--seeds", "3"])
+        yield f"of one training run: `{again}` tells what another would move"
     for task, model, error in _failed(summary):
         yield f"not measured: {task}, {model}: {error}"
     yield from _warnings(summary)

@@ -19,7 +19,7 @@ from schemas.parquet import write_table
 from schemas.results.base import write_result
 from schemas.results.win_rates import Declared, JudgeWinRate, WinRates
 from schemas.stage import RESUME_FOLDER, StageContext
-from schemas.tables import PROMPTS, REJECTS
+from schemas.tables import COMPLETIONS, PROMPTS, REJECTS
 from stages.evaluate.benchmarks import Benchmarks
 from stages.evaluate.best_of import best_contestant, best_samples
 from stages.evaluate.compare import (
@@ -78,6 +78,9 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
         for name, one in sampled.items()
         if name != BASELINE and not (best and name == best.name)
     ]
+    rejects = [reject for one in sampled.values() for reject in one.rejects]
+    if not matches[0].comparisons:
+        raise _nothing_compared(rejects)
     completions = {name: one.rows for name, one in sampled.items()}
     spent: Counter[str] = Counter()
     turns = {one.prompt_id: one.turn for one in asked.given}
@@ -85,7 +88,6 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
     measured = benchmarks.write()
     for match in matches:
         match.write(context.output)
-    rejects = [reject for one in sampled.values() for reject in one.rejects]
     write_result(context.output / "win_rates.json", rates)
     write_table(context.output / REJECTS.file_name, REJECTS, rejects)
     kept.forget_others()
@@ -97,6 +99,21 @@ def evaluate(config: EvaluateConfig, context: StageContext) -> Mapping[str, int]
         "benchmarks": len(measured.tasks),
         "benchmarks_failed": sum(entry.error is not None for entry in measured.tasks),
     }
+
+
+def _nothing_compared(rejects: Sequence[Row]) -> DataError:
+    """That no prompt has two answers, and the commonest reason in its first row's words."""
+    reasons = Counter((row["table"], row["reason"]) for row in rejects)
+    why = ""
+    if reasons:
+        (table, reason), count = reasons.most_common(1)[0]
+        first = next(r for r in rejects if (r["table"], r["reason"]) == (table, reason))
+        name = table.removeprefix(f"{COMPLETIONS.name}_")
+        why = f" ({name}: {reason.replace('_', ' ')}, {count} times; first: {first['detail']})"
+    return DataError(
+        f"evaluate: no prompt was answered by both models{why}; lower max_tokens, choose models "
+        "with a longer context, or files of outputs that answer these prompts"
+    )
 
 
 def _sampled(
@@ -213,11 +230,6 @@ def _judge(
         kept: holds verdicts while the stage goes on.
     """
     policy = matches[0]
-    if not policy.comparisons:
-        raise DataError(
-            "evaluate: no prompt was answered by both models; lower evaluate.max_tokens, choose "
-            "models with a longer context, or files of outputs that answer these prompts"
-        )
     ways = _ways(config, context)
     judges = _judges(ways)
     prompts = len({row["prompt_id"] for row in policy.comparisons})

@@ -9,13 +9,15 @@ import typer
 
 from pipeline import preflight
 from pipeline.commands.from_run import start_from
-from pipeline.commands.named_run import look_at, named_recipe, open_run, refuse_all_missing
+from pipeline.commands.named_run import look_at, open_run, refuse_all_missing
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RunDirOption,
     SetOption,
+    named_recipe,
 )
+from pipeline.commands.run_record import recipe_of
 from pipeline.commands.runs.plan import plan, plan_json, plan_table
 from pipeline.display.outcome import outcome_table, read_summary
 from pipeline.display.progress import make_progress
@@ -24,7 +26,6 @@ from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
 from pipeline.runs.locks import run_lock
 from pipeline.runs.ranks import refuse_several_ranks
-from pipeline.runs.record import recipe_of
 from pipeline.runs.rounds import rounds_of, run_rounds
 from pipeline.runs.run import Run
 from pipeline.stage_registry import BY_NAME, STAGES

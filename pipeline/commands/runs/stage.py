@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.commands.named_run import named_recipe, open_round, open_run, refuse_missing
+from pipeline.commands.named_run import open_round, open_run, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RoundOption,
     RunDirOption,
     SetOption,
+    named_recipe,
     one_run_dir,
 )
 from pipeline.display.progress import make_progress

@@ -9,12 +9,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.commands.named_run import look_at, named_recipe
+from pipeline.commands.named_run import look_at
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
     RunDirOption,
     SetOption,
+    named_recipe,
     one_run_dir,
 )
 from pipeline.display.console import Console

@@ -6,8 +6,13 @@ from typing import Annotated
 import typer
 
 from pipeline import preflight
-from pipeline.commands.named_run import named_recipe
-from pipeline.commands.options import JsonOption, RecipeOption, RunDirOption, SetOption
+from pipeline.commands.options import (
+    JsonOption,
+    RecipeOption,
+    RunDirOption,
+    SetOption,
+    named_recipe,
+)
 from pipeline.display.terminal_text import say, say_json
 from pipeline.memory import bills, show_bills
 from pipeline.recipe import Recipe
