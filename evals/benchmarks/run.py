@@ -29,10 +29,15 @@ from schemas.results.base import Result
 
 
 class BenchmarkRun(Result):
-    """What a task measured, or why it could not. `n_truncated` counts completions cut short."""
+    """What a task measured, or why it could not.
+
+    `n_truncated` counts completions cut short, `first_failure` says why the first of those that
+    failed has none.
+    """
 
     measured: list[Measured] = Field(default_factory=list)
     n_truncated: int = 0
+    first_failure: str | None = None
     error: str | None = None
 
 
@@ -152,7 +157,12 @@ def _finish(logs: list[EvalLog], destination: Path) -> BenchmarkRun:
     reductions = {reduced.scorer: reduced for reduced in log.reductions or []}
     about = {str(sample.id): sample.metadata for sample in log.samples or []}
     measured = [m for score in log.results.scores for m in measures_of(score, reductions, about)]
-    return BenchmarkRun(measured=measured, n_truncated=_truncated(log))
+    errors = (sample.output.error for sample in log.samples or [])
+    return BenchmarkRun(
+        measured=measured,
+        n_truncated=_truncated(log),
+        first_failure=next((first_line(said) for said in errors if said), None),
+    )
 
 
 def _truncated(log: EvalLog) -> int:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.files.external_files import read_columns
+from evals.files.opening.one_file import one_file
+from evals.files.outputs.labelled_pairs import labelled_pairs
 from schemas.errors import DataError
 from schemas.ids import comparison_id, content_id, prompt_id
 from schemas.labels import Comparison, LabeledComparison, Message, Preference
@@ -75,24 +77,44 @@ FORMATS = {
 
 
 def read_labelled(path: Path, split: str | None = "test") -> LabelledFile:
-    """The labelled comparisons of a Parquet file.
+    """The labelled comparisons of a file.
 
     Args:
-        path: our comparisons table, or Auto-J's, HHH's or JudgeBench's pairs.
+        path: our comparisons table, Auto-J's, HHH's or JudgeBench's pairs, or rows of one's own:
+            a prompt, two answers and which is better, in any form that outputs are read from.
         split: of our table; None takes both. Other files have no splits.
 
     Raises:
         MissingInputError: no such file.
-        DataError: neither form, or nothing labelled in it; the message names the row.
+        DataError: none of these, or nothing labelled in it; the message names the row.
     """
+    found = one_file(str(path))
+    if not _is_parquet(found):
+        return _own(path, found)
     columns = set(read_columns(path, ()).column_names)
     if COMPARISONS.required <= columns:
         return _ours(path, split)
     for form in FORMATS.values():
         if set(form.columns) <= columns:
             return _foreign(path, form)
-    known = "; ".join(f"{name} {', '.join(f.columns)}" for name, f in FORMATS.items())
-    raise DataError(f"{path}: neither our comparisons table nor a known form of pairs ({known})")
+    return _own(path, found)
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1" or path.suffix == ".parquet"
+
+
+def _own(path: Path, found: Path) -> LabelledFile:
+    """Labelled pairs under the names that people give them."""
+    units = labelled_pairs(found).units
+    if not units:
+        known = "; ".join(f"{name} {', '.join(f.columns)}" for name, f in FORMATS.items())
+        raise DataError(
+            f"{path}: neither our comparisons table nor a known form of pairs ({known}), nor rows "
+            "of prompt, response_a, response_b and preference (A, B or tie)"
+        )
+    return LabelledFile([units[key] for key in sorted(units)], dict.fromkeys(units))
 
 
 def labeled_comparison(row: Row) -> LabeledComparison:

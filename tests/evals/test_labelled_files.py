@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -63,6 +64,24 @@ def test_bad_files_are_refused_by_row(tmp_path: Path) -> None:
         read_labelled(write(tmp_path / "c.parquet", [{"x": 1}]))
     with pytest.raises(MissingInputError):
         read_labelled(tmp_path / "gone.parquet")
+
+
+def test_pairs_of_ones_own_are_read_in_any_form(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"q{i}", "response_a": "one", "response_b": "two", "preference": said}
+        for i, said in enumerate(("A", "B", "tie", "A"))
+    ]
+    lines = tmp_path / "own.jsonl"
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_labelled(lines)
+    said = sorted(unit.label.value for unit in found.comparisons)
+    assert said == ["A", "A", "B", "Tie"]
+    assert set(found.sources.values()) == {None}
+    table = read_labelled(write(tmp_path / "own.parquet", rows))
+    assert table.comparisons == found.comparisons
+    lines.write_text(json.dumps({"question": "q", "answer": "a"}) + "\n")
+    with pytest.raises(DataError, match=r"nor rows of prompt, response_a, response_b and prefe"):
+        read_labelled(lines)
 
 
 def test_repeated_rows_are_kept(tmp_path: Path) -> None:

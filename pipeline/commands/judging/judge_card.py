@@ -12,7 +12,10 @@ from pipeline.display.terminal_text import say_json
 def judge_card(
     file: Annotated[
         Path,
-        typer.Argument(help="A comparisons table, or Auto-J's, HHH's or JudgeBench's pairs."),
+        typer.Argument(
+            help="A comparisons table, Auto-J's, HHH's or JudgeBench's pairs, or your own: prompt, "
+            "response_a, response_b, preference."
+        ),
     ],
     judge: Annotated[
         str | None,

@@ -18,7 +18,7 @@ from evals.models.samplers import AutoSampler, SamplingSettings, open_sampler
 from pipeline.commands.options import JsonOption
 from pipeline.display.console import Console
 from pipeline.display.progress import make_progress
-from pipeline.display.terminal_text import say_json
+from pipeline.display.terminal_text import say, say_json
 from schemas.errors import ConfigError
 from schemas.files import write_json, write_text
 from schemas.stage import Runtime
@@ -60,6 +60,10 @@ def benchmark(
         say_json(json.dumps({"model": model, "tasks": entries}, allow_nan=False))
     else:
         _show(entries, folder)
+        for task, run in runs.items():
+            if run.measured and not any(one.n for one in run.measured):
+                why = run.first_failure or "see the logs"
+                say(f"warning: {task}: no sample has a score: {why}", err=True)
     if failed:
         said = "; ".join(f"{task}: {error}" for task, error in failed.items())
         raise ConfigError(f"benchmark: {said}")
