@@ -19,8 +19,10 @@ def show_card(card: JudgeCard) -> None:
     for label, found in card.shown().values():
         if found.value is None:
             continue
-        interval = "" if found.ci_low is None else f"{found.ci_low:.3f} to {found.ci_high:.3f}"
-        table.add_row(label, f"{found.value:.3f}", interval, f"{found.n:,}" if found.n else "")
+        low, high = found.ci_low, found.ci_high
+        shown = _points if label.endswith(", points") else _share
+        interval = "" if low is None or high is None else f"{shown(low)} to {shown(high)}"
+        table.add_row(label, shown(found.value), interval, f"{found.n:,}" if found.n else "")
     console.print(table)
     for label, said in card.confusion.items():
         counts = ", ".join(f"{name} {count:,}" for name, count in said.items())
@@ -29,6 +31,14 @@ def show_card(card: JudgeCard) -> None:
         console.print(f"unscored: {reason} {count:,}")
     if card.attacks:
         _show_attacks(card.attacks, console)
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
 
 
 def _show_attacks(attacks: Sequence[Attack], console: Console) -> None:

@@ -1,6 +1,7 @@
 """`prefline judge-card`: the length judge by name, settings or folder; saved verdicts."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def test_lines_for_people(comparisons: Path) -> None:
     said = invoke(comparisons, "--judge", "length").stdout
     assert "length: 20 of 20 comparisons scored" in said
     assert "labelled B, judged: A 5, B 0, Tie 0" in said
+    assert re.search(r"Lift over “the first one wins”, points +\+0\.0 ", said)
+    assert re.search(r"Accuracy on held-out labels +0\.750 ", said)
 
 
 def test_saved_verdicts_are_measured_without_asking(comparisons: Path, tmp_path: Path) -> None:
