@@ -67,7 +67,7 @@ def test_bad_files_are_refused_by_row(tmp_path: Path) -> None:
 
 
 def test_pairs_of_ones_own_are_read_in_any_form(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"prompt": f"q{i}", "response_a": "one", "response_b": "two", "preference": said}
         for i, said in enumerate(("A", "B", "tie", "A"))
     ]
