@@ -11,7 +11,7 @@ from evals.files.opening.unpacking import Unpacked, unpacked
 from schemas.errors import DataError
 from stages.ingest.frames.arrays import ElementTooLongError, array_lines, opens_array
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 16 << 20
 MAX_ROW_BYTES = 32 << 20
 """No row may have more: what is made of one in memory is many times as large."""
 _MOST_LINES = 1 << 16

@@ -113,13 +113,13 @@ def comparisons_frame(columns: pl.DataFrame, **constants: Any) -> pl.DataFrame:
     Label A by a human where nothing else is said.
     """
     constants = {"label": "A", "label_source": "human", "annotations": [], **constants}
-    return columns.select(
-        (
-            pl.col(name).cast(dtype)
+    return pl.DataFrame(
+        [
+            columns[name].cast(dtype)
             if name in columns.columns
-            else pl.lit(constants.get(name), dtype)
-        ).alias(name)
-        for name, dtype in EMPTY.schema.items()
+            else pl.Series(name, [constants.get(name)], dtype).new_from_index(0, len(columns))
+            for name, dtype in EMPTY.schema.items()
+        ]
     )
 
 

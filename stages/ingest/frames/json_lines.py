@@ -61,8 +61,8 @@ def scan(data: bytes) -> Lines:
     ends = places[kinds == _NEWLINE]
     odd = np.zeros(len(ends), bool)
     escapes = _escapes(places[kinds == _BACKSLASH])
-    unusual = escapes[~_ESCAPABLE[codes[escapes + 1]]]
-    odd[np.searchsorted(ends, unusual)] = True
+    escaped_codes = codes[escapes + 1]
+    odd[np.searchsorted(ends, escapes[~_ESCAPABLE[escaped_codes]])] = True
     odd[np.searchsorted(ends, _controls(codes, places, kinds))] = True
     quotes = places[kinds == _QUOTE]
     after_backslash = codes[np.maximum(quotes - 1, 0)] == _BACKSLASH
@@ -71,7 +71,7 @@ def scan(data: bytes) -> Lines:
     quotes = quotes[~escaped]
     first_quote = np.concatenate(([0], np.searchsorted(quotes, ends)))
     starts = np.concatenate(([0], ends[:-1] + 1))
-    breaks = escapes[codes[escapes + 1] == _N]
+    breaks = escapes[escaped_codes == _N]
     return Lines(data, starts, ends, quotes, first_quote, breaks, odd)
 
 

@@ -5,7 +5,6 @@ is the same in both transcripts is read once.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +21,7 @@ from stages.ingest.frames.examples import (
 from stages.ingest.frames.texts import DOUBTFUL, Places, Texts, texts_of
 
 _HUMAN, _ASSISTANT = b"Human:", b"Assistant:"
+_SIX_BYTES = np.uint64((1 << 48) - 1)
 
 
 def transcript_columns(rows: pl.DataFrame) -> pl.DataFrame:
@@ -122,29 +122,26 @@ def _cut(texts: Texts, markers: _Markers) -> _Transcripts:
 def _markers(texts: Texts) -> _Markers:
     width = 2 if texts.escaped else 1
     pairs = texts.breaks[:-1][np.diff(texts.breaks) == width]
-    human, assistant = (
-        _reads(texts.data, pairs + 2 * width, name) for name in (_HUMAN, _ASSISTANT)
-    )
+    # Eight bytes are compared at once; the whole of the longer name, where they are its first.
+    size = len(memoryview(texts.data))
+    pairs = pairs[pairs + 2 * width + 8 <= size]
+    eights: NDArray[np.uint64] = np.ndarray(max(size - 7, 0), "<u8", texts.data, strides=(1,))
+    heads = eights[pairs + 2 * width]
+    human = heads & _SIX_BYTES == _number(_HUMAN)
+    assistant = heads == _number(_ASSISTANT[:8])
+    at = np.flatnonzero(assistant)
+    tails = pairs[at] + 2 * width + len(_ASSISTANT) - 8
+    inside = tails + 8 <= size
+    assistant[at] = inside
+    assistant[at[inside]] = eights[tails[inside]] == _number(_ASSISTANT[-8:])
     found = human | assistant
     starts, human = pairs[found], human[found]
     ends = starts + 2 * width + np.where(human, len(_HUMAN), len(_ASSISTANT))
     return _Markers(np.append(starts, -1), np.append(ends, -1), np.append(human, False))
 
 
-def _reads(data: Any, places: Places, name: bytes) -> Flags:
-    """At which places that name of six or ten bytes stands; eight bytes are compared at once."""
-    size = len(memoryview(data))
-    flags = np.zeros(len(places), bool)
-    inside = np.flatnonzero(places + max(8, len(name)) <= size)
-    at = places[inside]
-    eights: NDArray[np.uint64] = np.ndarray(max(size - 7, 0), "<u8", data, strides=(1,))
-    head, tail = name[:8], name[8:]
-    used = np.uint64((1 << 8 * len(head)) - 1)
-    same = eights[at] & used == np.uint64(int.from_bytes(head, "little"))
-    for place, byte in enumerate(tail, len(head)):
-        same &= np.frombuffer(data, np.uint8)[at + place] == byte
-    flags[inside] = same
-    return flags
+def _number(name: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(name, "little"))
 
 
 def _history_turns(of: _Transcripts) -> tuple[pl.DataFrame, Places]:
