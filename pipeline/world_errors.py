@@ -7,6 +7,8 @@ the one place that knows their errors; nothing is imported for it, a type's name
 import errno
 import io
 import os
+import re
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -76,8 +78,17 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from _leaves(inner)
+    elif isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        yield from map(_of_copy, error.args[0])
     else:
         yield error
+
+
+def _of_copy(failed: tuple[str, str, str]) -> OSError:
+    """What went wrong with one file of a folder that is copied; shutil keeps only its words."""
+    _, place, said = failed
+    number = re.match(r"\[Errno (\d+)\]", str(said))
+    return OSError(int(number[1]) if number else errno.EIO, str(said), str(place))
 
 
 def _of_system(error: OSError) -> str:

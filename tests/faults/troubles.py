@@ -118,10 +118,12 @@ class Streams(Trouble):
     def prepare(self, library: Library) -> None:
         if self.how == "full":
             os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+            sys.stdout = os.fdopen(1, "w", closefd=False)
         elif self.how == "nobody reads":
             reads, writes = os.pipe()
             os.close(reads)
             os.dup2(writes, 1)
+            sys.stdout = os.fdopen(1, "w", closefd=False)
         elif self.how == "ascii":
             sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="ascii")
             sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", closefd=False), encoding="ascii")

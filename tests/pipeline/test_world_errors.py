@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -75,6 +76,21 @@ def test_what_the_system_refuses_names_the_file_and_what_to_do(number: int) -> N
     assert said is not None
     assert said.startswith(f"some/file: {os.strerror(number)}; ")
     assert len(said) > len(f"some/file: {os.strerror(number)}; ")
+
+
+def test_a_folder_that_cannot_be_copied_is_told_by_its_first_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "from" / "deep").mkdir(parents=True)
+    (tmp_path / "from" / "deep" / "file").write_text("x")
+
+    def full(source: str, place: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place)
+
+    error = raised(lambda: shutil.copytree(tmp_path / "from", tmp_path / "to", copy_function=full))
+    assert isinstance(error, shutil.Error)
+    place = tmp_path / "to" / "deep" / "file"
+    assert str(sentence_of(error)).startswith(f"{place}: No space left on device; free some space")
 
 
 def test_what_a_pipe_cannot_do_is_told(tmp_path: Path) -> None:
