@@ -31,6 +31,7 @@ from tests.faults.harness import (
     cases,
     contents,
     differing,
+    further_commands,
     import_everything,
     run_command,
     warm_commands,
@@ -54,6 +55,7 @@ from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
 
 RESULTS = Path(__file__).resolve().parent / "world.json"
 _SECONDS = 300
+_OF_THE_MACHINE = ("little memory", "small disk")
 _READING = ("status", "validate", "show", "stats", "win-rate", "runs")
 _ERRORS = (errno.EIO, errno.EMFILE, errno.EACCES, errno.EROFS, errno.EDQUOT)
 # What is no command's business: locks, logs for people, what says how far a stage is.
@@ -101,11 +103,15 @@ class World:
         return sum(tally.trials for tally in self.tallies.values())
 
     def sample(self, trials: int) -> None:
-        """So many of the troubles of the stages, and of commands that only read."""
+        """So many of the troubles of the stages, and of commands that only read.
+
+        None of which other machines have other ones.
+        """
         found = [
             (case, trouble)
             for case in self.commands("", {*STAGES, *_READING})
             for trouble in self._troubles(case)
+            if trouble.kind not in _OF_THE_MACHINE
         ]
         for case, trouble in self._draw.sample(found, trials):
             self._trial(case, trouble)
@@ -113,6 +119,7 @@ class World:
     def commands(self, url: str, wanted: set[str]) -> Iterator[Case]:
         """Stages, then commands on the finished run, then those that are given files and models."""
         make_given(self._given)
+        list(further_commands(self._work / "case", self._given, lora=False))  # writes their files
         for served in self._work.glob("after-judge-served*"):  # at an address of before
             shutil.rmtree(served) if served.is_dir() else served.unlink()
         shutil.rmtree(self._whole, ignore_errors=True)
