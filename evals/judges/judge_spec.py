@@ -101,6 +101,10 @@ def _from_settings(text: str, settings: bytes) -> JudgeKind:
         return TypeAdapter[JudgeKind](JudgeKind).validate_json(settings)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "union_tag_invalid":
+            kinds = str(first["ctx"]["expected_tags"]).replace("'", "")
+            tag = first["ctx"]["tag"]
+            raise ConfigError(f"judge {text}: no kind {tag}; one of {kinds}, {_WAYS}") from error
         where = ".".join(str(part) for part in first["loc"])
         hint = "" if "/" in text or "{" in text else f"; {_WAYS}"
         raise ConfigError(

@@ -28,6 +28,15 @@ _SAID = {
 }
 
 
+def refuse_absent_run(run_dir: Path) -> None:
+    """Raises MissingInputError where there is no run directory; it names those that are there."""
+    if run_dir.is_dir():
+        return
+    runs = sorted(str(path.parent) for path in Path("runs").glob("*/run.json"))
+    there = f" (there are {', '.join(runs[:6])}{', ...' * (len(runs) > 6)})" if runs else ""
+    raise MissingInputError(f"{run_dir}: no run is there; name one with --run-dir{there}")
+
+
 def find_table(name: str, run_dir: Path) -> Path:
     """The file of a table: a path as it is, else `stage/table` or `table` in a run directory.
 
@@ -46,6 +55,8 @@ def find_table(name: str, run_dir: Path) -> Path:
         inside = sorted(p for p in Path(name).rglob("*") if p.is_file())
         such_as = f", such as {inside[0]}" if inside else ""
         raise ConfigError(f"{name}: is a folder; give one of its files{such_as}")
+    if "." not in table:
+        refuse_absent_run(run_dir)
     known = sorted(str(p.relative_to(run_dir).with_suffix("")) for p in there)
     listed = f"there are {', '.join(known)}" if known else f"{run_dir} has no tables"
     raise MissingInputError(f"{name}: no such table{' or file' * ('.' in table)}; {listed}")

@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from pipeline.commands.options import ExistingRunOption, JsonOption
 from pipeline.display.console import Console
+from pipeline.display.rows import refuse_absent_run
 from pipeline.display.terminal_text import say_json, visible
 from schemas.errors import MissingInputError
 from schemas.hashes import known_sha256
@@ -154,6 +155,7 @@ def _find(row_id: str, run_dir: Path) -> Step:
     for home, column in _homes(run_dir):
         for row in _matching(run_dir / home, column, row_id):
             return {"table": home, "row": row}
+    refuse_absent_run(run_dir)
     raise MissingInputError(
         f"{row_id}: no pair, comparison, completion or prompt of {run_dir} has such an id"
     )

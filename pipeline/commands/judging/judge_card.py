@@ -20,8 +20,10 @@ def judge_card(
     judge: Annotated[
         str | None,
         typer.Option(
+            "--judge",
+            "-j",
             help="A kind (length), its settings as JSON, or a folder of judge.json; "
-            "with --verdicts, whose verdicts."
+            "with --verdicts, whose verdicts.",
         ),
     ] = None,
     verdicts: Annotated[

@@ -29,7 +29,12 @@ def train_pairs(
     ] = None,
     beta: Annotated[float, typer.Option(min=0, help="How strongly the start is held to.")] = 0.1,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of the adapter.")] = 1e-4,
-    lora_rank: Annotated[int, typer.Option(min=1, help="Rank of the adapter.")] = 32,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Rank of the adapter. Default: 32, or that of MODEL if it is one."
+        ),
+    ] = None,
     path: Annotated[
         Path | None, typer.Option(help="Where hh, helpsteer3 or ultrafeedback lies here.")
     ] = None,
@@ -54,7 +59,7 @@ def train_pairs(
         chat_template=chat_template,
         beta=beta,
         learning_rate=learning_rate,
-        lora_rank=lora_rank,
+        lora_rank=lora_rank or rank_of(model),
     )
     last = run_recipe(begin_run(tree, directory, settings or ()), directory)
     summary, adapter = read_summary(last.directory), last.directory / "train" / "model"
@@ -63,3 +68,15 @@ def train_pairs(
     elif summary:
         say(f"adapter: {adapter}")
         outcome_table(last.directory, summary)
+
+
+def rank_of(model: str) -> int:
+    """That of an adapter which training goes on with; 32 for a new one."""
+    record = Path(model) / "adapter_config.json"
+    try:
+        return int(json.loads(record.read_text(encoding="utf-8"))["r"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return _RANK
+
+
+_RANK = 32
