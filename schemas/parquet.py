@@ -87,7 +87,7 @@ def _of_splits(data: pa.Table, splits: Splits) -> pa.Table:
 
 ROW_GROUP = 8192
 """Rows of a row group in every table's file, where they are not too large."""
-GROUP_BYTES = 256 << 20
+GROUP_BYTES = 64 << 20
 """Row groups are closed before they have more: readers hold one of them at a time."""
 _MOST_PIECES = 64  # that are held: a small piece takes far more than its rows
 _VALUES_AT_ONCE = ROW_GROUP // 2  # of a column: between them it is looked whether a page is full

@@ -150,20 +150,25 @@ def _unpaired(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 class _RowGroups:
-    """Rows of one table, made Arrow a whole row group at a time: no text is copied twice."""
+    """Rows of one table, made Arrow a whole row group at a time: no text is copied twice.
+
+    Rows that are so large that a group would not fit into memory go sooner: the writer cuts its
+    groups anew.
+    """
 
     def __init__(self, writer: TableWriter, table: Table) -> None:
         self.writer = writer
         self._table = table
         self._columns = _columns(table)
         self._held: list[pl.DataFrame] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
 
     def append(self, rows: pl.DataFrame) -> None:
         """Take rows; write what fills a row group."""
         self._held.append(rows[self._columns])
         self._rows += len(rows)
-        while self._rows >= ROW_GROUP:
+        self._bytes += self._held[-1].estimated_size()
+        while self._rows >= ROW_GROUP or self._bytes > _HELD_BYTES:
             self._write()
 
     def close(self) -> None:
@@ -175,9 +180,11 @@ class _RowGroups:
         held = pl.concat(self._held)
         self._held = [rest] if len(rest := held.slice(ROW_GROUP)) else []
         self._rows = len(rest)
+        self._bytes = sum(frame.estimated_size() for frame in self._held)
         self.writer.append(_declared(self._table, held.head(ROW_GROUP)))
 
 
+_HELD_BYTES = 32 << 20
 _ANSWERS = {"completion": "a", "completion_a": "a", "completion_b": "b"}
 _UNKNOWN = {"completion_a_id", "completion_b_id"}
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from stages.ingest.frames import blocks
 from stages.ingest.readers import arrow_bounds, tables
 from stages.ingest.readers.arrow_bounds import rows_at_once
 from stages.ingest.readers.raw_rows import json_value, read_jsonl
+from stages.ingest.tables import table_writers
 from tests.fixtures.ingest import Ingest, pair
 
 
@@ -146,3 +148,132 @@ def test_a_key_that_stands_twice_among_very_many_is_found() -> None:
     names = [*range(20_000), 19_999]
     line = ("{" + ",".join(f'"k{n}":1' for n in names) + "}").encode()
     assert "'k19999' stands twice" in str(json_value(line))
+
+
+PLAIN = [pair(index) for index in range(200)]
+
+
+def _varint(number: int) -> bytes:
+    """As Thrift's compact form writes numbers."""
+    value, said = (number << 1) ^ (number >> 63), b""
+    while value > 127:
+        value, said = value >> 7, said + bytes([value & 127 | 128])
+    return said + bytes([value])
+
+
+def _with_footer(data: bytes, old: int, new: int) -> bytes:
+    """A Parquet file whose metadata say another number."""
+    length = int.from_bytes(data[-8:-4], "little")
+    footer = data[-8 - length : -8]
+    assert _varint(old) in footer
+    footer = footer.replace(_varint(old), _varint(new))
+    return data[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def _with_page(data: bytes, field: int, new: int) -> bytes:
+    """The same for the header of the first page: its kind, then its two sizes (1 and 2)."""
+    at = 5
+    for _ in range(field):
+        while data[at] > 127:
+            at += 1
+        at += 2
+    end = next(i for i in range(at, len(data)) if data[i] < 128) + 1
+    return data[:at] + _varint(new) + data[end:]
+
+
+def _lies(path: Path) -> dict[str, bytes]:
+    """Files that say of their sizes, places and numbers of rows what is not so."""
+    pq.write_table(pa.Table.from_pylist(PLAIN), path, compression="zstd", write_statistics=False)
+    data, column = path.read_bytes(), pq.read_metadata(path).row_group(0).column(1)
+    plain = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    pq.write_table(pa.Table.from_pylist(PLAIN), path, **plain)
+    page = path.read_bytes()
+    long = {"prompt": "q", "chosen": "c" * 3_000_000, "rejected": "r"}
+    pq.write_table(pa.Table.from_pylist([long]), path, **plain)
+    bomb, packed = path.read_bytes(), pq.read_metadata(path).row_group(0).column(1)
+    path.unlink()
+    return {
+        "more rows": _with_footer(data, 200, 2**31 - 1),
+        "a trillion rows": _with_footer(data, 200, 10**12),
+        "fewer rows": _with_footer(data, 200, 3),
+        "rows below none": _with_footer(data, 200, -5),
+        "a column beyond the file": _with_footer(data, column.total_compressed_size, 2**40),
+        "a column of less than nothing": _with_footer(data, column.total_compressed_size, -100),
+        "a place before the file": _with_footer(data, column.data_page_offset, -7),
+        "a dictionary beyond": _with_footer(data, column.dictionary_page_offset, 2**33),
+        "a page of 2 GB": _with_page(page, 1, 2**31 - 1),
+        "a page below none": _with_page(page, 1, -3),
+        "a packed page of 2 GB": _with_page(page, 2, 2**31 - 1),
+        "a packed page below none": _with_page(page, 2, -9),
+        "a bomb that says it is small": _with_footer(bomb, packed.total_uncompressed_size, 1000),
+        "no metadata": data[:-8] + bytes(4) + b"PAR1",
+        "metadata beyond": data[:-8] + b"\xff" * 4 + b"PAR1",
+    }
+
+
+def test_metadata_that_lie_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow_bounds, "_UNPACKED_FREELY", 1 << 20)
+    path = tmp_path / "x.parquet"
+    for name, data in _lies(path).items():
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"^x\.parquet: [^\n]*$"):
+            pytest.fail(f"{name}: read {len(list(_read(path)))} pieces")
+
+
+def _read(path: Path) -> Iterator[tables.TablePiece]:
+    return tables.read_tables(path, path.name, "parquet", lambda file, names: None)
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("packing", ["none", "snappy", "zstd", "gzip", "brotli", "lz4"])
+def test_what_writers_of_parquet_leave_is_read(tmp_path: Path, packing: str, version: str) -> None:
+    """Pages of both versions, with and without dictionaries, statistics, nulls and lists."""
+    rows = [
+        {**row, "turns": [{"role": "user", "content": "c" * 300}] * (i % 3), "none": None}
+        for i, row in enumerate(PLAIN)
+    ]
+    table = pa.Table.from_pylist(rows)
+    for settings in ({}, {"use_dictionary": False}, {"write_page_checksum": True}):
+        pq.write_table(
+            *(table, tmp_path / "x.parquet"),
+            compression=packing,
+            data_page_version=version,
+            data_page_size=1000,
+            row_group_size=90,
+            **settings,
+        )
+        read = pa.concat_tables(piece.table for piece in _read(tmp_path / "x.parquet"))
+        assert read.to_pylist() == table.to_pylist()
+
+
+def test_large_rows_are_decoded_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"chosen": [f"{i}" * 1000 for i in range(100, 200)]}), path)
+    monkeypatch.setattr(arrow_bounds, "_USUALLY_AT_ONCE", 9_000)
+    assert rows_at_once(path, "x", pq.read_metadata(path), 4096) <= 3
+
+
+def test_large_rows_reach_the_writer_few_at_a_time(
+    ingest: Ingest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a row group of 8,192 is full: such rows come by the thousand and are no fault."""
+    monkeypatch.setattr(table_writers, "_HELD_BYTES", 50_000)
+    largest = 0
+    append = TableWriter.append
+
+    def watched(writer: TableWriter, data: pa.Table) -> None:
+        nonlocal largest
+        largest = max(largest, data.nbytes)
+        append(writer, data)
+
+    monkeypatch.setattr(TableWriter, "append", watched)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 10_000)
+    rows = [pair(i) | {"chosen": f"{i} " * 1000} for i in range(300)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = ingest({"kind": "jsonl", "path": str(tmp_path / "x.jsonl")})
+    assert len(result.table("comparisons")) == 300
+    assert 0 < largest < 200_000
