@@ -40,6 +40,9 @@ _LIBRARIES = {
     *("transformers", "safetensors", "safetensors_rust", "tokenizers", "huggingface_hub", "peft"),
     *("jinja2", "sqlite3", "pyarrow", "polars", "datasets", "httpx", "httpcore", "inspect_ai"),
     *("torch", "vllm", "ray", "tomllib", "json"),
+    # Loaded for what a model's config.json says of its weights.
+    *("accelerate", "bitsandbytes", "optimum", "gptqmodel", "awq", "compressed_tensors"),
+    *("flash_attn", "sentencepiece", "tiktoken", "google"),
 }
 _NO_THREAD = "can't start new thread"  # what Python says where memory or processes are limited
 _AGAIN = "what is finished is kept: run the same command again"

@@ -107,6 +107,17 @@ def test_little_memory_is_told() -> None:
     assert "no further thread" in str(sentence_of(RuntimeError("can't start new thread")))
 
 
+@pytest.mark.parametrize("library", ["bitsandbytes", "accelerate", "gptqmodel", "flash_attn"])
+def test_what_quantised_weights_need_may_fail_inside_of_it(tmp_path: Path, library: str) -> None:
+    """As bitsandbytes does where config.json says 4 bits and the weights have more."""
+    place = tmp_path / "site-packages" / library / "layers.py"
+    code = compile("def forward():\n    assert False", str(place), "exec")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    said = str(sentence_of(raised(names["forward"])))
+    assert said.startswith(f"{library}: AssertionError: ")
+
+
 def test_a_bug_of_ours_is_none_of_the_world() -> None:
     def ours() -> None:
         next(iter(()))

@@ -167,7 +167,7 @@ class _RowGroups:
         """Take rows; write what fills a row group."""
         self._held.append(rows[self._columns])
         self._rows += len(rows)
-        self._bytes += self._held[-1].estimated_size()
+        self._bytes += _size(self._held[-1])
         while self._rows >= ROW_GROUP or self._bytes > _HELD_BYTES:
             self._write()
 
@@ -180,8 +180,12 @@ class _RowGroups:
         held = pl.concat(self._held)
         self._held = [rest] if len(rest := held.slice(ROW_GROUP)) else []
         self._rows = len(rest)
-        self._bytes = sum(frame.estimated_size() for frame in self._held)
+        self._bytes = sum(map(_size, self._held))
         self.writer.append(_declared(self._table, held.head(ROW_GROUP)))
+
+
+def _size(rows: pl.DataFrame) -> int:
+    return int(rows.estimated_size("b"))
 
 
 _HELD_BYTES = 32 << 20
