@@ -35,9 +35,9 @@ def file_rows(path: Path) -> Iterator[tuple[int, Row]]:
     path = one_file(str(path))
     try:
         if _opening(path)[:4] == b"PAR1":
-            yield from _parquet_rows(path)
+            yield from _numbered(path, _parquet_batches(path))
         elif format_of(path) == "arrow":
-            yield from _arrow_rows(path)
+            yield from _numbered(path, _arrow_batches(path))
         elif format_of(path) == "csv":
             yield from _csv_rows(path)
         else:
@@ -61,35 +61,32 @@ def _text(path: Path) -> str:
     return b"".join(parts).decode("utf-8-sig")
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
+def _numbered(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Row]]:
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    yield number, row
-                    number += 1
+        for batch in batches:
+            for row in batch.to_pylist():
+                yield number, row
+                number += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: row {number}: {str(error).splitlines()[0]}") from error
 
 
-def _arrow_rows(path: Path) -> Iterator[tuple[int, Row]]:
+def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(batch_size=1024)
+
+
+def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """Of an Arrow file, or of a stream, which is what `datasets` writes."""
-    number = 0
-    try:
-        with pa.memory_map(str(path)) as source:
-            try:
-                file = pa.ipc.open_file(source)
-                batches = (file.get_batch(index) for index in range(file.num_record_batches))
-            except pa.ArrowInvalid:
-                source.seek(0)
-                batches = iter(pa.ipc.open_stream(source))
-            for batch in batches:
-                for row in batch.to_pylist():
-                    yield number, row
-                    number += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: row {number}: {str(error).splitlines()[0]}") from error
+    with pa.memory_map(str(path)) as source:
+        try:
+            file = pa.ipc.open_file(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            yield from pa.ipc.open_stream(source)
+        else:
+            yield from map(file.get_batch, range(file.num_record_batches))
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:

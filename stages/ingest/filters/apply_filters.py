@@ -34,7 +34,7 @@ def screen_frame(
 
     Args:
         filters: the rules, in order.
-        examples: a frame as in `columnar.frames`.
+        examples: a frame as in `frames.examples`.
         source: the name of the source.
     """
     if not filters or not len(examples):

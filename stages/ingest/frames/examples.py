@@ -22,7 +22,7 @@ RICH = ("prompt_rich", "a_rich", "b_rich")
 completion is more than one turn. They are null for nearly all rows."""
 # A comparison has `a` and `b`, a demonstration `a`, a prompt neither: the texts of completions. An
 # answer that is good or bad by itself has `a` with label A or B.
-_ARROW = pa.schema(
+EXAMPLES = pa.schema(
     [
         ("row", pa.int64()),
         ("prompt", PLAIN_MESSAGES),
@@ -47,7 +47,7 @@ def no_rows(schema: pa.Schema) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(pa.Table.from_batches([], schema)))
 
 
-EMPTY: pl.DataFrame = no_rows(_ARROW)
+EMPTY: pl.DataFrame = no_rows(EXAMPLES)
 """A frame of no examples: its schema is every such frame's."""
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -20,11 +20,10 @@ from stages.ingest.frames.json_lines import Lines, flat_texts, keys_of, scan
 from stages.ingest.frames.texts import Places, Texts
 from stages.ingest.readers.columns import renamed
 from stages.ingest.readers.raw_rows import RawRow, raw_line, row_of_table
-from stages.ingest.readers.tables import TablePiece, read_tables
+from stages.ingest.readers.tables import PIECE_ROWS, TablePiece, read_tables
 
 Outcome = Example | RowError
 Readings = tuple[pl.DataFrame, list[tuple[int, RowError]]]
-_PIECE_ROWS = 4096
 
 
 class RowReader(Protocol):
@@ -167,37 +166,15 @@ def _is_utf8(table: pa.Table) -> bool:
     return True
 
 
-def read_rows(
-    outcomes: Callable[[RawRow], Sequence[Outcome]], origins: Iterable[RawRow]
-) -> Iterator[Piece]:
-    """Rows that come one by one, such as a hub's."""
-    for held in _batches(origins):
-
-        def readings(held: list[RawRow] = held) -> Readings:
-            return split_outcomes([(o.row, found) for o in held for found in outcomes(o)])
-
-        def raw(row: int, held: list[RawRow] = held) -> str:
-            return held[row - held[0].row].raw
-
-        yield Piece(readings, raw, held[-1].row + 1)
-
-
 def read_examples(file: str, examples: Iterable[Example]) -> Iterator[Piece]:
     """Examples that are made, not found."""
-    made = [RawRow(file, row, {"example": example}) for row, example in enumerate(examples)]
-    return read_rows(lambda origin: [_made(origin)], made)
+    rows = enumerate(examples)
+    while held := list(islice(rows, PIECE_ROWS)):
 
+        def raw(row: int, made: Mapping[int, Example] = dict(held)) -> str:
+            return RawRow(file, row, {"example": made[row]}).raw
 
-def _made(origin: RawRow) -> Example:
-    assert isinstance(origin.value, Mapping)
-    example: Example = origin.value["example"]
-    return example
-
-
-def _batches(origins: Iterable[RawRow]) -> Iterator[list[RawRow]]:
-    rows = iter(origins)
-    while held := list(islice(rows, _PIECE_ROWS)):
-        yield held
+        yield Piece(partial(split_outcomes, held), raw, held[-1][0] + 1)
 
 
 def _piece(

@@ -15,34 +15,21 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.files import is_sound, remove, writing_folder
-from schemas.tables import ANNOTATIONS, PLAIN_MESSAGES, REFERENCE_COLUMNS, REJECTS, TEMPLATE_COLUMNS
-from stages.ingest.frames.examples import RICH
+from schemas.tables import REJECTS
+from stages.ingest.frames.examples import EXAMPLES
 from stages.ingest.readers.sources import Source
 
+_WITH_IDS = ("prompt", "comparison", "demonstration", "unpaired")
+# An example with its ids, the split it is in, and the key and note by which duplicates are known:
+# see `frames.identities`. Its language and its sides' first order have done their work by then.
 ROWS = pa.schema(
     [
-        ("row", pa.int64()),
-        ("prompt_id", pa.string()),
-        ("prompt", PLAIN_MESSAGES),
-        ("a", pa.string()),
-        ("b", pa.string()),
-        ("label", pa.string()),
-        ("strength", pa.float64()),
-        ("annotations", ANNOTATIONS),
-        ("category", pa.string()),
-        ("label_source", pa.string()),
+        *(field for field in EXAMPLES if field.name not in ("language", "chosen_first")),
+        *((f"{name}_id", pa.string()) for name in _WITH_IDS),
         ("split", pa.string()),
-        ("comparison_id", pa.string()),
-        ("demonstration_id", pa.string()),
-        ("unpaired_id", pa.string()),
-        # The key and note by which duplicates are known: see columnar.identities.
         ("key_high", pa.uint64()),
         ("key_low", pa.uint64()),
         ("note", pa.int8()),
-        *(
-            (name, pa.string())
-            for name in (*RICH, *sorted(TEMPLATE_COLUMNS), *sorted(REFERENCE_COLUMNS))
-        ),
     ]
 )
 _FILES = {"rows": ROWS, "rejects": REJECTS.schema}
