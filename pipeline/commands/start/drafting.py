@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from evals.files.opening.formats import format_of
+from evals.files.opening.places import is_remote
+from evals.files.opening.remote import data_files
 from evals.files.outputs.rows import file_rows
 from evals.judges.judge_spec import judge_settings
 from schemas.errors import ConfigError, MissingInputError
@@ -32,17 +34,27 @@ _SIZES = ((_FEW, 0.2, 8, 3), (_MANY, 0.1, 32, 1))
 _LARGE = (0.05, 64, 1)
 
 
-def dataset_settings(data: str, path: Path | None = None) -> dict[str, Any]:
+def dataset_settings(
+    data: str, path: Path | None = None, columns: str | None = None
+) -> dict[str, Any]:
     """The entry of [[ingest.datasets]] that reads some data.
 
     Args:
-        data: hh, helpsteer3 or ultrafeedback, or a file or folder.
+        data: hh, helpsteer3 or ultrafeedback, or a file, folder or address.
         path: where a data set that is known by a word lies; None takes the hub.
+        columns: which column is what, as chosen=good,rejected=bad.
 
     Raises:
         MissingInputError: there is no such file.
-        ConfigError: nobody knows how to read its rows.
+        ConfigError: nobody knows how to read its rows, or `columns` are written otherwise.
+        BackendError: a store cannot be reached.
     """
+    if columns is not None:
+        pairs = [one.partition("=") for one in columns.split(",")]
+        if not all(ours.strip() and theirs.strip() for ours, _, theirs in pairs):
+            raise ConfigError(f"--columns {columns}: write chosen=good,rejected=bad, ours first")
+        named = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+        return dataset_settings(data, path) | {"columns": named}
     if data in PUBLISHED:
         settings = dict(PUBLISHED[data])
         if path is not None:
@@ -51,7 +63,7 @@ def dataset_settings(data: str, path: Path | None = None) -> dict[str, Any]:
         return settings
     if path is not None:
         raise ConfigError(f"--path: is for {', '.join(PUBLISHED)}; {data} is a path itself")
-    place = _existing(Path(data))
+    place = data_files(data)[0][1] if is_remote(data) else _existing(Path(data))
     own = _own_kind(place)
     known = _kind(place) if place.is_file() and own != "arrow" else None
     return {"kind": known or own, "path": data}

@@ -42,6 +42,9 @@ def init(
     path: Annotated[
         Path | None, typer.Option(help="Where hh, helpsteer3 or ultrafeedback lies here.")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Which column is what: chosen=good,rejected=bad.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The recipe to write. Default: recipe.toml.")
     ] = None,
@@ -59,7 +62,7 @@ def init(
     judge = judge or _ask("--judge", "Judge (length, a model, or openai:MODEL@URL)")
     tree = draft(
         name=name or _name(target, data),
-        dataset=dataset_settings(data, path),
+        dataset=dataset_settings(data, path, columns),
         model=model,
         judge=judge,
         chat_template=chat_template,

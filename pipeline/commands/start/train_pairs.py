@@ -38,6 +38,9 @@ def train_pairs(
     path: Annotated[
         Path | None, typer.Option(help="Where hh, helpsteer3 or ultrafeedback lies here.")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Which column is what: chosen=good,rejected=bad.")
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", "-d", help="Where the run and its recipe go.")
     ] = None,
@@ -48,7 +51,7 @@ def train_pairs(
     as_json: JsonOption = False,
 ) -> None:
     """Train a LoRA adapter by DPO on preference pairs, and write the page of the run."""
-    dataset = dataset_settings(file, path)
+    dataset = dataset_settings(file, path, columns)
     called = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(file).name.partition(".")[0])
     directory = run_dir or Path("runs") / f"dpo-{called}"
     tree = draft(

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from evals.judges.judge_spec import judge_settings
 from pipeline.commands.data.trace import trace_back
+from pipeline.commands.start.drafting import dataset_settings
 from pipeline.commands.start.train_pairs import rank_of
 from pipeline.display.rows import find_table
 from schemas.errors import ConfigError, MissingInputError
@@ -43,3 +45,21 @@ def test_training_goes_on_with_an_adapter_at_its_rank(tmp_path: Path) -> None:
     assert rank_of(str(tmp_path)) == 4
     (tmp_path / "adapter_config.json").write_text("[")
     assert rank_of(str(tmp_path)) == 32
+
+
+def test_columns_and_addresses_are_said_in_one_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.csv").write_text("instruction,good,bad\nq,a,b\n")
+    said = dataset_settings(str(tmp_path / "p.csv"), columns="chosen=good, rejected=bad")
+    assert said["columns"] == {"chosen": "good", "rejected": "bad"}
+    assert said["kind"] == "csv"
+    with pytest.raises(ConfigError, match="--columns good: write chosen=good,rejected=bad"):
+        dataset_settings(str(tmp_path / "p.csv"), columns="good")
+    monkeypatch.setenv("PREFLINE_CACHE", str(tmp_path / "cache"))
+    row = json.dumps({"prompt": "q", "chosen": "a", "rejected": "b"})
+    fsspec.filesystem("memory").pipe("/steps/p.jsonl", row.encode())
+    said = dataset_settings("memory://steps/p.jsonl")
+    assert said == {"kind": "jsonl", "path": "memory://steps/p.jsonl"}
+    with pytest.raises(MissingInputError, match="no such file there"):
+        dataset_settings("memory://steps/none.jsonl")
