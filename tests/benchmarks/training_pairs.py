@@ -76,6 +76,42 @@ def tokenized(tokenizer: Any, count: int, max_length: int) -> list[dict[str, Any
     return pairs[:count]
 
 
+def real_model() -> Path | None:
+    """SmolLM2-135M-Instruct's folder: PREFLINE_REAL_MODEL, or one in the user's cache."""
+    named = os.environ.get("PREFLINE_REAL_MODEL")
+    folder = Path(named or Path.home() / ".cache" / "prefline-real" / "SmolLM2-135M-Instruct")
+    return folder if (folder / "config.json").exists() else None
+
+
+def chat_pairs(tokenizer: Any, count: int, max_length: int) -> list[dict[str, Any]]:
+    """`count` UltraFeedback pairs, evenly spread over the file, through the chat template."""
+    found = []
+    path = real_data() / "ultrafeedback" / "ultrafeedback_binarized_202.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            pair = _chat_pair(tokenizer, json.loads(line))
+            longest = max(len(pair["chosen"]), len(pair["rejected"]))
+            if len(pair["prompt"]) + longest <= max_length and pair["chosen"] != pair["rejected"]:
+                found.append(pair)
+    return found[:: max(1, len(found) // count)][:count]
+
+
+def _chat_pair(tokenizer: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    def ids(messages: Any, **settings: Any) -> list[int]:
+        return list(tokenizer.apply_chat_template(messages, return_dict=False, **settings))
+
+    turns = row["chosen"][:-1]
+    prompt = ids(turns, add_generation_prompt=True)
+    chosen, rejected = (ids(row[side])[len(prompt) :] for side in ("chosen", "rejected"))
+    sides = {side: row[side][-1:] for side in ("chosen", "rejected")}
+    return {
+        "row": {"prompt": turns, **sides},
+        "prompt": prompt,
+        "chosen": chosen,
+        "rejected": rejected,
+    }
+
+
 def num_tokens(pairs: list[dict[str, Any]]) -> int:
     """Real tokens: a prompt counts once, padding never."""
     return sum(len(p[part]) for p in pairs for part in ("prompt", "chosen", "rejected"))
@@ -93,6 +129,16 @@ def num_flops(pairs: list[dict[str, Any]], shape: Mapping[str, Any], per_weight:
     completion = sum(len(p["chosen"]) + len(p["rejected"]) for p in pairs)
     weights = shape["num_hidden_layers"] * layer * num_tokens(pairs)
     return float(per_weight * (weights + shape["vocab_size"] * hidden * completion))
+
+
+def attention_flops(pairs: list[dict[str, Any]], shape: Mapping[str, Any]) -> float:
+    """Floating point operations of attention over trees: two products forward, four backward."""
+    seen = 0.0
+    for pair in pairs:
+        prompt, *sides = (len(pair[part]) for part in ("prompt", "chosen", "rejected"))
+        seen += prompt**2 / 2 + sum(side * prompt + side**2 / 2 for side in sides)
+    width = shape["num_attention_heads"] * shape["head_dim"] * shape["num_hidden_layers"]
+    return float(12 * seen * width)
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:

@@ -3,9 +3,8 @@
 Everything but attention runs once per token of the pack. Attention enters transformers under the
 name `prefline_tree` through the attention and the mask registry; `TreeAttention` travels as a
 keyword argument of the model. The kernel is chosen here, by device, number format and window:
-blocks of queries on a CPU in bfloat16; two parts of unmasked attention, merged, where there is a
-kernel that gives log-sum-exps; else whole sequences, gathered and padded. No mask of the whole
-pack exists.
+blocks of queries on a CPU; two parts of unmasked attention, merged, where there is a kernel that
+gives log-sum-exps; else whole sequences, gathered and padded. No mask of the whole pack exists.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from stages.training.attention.blocks import TreeBlocks, attention_in_blocks
+from stages.training.attention.blocks import Run, attention_in_blocks, runs_of
 from stages.training.attention.flash_kernels import Segments
 from stages.training.attention.places import Places
 from stages.training.attention.sequences import Sequences, attention_by_sequence
@@ -70,9 +69,9 @@ class TreeAttention:
         return Sequences.over(runs, self.filler.stop, self.device)
 
     @cached_property
-    def blocks(self) -> Sequence[TreeBlocks]:
-        """Each tree in blocks of queries."""
-        return [TreeBlocks.of(place) for place in self.places]
+    def runs(self) -> Sequence[Run]:
+        """Each branch behind its prompt, as places in the row."""
+        return runs_of(self.places)
 
     @cached_property
     def longest(self) -> int:
@@ -124,8 +123,8 @@ def _attention(
         # Under autocast rotary embeddings leave float32, and the kernels want one type.
         query, key = query.to(value.dtype), key.to(value.dtype)
     states = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
-    if window is None and _low_on_cpu(value):
-        merged = attention_in_blocks(states, tree.blocks, scale)
+    if window is None and _in_blocks(value):
+        merged = attention_in_blocks(states, tree.runs, scale)
     elif window is None and has_kernel(query, value):
         merged = attention_in_parts(states, tree.own, tree.crossing, scale)
     else:
@@ -133,5 +132,5 @@ def _attention(
     return merged.unsqueeze(0), None
 
 
-def _low_on_cpu(value: Tensor) -> bool:
-    return value.device.type == "cpu" and value.dtype == torch.bfloat16
+def _in_blocks(value: Tensor) -> bool:
+    return value.device.type == "cpu"

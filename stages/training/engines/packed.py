@@ -1,6 +1,7 @@
 """Items packed with shared prompts, and a head that is fused with the loss: the fast engine."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from stages.training.attention.tree import shared_prompts
 from stages.training.data.packing import Pack, Tile, first_fit_decreasing, tree_size
 from stages.training.engines.fused_head import FusedHead, Logits, Workspace
 from stages.training.engines.gradient_checkpointing import recomputed
+from stages.training.engines.lean_layers import LeanLayers
 from stages.training.engines.precision import autocast
 from stages.training.engines.routers import RouterTerm, watched_routers
 from stages.training.engines.row_gradients import row_gradients
@@ -74,7 +76,7 @@ class PackedEngine:
         """See `Engine`."""
         pack = Pack.of(items, model.device)
         results = []
-        with shared_prompts(model), row_gradients(model):
+        with shared_prompts(model), row_gradients(model), self._lean(model):
             with recomputed(model, self._recompute):
                 hidden, routers = self._states_before_head(model, pack)
             states, gradient = hidden.detach(), torch.zeros_like(hidden)
@@ -98,6 +100,11 @@ class PackedEngine:
                 weight = routers.loss.new_tensor(routers.coefficient * share)
                 torch.autograd.backward([hidden, routers.loss], [gradient, weight])
         return joined_columns(results, routers)
+
+    def _lean(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        """In half precision norms and MLPs cast, and recomputed layers keep nothing anyway."""
+        plain = model.device.type != "cpu" or self.dtype != "float32" or self._recompute
+        return nullcontext() if plain else LeanLayers.of(model).in_force()
 
     def _states_before_head(self, model: Any, pack: Pack) -> tuple[Tensor, RouterTerm | None]:
         """What the LM head would read at every token of the pack (tokens, hidden); router term."""

@@ -116,7 +116,8 @@ def _passing(
     else:
         activations = tokens * shape.layers * kept
     whole = 0 if training.lora else max(max(a * b for a, b in shape.linear), 1) * 4
-    last_norm = tokens * shape.hidden * (4.0 + (width if training.lora is None else 0.0))
+    normed = training.lora is None and not _lean(training, device)
+    last_norm = tokens * shape.hidden * (4.0 + (width if normed else 0.0))
     parts = {
         "activations": (activations + last_norm) * _ALLOCATOR,
         "backward": tokens * within + whole,
@@ -141,25 +142,41 @@ def _layer(shape: ModelShape, training: TrainingConfig, device: str) -> tuple[fl
     """Bytes per token that a layer keeps for its backward, and that its backward takes besides.
 
     Norms keep what they read, in float32, and what they have normalised where they are trained.
-    Attention keeps query, key and value of every head; an MLP gate, its activation and up. Linear
-    modules keep what they read: shared by those that read the same, but with a copy for each where
-    it is cast, for autocast or for adapters of another format than their base.
+    Attention keeps query, key and value, on a GPU the last two of every head; an MLP gate, its
+    activation and up. Linear modules keep what they read: shared by those that read the same, but
+    with a copy for each where it is cast, for autocast or for adapters of another format than their
+    base. Lean layers make again what was normalised, activated and gated.
     """
     low, stream = training.dtype == "bfloat16", _width(training, device)
     trained, mixed = training.lora is None, low and stream == 4.0
     inner = 2.0 if low else stream
     adapted = 2.0 if low or (stream == 2.0 and trained) else 4.0
-    norms = 2 * shape.hidden * (4.0 + (stream if trained else 0.0))
-    attention = shape.attended * (4.0 + 4.0 + 2.0 if mixed else 3 * inner)
-    mlp = shape.mlp * shape.active * inner * (3 if shape.gated else 1)
+    lean = _lean(training, device)
+    lean_mlp = lean and shape.gated and shape.experts == 1 and training.weights != "nf4"
+    norms = 2 * shape.hidden * (4.0 + (stream if trained and not lean else 0.0))
+    keys = shape.kv_heads * shape.head if device == "cpu" else shape.attended
+    attention = shape.attended * (4.0 if mixed else inner)
+    attention += keys * (4.0 + 2.0 if mixed else 2 * inner)
+    gated = 2 if lean_mlp else 3
+    mlp = shape.mlp * shape.active * inner * (gated if shape.gated else 1)
     copies = mixed or (stream == 2.0 and not trained)
     into_layer = (5 if shape.gated else 4) if copies else 2
-    read = into_layer * shape.hidden + shape.attended + shape.mlp * shape.active
+    read = shape.attended + (0 if lean else into_layer * shape.hidden)
+    read += 0 if lean_mlp else shape.mlp * shape.active
     kept = norms + attention + mlp + read * adapted
     if training.lora is not None:
         kept += len(shape.linear) * training.lora.rank * (2.0 if low else 4.0)
-    within = (3 * shape.mlp * shape.active + 2 * shape.hidden) * inner
+    passing = 5 if lean_mlp else 3
+    within = (passing * shape.mlp * shape.active + 2 * shape.hidden) * inner
     return kept, within
+
+
+def _lean(training: TrainingConfig, device: str) -> bool:
+    """Whether norms and MLPs keep less than autograd would: see `engines.lean_layers`."""
+    plain = training.dtype == "bfloat16" or _width(training, device) == 2.0
+    return (
+        device == "cpu" and training.packing and not plain and not training.gradient_checkpointing
+    )
 
 
 def _head(
