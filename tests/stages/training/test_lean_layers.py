@@ -29,7 +29,7 @@ def llama(**settings: Any) -> Any:
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**{**SHAPE, **settings})).eval()
     for parameter in model.parameters():
-        nn.init.normal_(parameter, 0.3, 0.3)
+        nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.2)
     return model
 
 
@@ -39,7 +39,7 @@ def passed(model: Any, lean: bool) -> list[torch.Tensor]:
     model.zero_grad()
     with LeanLayers.of(model).in_force() if lean else nullcontext():
         logits = model(ids).logits
-        logits.sin().sum().backward()
+        logits.square().mean().backward()
     return [logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
 
 
@@ -50,13 +50,15 @@ def test_logits_and_gradients_are_those_of_the_plain_layers(lora: bool) -> None:
         model = trainable_start(model, LoraConfig(rank=3), "base", 0)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                nn.init.normal_(parameter, 0.0, 0.3)
+                nn.init.normal_(parameter, 0.0, 0.02)
     layers = LeanLayers.of(model)
     assert (len(layers.norms), len(layers.mlps)) == (5, 2)
     plain, lean = passed(model, False), passed(model, True)
     assert len(plain) == len(lean) > (8 if lora else 12)
-    for right, mine in zip(plain, lean, strict=True):
-        assert float((mine - right).norm()) < 1e-4 * float(right.norm())
+    exact = passed(model.double(), False)
+    for right, near, mine in zip(exact, plain, lean, strict=True):
+        rounding = float((near - right).norm()) + 1e-6 * float(right.norm())
+        assert float((mine - right).norm()) < 5 * rounding
 
 
 def test_plain_forwards_are_back_afterwards() -> None:
