@@ -8,9 +8,11 @@ from typing import Any
 from evals.files.opening.sending import new_folder
 from pipeline.publishing.card import model_card, results_section
 from pipeline.publishing.numbers import differences, numbers_of
+from pipeline.runs.publish import damage_of
 from schemas.errors import DataError, MissingInputError
 from schemas.files import write_json, write_text
 from schemas.ids import file_sha256
+from schemas.manifest import read_manifest
 
 PROOF = "prefline"
 """The folder of what the card's numbers follow from."""
@@ -44,8 +46,13 @@ def write_folder(run: Path, folder: Path | str, name: str) -> dict[str, Any]:
         ConfigError: the folder holds something.
         BackendError: it is on a store that cannot be reached.
         MissingInputError: the run has trained nothing.
+        DataError: what a stage has written is not what lies there.
     """
     trained = last_round(run)
+    _refuse_damaged(
+        *(run / "ingest", run / "judge"),
+        *(trained / "train", trained / "evaluate", trained / "report"),
+    )
     evaluated = trained / "evaluate"
     numbers = numbers_of(evaluated) if (evaluated / "verdicts.parquet").is_file() else {}
     with new_folder(str(folder)) as making:
@@ -68,6 +75,16 @@ def write_folder(run: Path, folder: Path | str, name: str) -> dict[str, Any]:
         hashes = {str(path.relative_to(making)): file_sha256(path) for path in files}
         write_json(proof / RECORD, {"numbers": numbers, "files": hashes})
     return numbers
+
+
+def _refuse_damaged(*stages: Path) -> None:
+    for stage in stages:
+        manifest = read_manifest(stage)
+        damage = damage_of(stage, manifest) if manifest else ""
+        if damage:
+            raise DataError(
+                f"{stage}: damaged: {damage}; `prefline run` on {stage.parent} makes it again"
+            )
 
 
 def problems_of(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from pipeline.cli import app
-from schemas.errors import ConfigError, MissingInputError
+from schemas.errors import ConfigError, DataError, MissingInputError
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
 
 
@@ -78,7 +78,13 @@ def test_what_cannot_be_published_or_verified_is_said(
     runner = CliRunner()
     to_full = runner.invoke(app, ["push", str(finished), "--to", str(pushed)])
     assert isinstance(to_full.exception, ConfigError)
-    nothing = runner.invoke(app, ["push", str(tmp_path), "--to", str(tmp_path / "new")])
+    run = Path(shutil.copytree(finished, tmp_path / "damaged"))
+    (run / "evaluate" / "completions_policy.parquet").unlink()
+    damaged = runner.invoke(app, ["push", str(run), "--to", str(tmp_path / "new")])
+    assert isinstance(damaged.exception, DataError)
+    assert "completions_policy.parquet is missing" in str(damaged.exception)
+    assert not (tmp_path / "new").exists()
+    nothing = runner.invoke(app, ["push", str(tmp_path / "no"), "--to", str(tmp_path / "new")])
     assert isinstance(nothing.exception, MissingInputError)
     assert isinstance(runner.invoke(app, ["push", str(pushed)]).exception, ConfigError)
     assert isinstance(runner.invoke(app, ["verify", str(tmp_path)]).exception, MissingInputError)
