@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
+from evals.statistics.estimates import mean_difference
 from evals.statistics.intervals import Z95, wilson_effective
 from evals.statistics.means import clustered_standard_error
 from schemas.labels import Preference
@@ -56,35 +57,11 @@ def hits(truth: Labels, predicted: Labels) -> list[float]:
 def difference(
     scores: Sequence[float], others: Sequence[float], clusters: Clusters | None = None
 ) -> Estimate:
-    """Mean of `scores` less mean of `others`, two ratings of the same units.
-
-    Interval: square-and-add of the two Wilson intervals with the correlation of the pairs
-    (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10, without its continuity correction).
-    """
-    if not scores:
+    """Mean of `scores` less mean of `others`, two ratings of the same units."""
+    differences = [one - other for one, other in zip(scores, others, strict=True)]
+    if not differences:
         return NOTHING
-    one, _, one_low, one_high = _mean_and_interval(scores, clusters)
-    two, _, two_low, two_high = _mean_and_interval(others, clusters)
-    value, phi = one - two, correlation(scores, others)
-    below = _joined(one - one_low, two_high - two, phi)
-    above = _joined(one_high - one, two - two_low, phi)
-    low, high = max(-1.0, value - below), min(1.0, value + above)
-    return Estimate(value=value, ci_low=low, ci_high=high, n=len(scores))
-
-
-def _joined(one: float, two: float, phi: float) -> float:
-    return math.sqrt(max(0.0, one * one - 2 * phi * one * two + two * two))
-
-
-def correlation(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Pearson's correlation; 0 where either side is constant, 1 where both sides are equal."""
-    if list(xs) == list(ys):
-        return 1.0
-    mean_x, mean_y = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
-    xx = math.fsum((x - mean_x) ** 2 for x in xs)
-    yy = math.fsum((y - mean_y) ** 2 for y in ys)
-    xy = math.fsum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True))
-    return xy / math.sqrt(xx * yy) if xx > 0 and yy > 0 else 0.0
+    return mean_difference(differences, clusters or range(len(differences)))
 
 
 def confusion(truth: Labels, predicted: Labels) -> dict[str, dict[str, int]]:
@@ -151,15 +128,7 @@ def position_gap(
         ba: of the same comparisons in order ba, (n,).
         clusters: of the comparisons, (n,).
     """
-    # (d + 1) / 2 is a rate, whose interval cannot leave its range.
-    found = rate(
-        [(1 + min(1.0, max(-1.0, x - y))) / 2 for x, y in zip(ab, ba, strict=True)], clusters
-    )
-    if found.value is None or found.ci_low is None or found.ci_high is None:
-        return found
-    value, low, high = (2 * end - 1 for end in (found.value, found.ci_low, found.ci_high))
-    error = None if found.standard_error is None else 2 * found.standard_error
-    return Estimate(value=value, standard_error=error, ci_low=low, ci_high=high, n=found.n)
+    return difference(ab, ba, clusters)
 
 
 def p_first(ab: Labels, ba: Labels, clusters: Clusters | None = None) -> Estimate:

@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from random import Random
 
-from evals.judge_card.agreement import rate
 from evals.judges.interface import Judge, StreamingJudge
 from evals.judges.layout import SECTION_B, SECTION_PREFERENCE, SECTION_RATING, shown_raw
 from evals.judges.orders import is_pointwise_judge, orders_asked
+from evals.statistics.estimates import mean_difference
 from schemas.ids import seed_from
 from schemas.labels import (
     Comparison,
@@ -251,10 +251,5 @@ def _shift(
 
 
 def _mean(differences: Sequence[float | None], prompts: Sequence[str]) -> Estimate:
-    """Mean of differences in [-1, 1]; (d + 1) / 2 is a rate, whose interval keeps its range."""
     known = [(d, p) for d, p in zip(differences, prompts, strict=True) if d is not None]
-    found = rate([(1 + d) / 2 for d, _ in known], [p for _, p in known])
-    if found.value is None or found.ci_low is None or found.ci_high is None:
-        return NOTHING
-    value, low, high = (2 * end - 1 for end in (found.value, found.ci_low, found.ci_high))
-    return Estimate(value=value, ci_low=low, ci_high=high, n=found.n)
+    return mean_difference(*zip(*known, strict=True)) if known else NOTHING

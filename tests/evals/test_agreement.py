@@ -15,7 +15,7 @@ from evals.judge_card.agreement import (
     position_consistency,
     rate,
 )
-from evals.statistics.intervals import wilson
+from evals.statistics.intervals import Z95, wilson
 from evals.statistics.means import clustered_standard_error
 from schemas.labels import Preference
 from schemas.results.base import Estimate
@@ -129,18 +129,19 @@ def test_difference_of_equal_ratings_is_nothing() -> None:
     assert found.value == 0
     assert found.ci_low is not None
     assert found.ci_high is not None
-    assert -0.35 < found.ci_low < 0 < found.ci_high < 0.35
+    assert -0.43 < found.ci_low < 0 < found.ci_high < 0.43
 
 
 def test_difference_by_hand() -> None:
-    # Unrelated ratings (phi 0) of 100 units: 80 and 50 right; square-and-add of Wilson's ends.
+    # Bonett and Price: 40 units right only here and 10 only there, one more of each, of 102.
     one = [1.0] * 80 + [0.0] * 20
     two = [1.0, 0.0] * 50
-    (l1, u1), (l2, u2) = wilson(0.8, 100), wilson(0.5, 100)
+    here, there = 41 / 102, 11 / 102
+    half = Z95 * math.sqrt((here + there - (here - there) ** 2) / 102)
     found = difference(one, two)
     assert found.value == pytest.approx(0.3)
-    assert found.ci_low == pytest.approx(0.3 - math.hypot(0.8 - l1, u2 - 0.5), abs=2e-3)
-    assert found.ci_high == pytest.approx(0.3 + math.hypot(u1 - 0.8, 0.5 - l2), abs=2e-3)
+    assert found.ci_low == pytest.approx(here - there - half, abs=1e-3)
+    assert found.ci_high == pytest.approx(here - there + half, abs=1e-3)
 
 
 def test_certain_difference_of_few_units_is_not_certain() -> None:

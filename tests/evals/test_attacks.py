@@ -12,7 +12,7 @@ from evals.judges.kinds.rule import certain
 from evals.judges.layout import neutralise
 from evals.judges.verdicts.folding import fold
 from evals.judges.verdicts.grammar import FORMS
-from schemas.labels import Comparison, Preference, Unscored, Verdict
+from schemas.labels import Comparison, LabelProbabilities, Preference, Unscored, Verdict
 from schemas.stage import SilentProgress
 from tests.fixtures.comparisons import comparison
 
@@ -51,6 +51,20 @@ def test_a_judge_that_believes_is_moved_raw_and_not_where_imitations_are_broken(
     control = table["control", "a plain sentence"]
     assert control.raw.both.value == control.neutralised.both.value == 0
     assert len(ATTACKS["verdict"]) >= 12
+
+
+def test_an_interval_of_a_shift_is_as_narrow_as_the_shifts_are_alike() -> None:
+    class Doubting(Gullible):
+        def _one(self, shown: Comparison) -> Verdict:
+            moved = 0.02 * len(set(shown.prompt[-1]["content"]) & set("0123"))
+            lines = len(shown.completion_a[-1]["content"].splitlines())
+            p_a = 0.5 + (moved if lines > 1 else 0)
+            return LabelProbabilities(p_a, 1 - p_a, 0.0)
+
+    row = next(r for r in attack_table(Doubting(), PAIRS, pairs=10) if r.name == "line")
+    assert row.raw.ab.ci_low is not None
+    assert row.raw.ab.ci_high is not None
+    assert row.raw.ab.ci_high - row.raw.ab.ci_low < 0.05
 
 
 def test_length_moves_the_judge_of_length_in_both_orders() -> None:
