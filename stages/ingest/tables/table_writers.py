@@ -80,13 +80,14 @@ class Tables:
         )
         self._numbers["rows_with_unread_keys"] += int(rows.select(extra.sum()).item() or 0)
         self._numbers["ties"] += int((rows["label"] == "Tie").sum())
+        size = int(rows.estimated_size("b"))
         for table, new in self._makers:
             frame = new(rows)
             self._numbers[table.name] += len(frame)
             for split in ORDER:
                 held = int((frame["split"] == split).sum())
                 self._numbers[f"{table.name}/{split}"] += held
-            self._groups[table.name].append(frame)
+            self._groups[table.name].append(frame, size)
 
     def finish(self, rows_in: int, moved: Mapping[str, int] = _NO_MOVES) -> dict[str, int]:
         """Write the rest; returns the counts, in which each of `rows_in` rows is accounted for."""
@@ -163,12 +164,16 @@ class _RowGroups:
         self._held: list[pl.DataFrame] = []
         self._rows = self._bytes = 0
 
-    def append(self, rows: pl.DataFrame) -> None:
-        """Take rows; write what fills a row group."""
+    def append(self, rows: pl.DataFrame, piece: int) -> None:
+        """Take rows of a piece of so many bytes, which they keep in memory however few they are;
+        write what fills a row group.
+        """
+        if not len(rows):
+            return
         self._held.append(rows[self._columns])
         self._rows += len(rows)
-        self._bytes += _size(self._held[-1])
-        while self._rows >= ROW_GROUP or self._bytes > _HELD_BYTES:
+        self._bytes += piece
+        while self._rows >= ROW_GROUP or (self._rows and self._bytes > _HELD_BYTES):
             self._write()
 
     def close(self) -> None:
@@ -180,12 +185,8 @@ class _RowGroups:
         held = pl.concat(self._held)
         self._held = [rest] if len(rest := held.slice(ROW_GROUP)) else []
         self._rows = len(rest)
-        self._bytes = sum(map(_size, self._held))
+        self._bytes = sum(int(frame.estimated_size("b")) for frame in self._held)
         self.writer.append(_declared(self._table, held.head(ROW_GROUP)))
-
-
-def _size(rows: pl.DataFrame) -> int:
-    return int(rows.estimated_size("b"))
 
 
 _HELD_BYTES = 32 << 20

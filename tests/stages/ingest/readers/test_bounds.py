@@ -262,12 +262,12 @@ def test_large_rows_reach_the_writer_few_at_a_time(
 ) -> None:
     """Before a row group of 8,192 is full: such rows come by the thousand and are no fault."""
     monkeypatch.setattr(table_writers, "_HELD_BYTES", 50_000)
-    largest = 0
+    largest, most = 0, 0
     append = TableWriter.append
 
     def watched(writer: TableWriter, data: pa.Table) -> None:
-        nonlocal largest
-        largest = max(largest, data.nbytes)
+        nonlocal largest, most
+        largest, most = max(largest, data.nbytes), max(most, data.num_rows)
         append(writer, data)
 
     monkeypatch.setattr(TableWriter, "append", watched)
@@ -277,3 +277,4 @@ def test_large_rows_reach_the_writer_few_at_a_time(
     result = ingest({"kind": "jsonl", "path": str(tmp_path / "x.jsonl")})
     assert len(result.table("comparisons")) == 300
     assert 0 < largest < 200_000
+    assert most < 100, "prompts, which are short, keep all of the rows they came in in memory"
