@@ -62,7 +62,7 @@ class LeanLayers:
 
 
 @contextmanager
-def _running(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def _running(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
     module.forward = forward
     try:
         yield
@@ -71,12 +71,13 @@ def _running(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator
 
 
 def _may_be_norm(module: Any) -> bool:
-    weight = getattr(module, "weight", None)
+    weight: Any = getattr(module, "weight", None)
     return (
         type(module).__name__.endswith("RMSNorm")
         and _is_plain(weight)
         and isinstance(_epsilon(module), float)
         and [name for name, _ in module.named_parameters()] == ["weight"]
+        and bool(weight.ndim == 1)
     )
 
 
@@ -93,7 +94,11 @@ def _epsilon(norm: Any) -> Any:
 def _is_norm(norm: Any) -> bool:
     states = torch.linspace(-1, 2, 3 * len(norm.weight)).sin().view(1, 3, -1)
     expected = states * (states.square().mean(-1, keepdim=True) + _epsilon(norm)).rsqrt()
-    return torch.allclose(norm(states), expected * norm.weight, rtol=_SAME, atol=_SAME)
+    try:
+        found = norm(states)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return torch.allclose(found, expected * norm.weight, rtol=_SAME, atol=_SAME)
 
 
 def _may_be_mlp(module: Any) -> bool:
@@ -110,15 +115,15 @@ def _is_mlp(mlp: Any) -> bool:
     try:
         expected = mlp.down_proj(F.silu(mlp.gate_proj(states)) * mlp.up_proj(states))
         found = mlp(states)
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, AttributeError):
         return False
     return isinstance(found, Tensor) and torch.allclose(found, expected, rtol=_SAME, atol=_SAME)
 
 
-def _norm_forward(norm: Any, again: "_MadeAgain") -> Callable[[Tensor], Tensor]:
-    def forward(states: Tensor) -> Tensor:
-        if states.dtype != torch.float32:
-            normed: Tensor = type(norm).forward(norm, states)
+def _norm_forward(norm: Any, again: "_MadeAgain") -> Callable[..., Tensor]:
+    def forward(states: Tensor, *more: Any, **named: Any) -> Tensor:
+        if states.dtype != torch.float32 or more or named:
+            normed: Tensor = type(norm).forward(norm, states, *more, **named)
             return normed
         recipe = _Normed(states.detach(), norm.weight.detach(), _epsilon(norm))
         result: Tensor = _Norm.apply(states, norm.weight, recipe)  # type: ignore[no-untyped-call]
@@ -128,8 +133,11 @@ def _norm_forward(norm: Any, again: "_MadeAgain") -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def _mlp_forward(mlp: Any, again: "_MadeAgain") -> Callable[[Tensor], Tensor]:
-    def forward(states: Tensor) -> Tensor:
+def _mlp_forward(mlp: Any, again: "_MadeAgain") -> Callable[..., Tensor]:
+    def forward(states: Tensor, *more: Any, **named: Any) -> Tensor:
+        if more or named:
+            plain: Tensor = type(mlp).forward(mlp, states, *more, **named)
+            return plain
         gate, up = mlp.gate_proj(states), mlp.up_proj(states)
         recipe = _Gated(gate.detach(), up.detach())
         gated: Tensor = _SwiGlu.apply(gate, up, recipe)  # type: ignore[no-untyped-call]
