@@ -8,6 +8,9 @@ from transformers import PreTrainedTokenizerBase
 _ANCHORS = ("\n", ":", "a", ".")
 """What to go on from where a token would reach over the end of the prompt."""
 
+# Texts this short come again and again: the header of an answer, a judge's label with its end.
+_SHORT, _SHORT_KEPT = 64, 1024
+
 
 class InPlace:
     """Encodes texts that go on from others."""
@@ -17,6 +20,7 @@ class InPlace:
         self._tokenizer = tokenizer
         self._marks = tuple(marks)
         self._known: dict[str, list[int]] = {}
+        self._short: dict[str, list[int]] = {}
 
     @cached_property
     def begins(self) -> list[int]:
@@ -42,10 +46,15 @@ class InPlace:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text on its own, without anything put before or behind."""
-        known = self._known.get(text)
+        known = self._known.get(text) or self._short.get(text)
         if known is not None:
             return list(known)
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        ids = list(self._tokenizer.encode(text, add_special_tokens=False))
+        if len(text) <= _SHORT:
+            if len(self._short) >= _SHORT_KEPT:
+                self._short.clear()
+            self._short[text] = ids
+        return list(ids)
 
     def prompt(self, text: str) -> list[int]:
         """Token ids of a prompt, which begins with the beginning of text once."""

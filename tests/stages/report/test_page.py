@@ -15,14 +15,14 @@ from stages.report.page.text import aligned, percent
 from stages.training.monitoring.written import GENERATIONS
 from tests.fixtures.finished_runs import FakeRun, generations, win_rate, write_evaluation
 from tests.fixtures.html_page import Page, numbers_in
+from tests.fixtures.reported import reported
 
 FOOD = ReportConfig(title="Food world", world="food")
 
 
 def render(run: FakeRun, *without: str, config: ReportConfig = FOOD) -> Page:
-    context = run.context(*without)
-    STAGE.run(config, context)
-    return Page((context.output / "index.html").read_text(encoding="utf-8"))
+    folder = reported(run, *without, config=config)
+    return Page((folder / "index.html").read_text(encoding="utf-8"))
 
 
 def test_the_page_needs_nothing_else(run: FakeRun) -> None:

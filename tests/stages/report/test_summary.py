@@ -25,14 +25,14 @@ from tests.fixtures.finished_runs import (
     write_evaluation,
     write_metrics,
 )
+from tests.fixtures.reported import reported
 
 FOOD = ReportConfig(world="food")
 
 
 def summary_of(run: FakeRun, *without: str, config: ReportConfig = FOOD) -> dict[str, Any]:
-    context = run.context(*without)
-    STAGE.run(config, context)
-    found: dict[str, Any] = json.loads((context.output / "summary.json").read_bytes())
+    folder = reported(run, *without, config=config)
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_bytes())
     return found
 
 

@@ -39,10 +39,9 @@ def visible(pack: Pack, window: int | None) -> torch.Tensor:
     filler = range(pack.places[-1].branches[-1].stop, len(position))
     runs = [[*p.prompt, *b] for p in pack.places for b in p.branches] + [list(filler)]
     for run in runs:
-        for i in run:
-            for j in run:
-                distance = int(position[i] - position[j])
-                seen[i, j] |= 0 <= distance < (window or len(position))
+        own = torch.tensor(run, dtype=torch.long)
+        distance = position[own][:, None] - position[own][None, :]
+        seen[own[:, None], own] |= (0 <= distance) & (distance < (window or len(position)))
     return seen
 
 

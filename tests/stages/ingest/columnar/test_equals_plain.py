@@ -19,8 +19,9 @@ from tests.fixtures.equals_plain import (
 )
 from tests.fixtures.raw_cases import json_line
 
+# Many more: tests/benchmarks/fuzz_ingest.py.
 SETTINGS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
