@@ -22,7 +22,7 @@ def simulated(n: int, *, effect: float, bias: float, seed: int = 0) -> LengthSam
 
 def test_the_length_effect_is_taken_out() -> None:
     sample = simulated(4000, effect=-3.0, bias=-0.5)
-    found = length_controlled(sample)
+    found = length_controlled(sample, draws=100)
     assert sample.scores.mean() > 0.6  # it wins by length alone
     assert found.win_rate == pytest.approx(1 / (1 + np.exp(0.5)), abs=0.03)
     assert found.win_rate is not None
@@ -173,7 +173,8 @@ def test_the_same_data_give_the_same_bits() -> None:
 
 
 def test_the_bootstrap_error_is_the_spread_over_new_data() -> None:
-    found = [length_controlled(simulated(300, effect=-2.0, bias=0.3, seed=k)) for k in range(60)]
+    samples = [simulated(300, effect=-2.0, bias=0.3, seed=k) for k in range(60)]
+    found = [length_controlled(sample, draws=60) for sample in samples]
     rates = [f.win_rate for f in found if f.win_rate is not None]
     errors = [f.standard_error for f in found if f.standard_error is not None]
     assert np.mean(errors) == pytest.approx(np.std(rates, ddof=1), rel=0.25)

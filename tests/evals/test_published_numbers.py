@@ -1,6 +1,7 @@
 """AlpacaEval's leaderboard and JudgeBench's table, recomputed from the published judgements."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def published(real_data: Path) -> Mapping[str, Row]:
     return found
 
 
+@cache
 def report(real_data: Path, model: str, join: Join = "id") -> Row:
     folder = real_data / "alpacaeval2"
     judged = read_judged(
