@@ -41,7 +41,7 @@ def visible(pack: Pack, window: int | None) -> torch.Tensor:
     for run in runs:
         own = torch.tensor(run, dtype=torch.long)
         distance = position[own][:, None] - position[own][None, :]
-        seen[own[:, None], own] |= (0 <= distance) & (distance < (window or len(position)))
+        seen[own[:, None], own] |= (distance >= 0) & (distance < (window or len(position)))
     return seen
 
 
