@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.memory.shape import ModelShape, shape_of_model
+from evals.memory.shape import ModelShape, NoShape, shape_of_model
 from evals.models.checkpoints import ModelSource
 from pipeline.display.terminal_text import say
 from pipeline.recipe import Recipe
@@ -26,11 +26,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class StageBill:
-    """What a stage takes on a machine; `bill` is None where its model cannot be looked at."""
+    """What a stage takes on a machine; `bill` is None where nobody can say, `reason` why."""
 
     stage: str
     bill: Bill | None
     machine: Machine
+    reason: str = ""
 
     @property
     def fits(self) -> bool | None:
@@ -51,7 +52,7 @@ class StageBill:
     def lines(self) -> Iterator[str]:
         """What to print."""
         if self.bill is None:
-            yield f"{self.stage}: memory is not known before its model is on this machine"
+            yield f"{self.stage}: memory is not known: {self.reason}"
             return
         parts = ", ".join(f"{name} {_gb(size)}" for name, size in self.bill.parts.items())
         yield f"{self.stage}: {_gb(self.bill.total)} GB ({parts}; {self.bill.about})"
@@ -71,7 +72,7 @@ class StageBill:
             "room_bytes": self.machine.room,
             "bytes": None if bill is None else bill.total,
             "parts": {} if bill is None else dict(bill.parts),
-            "about": "" if bill is None else bill.about,
+            "about": self.reason if bill is None else bill.about,
             "fits": self.fits,
             "change": change[0] if change and self.fits is False else None,
         }
@@ -102,33 +103,39 @@ def bills(recipe: Recipe, machine: Machine | None = None) -> list[StageBill]:
     """The bills of the stages that load a model, in their order."""
     found = machine or this_machine(recipe.runtime.device)
     return [
-        StageBill(stage.name, bill, found)
+        bill
         for stage in STAGES
         if stage.name in recipe.stages
         for bill in _bill(recipe, stage.name, found)
     ]
 
 
-def _bill(recipe: Recipe, name: str, machine: Machine) -> Iterator[Bill | None]:
+def _bill(recipe: Recipe, name: str, machine: Machine) -> Iterator[StageBill]:
     """One bill; none for a stage that loads no model here."""
     stage, config = BY_NAME[name], recipe.stages[name]
     shape = _shape(stage.model(config)) or _shape_of_start(recipe, name)
-    bill = stage.memory(config, shape or _ANY_SHAPE, recipe.runtime, machine.device)
-    if bill is not None:
-        yield bill if shape is not None else None
+    known = shape if isinstance(shape, ModelShape) else _ANY_SHAPE
+    bill = stage.memory(config, known, recipe.runtime, machine.device)
+    if bill is None:
+        return
+    if isinstance(shape, ModelShape):
+        yield StageBill(name, bill, machine)
+    else:
+        yield StageBill(name, None, machine, shape.reason if shape else _NOT_HERE)
 
 
+_NOT_HERE = "its model is not on this machine"
 _ANY_SHAPE = ModelShape(64, 1, 2, 2, 32, 128, 256, 256)
 
 
-def _shape_of_start(recipe: Recipe, name: str) -> ModelShape | None:
+def _shape_of_start(recipe: Recipe, name: str) -> ModelShape | NoShape | None:
     """Of what [sft] starts from, where the stage takes what [sft] makes."""
     if "sft" not in recipe.stages or BY_NAME[name].model(recipe.stages[name]) is not None:
         return None
     return _shape(BY_NAME["sft"].model(recipe.stages["sft"]))
 
 
-def _shape(model: Any) -> ModelShape | None:
+def _shape(model: Any) -> ModelShape | NoShape | None:
     if isinstance(model, ModelSource):
         try:
             return shape_of_model(model)

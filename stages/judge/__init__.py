@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.judges import judge_model_files
+from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.orders import is_pointwise_judge
 from evals.judges.scoring.config import LabelScoring
 from evals.memory.inference import scoring_bill
@@ -50,7 +51,7 @@ def _model(config: JudgeConfig) -> Any:
 def _memory(config: JudgeConfig, shape: Any, runtime: Runtime, device: str) -> Bill | None:
     """The greater of what training and measuring take; None for judges that load no model here."""
     judge = config.judge
-    if not isinstance(judge, LabelScoring) or getattr(judge, "server", None) is not None:
+    if not isinstance(judge, LabelScoring | RewardModelJudge) or getattr(judge, "server", None):
         return None
     bills = []
     if judge.engine == "transformers":

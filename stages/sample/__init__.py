@@ -42,7 +42,7 @@ def _memory(config: SampleConfig, shape: Any, runtime: Runtime, device: str) -> 
     if sampler.kind == "vllm" or (sampler.kind == "auto" and _takes_vllm(sampler, device)):
         return served_bill(shape, dtype, _VLLM_CACHE) if device == "cpu" else None
     rows, limit = runtime.sampler_batch_size, sampler.max_model_len
-    return sampling_bill(shape, dtype, rows, config.max_tokens, limit)
+    return sampling_bill(shape, dtype, rows, config.max_tokens, limit, config.n)
 
 
 _DTYPES = {"cpu": "float32", "cuda": "bfloat16"}

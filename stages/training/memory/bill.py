@@ -1,9 +1,10 @@
 """What a training step takes, worked out from a model's shape and the settings.
 
 Everything but `activations` follows from what the code keeps. What autograd keeps of a layer was
-read off torch's own saved tensors, one by one; `_layer` says what each number is.
+read off torch's own saved tensors, one by one; `_layers` says what each number is.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from evals.memory.shape import WIDTH, ModelShape
@@ -49,22 +50,26 @@ def training_bill(
     parts = _parts(shape, training, item, device, cards)
     cheaper = {
         said: sum(_parts(shape, changed, changed_item, device, cards).values())
-        for said, changed, changed_item in _changes(training, item, device)
+        for said, changed, changed_item in _changes(shape, training, item, device)
     }
     total = sum(parts.values())
     kept = {said: n for said, n in cheaper.items() if n < 0.95 * total}
-    return Bill(parts, _about(training, item, device), kept)
+    return Bill(parts, _about(shape, training, item, device), kept)
 
 
-def _about(training: TrainingConfig, item: Item, device: str) -> str:
-    tokens = _pass_tokens(training, item, device)
+def _about(shape: ModelShape, training: TrainingConfig, item: Item, device: str) -> str:
+    tokens = _pass_tokens(shape, training, item, device)
     return f"up to {tokens:,} tokens a pass, of items up to {item.tree:,}"
 
 
-def _pass_tokens(training: TrainingConfig, item: Item, device: str) -> int:
+def _packed(shape: ModelShape, training: TrainingConfig) -> bool:
+    return training.packing and shape.packs
+
+
+def _pass_tokens(shape: ModelShape, training: TrainingConfig, item: Item, device: str) -> int:
     """Tokens of the largest forward pass."""
     size = training.micro_batch_size or training.batch_size
-    if not training.packing:
+    if not _packed(shape, training):
         return size * item.rows
     budget = pack_budget(training, device)
     return max(item.tree, min(budget, size * item.tree))
@@ -98,8 +103,9 @@ def _parts(
 
 
 def _states(shape: ModelShape, training: TrainingConfig, trained: int) -> int:
-    norms = shape.hidden * (2 * shape.layers + 1) if training.lora is None else 0
-    small = {shape.hidden: 2 * shape.layers + 1} if norms else {}
+    count = shape.norms * shape.layers + 1
+    norms = shape.hidden * count if training.lora is None else 0
+    small = {shape.hidden: count} if norms else {}
     return state_bytes(training.optimizer_states, {trained - norms: 1, **small})
 
 
@@ -107,16 +113,17 @@ def _passing(
     shape: ModelShape, training: TrainingConfig, item: Item, device: str
 ) -> dict[str, float]:
     """What a forward and backward pass takes."""
-    tokens = _pass_tokens(training, item, device)
-    kept, within = _layer(shape, training, device)
+    tokens = _pass_tokens(shape, training, item, device)
+    layers = list(_layers(shape, training, device))
+    within = max(layer.within for layer in layers)
     width = _width(training, device)
     stream = shape.hidden * width
     if training.gradient_checkpointing:
-        activations = tokens * (shape.layers * stream + kept)
+        activations = tokens * (shape.layers * stream + max(layer.kept for layer in layers))
     else:
-        activations = tokens * shape.layers * kept
+        activations = tokens * sum(layer.count * layer.kept for layer in layers)
     whole = 0 if training.lora else max(max(a * b for a, b in shape.linear), 1) * 4
-    normed = training.lora is None and not _lean(training, device)
+    normed = training.lora is None and not (shape.packs and _lean(training, device))
     last_norm = tokens * shape.hidden * (4.0 + (width if normed else 0.0))
     parts = {
         "activations": (activations + last_norm) * _ALLOCATOR,
@@ -138,8 +145,17 @@ def _width(training: TrainingConfig, device: str) -> float:
     return 4.0
 
 
-def _layer(shape: ModelShape, training: TrainingConfig, device: str) -> tuple[float, float]:
-    """Bytes per token that a layer keeps for its backward, and that its backward takes besides.
+@dataclass(frozen=True)
+class _Layers:
+    """So many layers, and bytes per token that each keeps, and that its backward takes besides."""
+
+    count: int
+    kept: float
+    within: float
+
+
+def _layers(shape: ModelShape, training: TrainingConfig, device: str) -> Iterator[_Layers]:
+    """Layers by what mixes tokens in them.
 
     Norms keep what they read, in float32, and what they have normalised where they are trained.
     Attention keeps query, key and value, on a GPU the last two of every head; an MLP gate, its
@@ -151,24 +167,31 @@ def _layer(shape: ModelShape, training: TrainingConfig, device: str) -> tuple[fl
     trained, mixed = training.lora is None, low and stream == 4.0
     inner = 2.0 if low else stream
     adapted = 2.0 if low or (stream == 2.0 and trained) else 4.0
-    lean = _lean(training, device)
-    lean_mlp = lean and shape.gated and shape.experts == 1 and training.weights != "nf4"
-    norms = 2 * shape.hidden * (4.0 + (stream if trained and not lean else 0.0))
-    keys = shape.kv_heads * shape.head if device == "cpu" else shape.attended
-    attention = shape.attended * (4.0 if mixed else inner)
-    attention += keys * (4.0 + 2.0 if mixed else 2 * inner)
-    gated = 2 if lean_mlp else 3
-    mlp = shape.mlp * shape.active * inner * (gated if shape.gated else 1)
     copies = mixed or (stream == 2.0 and not trained)
-    into_layer = (5 if shape.gated else 4) if copies else 2
-    read = shape.attended + (0 if lean else into_layer * shape.hidden)
-    read += 0 if lean_mlp else shape.mlp * shape.active
-    kept = norms + attention + mlp + read * adapted
-    if training.lora is not None:
-        kept += len(shape.linear) * training.lora.rank * (2.0 if low else 4.0)
-    passing = 5 if lean_mlp else 3
-    within = (passing * shape.mlp * shape.active + 2 * shape.hidden) * inner
-    return kept, within
+    lean = shape.packs and _lean(training, device)
+    lean_mlp = lean and shape.gated and shape.experts == 1 and training.weights != "nf4"
+    norms = shape.norms * shape.hidden * (4.0 + (stream if trained and not lean else 0.0))
+    gated = 2 if lean_mlp else 3
+    mlp = shape.inside * inner * (gated if shape.gated else 1)
+    mlp += 0.0 if lean_mlp else shape.inside * adapted
+    streams = (2 if shape.gated else 1) if shape.mlp else 0
+    rank = training.lora.rank if training.lora is not None else 0
+    common = norms + mlp + len(shape.linear) * rank * (2.0 if low else 4.0)
+    backward = (5 if lean_mlp else 3) * shape.inside
+    if shape.attending:
+        keys = shape.kv_heads * shape.head if device == "cpu" else shape.attended
+        attention = shape.attended * (4.0 if mixed else inner)
+        attention += keys * (4.0 + 2.0 if mixed else 2 * inner)
+        into = 0 if lean else (3 + streams) if copies else 1 + min(streams, 1)
+        read = into * shape.hidden + shape.attended
+        kept = common + attention + read * adapted
+        yield _Layers(shape.attending, kept, (backward + 2 * shape.hidden) * inner)
+    for count, mixer in shape.mixers:
+        into = 0 if lean else (1 + streams) if copies else 1 + min(streams, 1)
+        kept = common + mixer.kept * inner + mixer.exact * 4.0
+        kept += (into * shape.hidden + mixer.read) * adapted
+        numbers = max(backward, mixer.backward) + 2 * shape.hidden
+        yield _Layers(count, kept, numbers * inner)
 
 
 def _lean(training: TrainingConfig, device: str) -> bool:
@@ -185,7 +208,7 @@ def _head(
     """Logits of a tile, and the hidden states of the pass with their gradient."""
     width = 2.0 if training.dtype == "bfloat16" else 4.0
     completions = sum(item.completions)
-    if not training.packing:
+    if not _packed(shape, training):
         size = training.micro_batch_size or training.batch_size
         return 3 * 4 * size * completions * shape.vocab
     tile = min(tokens, 2 * tile_tokens(device, round(shape.vocab * width)))
@@ -194,17 +217,18 @@ def _head(
 
 
 def _changes(
-    training: TrainingConfig, item: Item, device: str
+    shape: ModelShape, training: TrainingConfig, item: Item, device: str
 ) -> list[tuple[str, TrainingConfig, Item]]:
     """Settings that take less, those first that change least of what is learned."""
     found: list[tuple[str, TrainingConfig, Item]] = []
     if not training.gradient_checkpointing:
         again = training.model_copy(update={"gradient_checkpointing": True})
         found.append(("gradient_checkpointing = true", again, item))
-    if training.packing and pack_budget(training, device) > item.tree:
+    packed = _packed(shape, training)
+    if packed and pack_budget(training, device) > item.tree:
         less = training.model_copy(update={"tokens_per_micro_batch": item.tree})
         found.append((f"tokens_per_micro_batch = {item.tree}", less, item))
-    if not training.packing and (training.micro_batch_size or training.batch_size) > 1:
+    if not packed and (training.micro_batch_size or training.batch_size) > 1:
         found.append(
             ("micro_batch_size = 1", training.model_copy(update={"micro_batch_size": 1}), item)
         )

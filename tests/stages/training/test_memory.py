@@ -1,5 +1,6 @@
 """The estimate of a training's memory, against what torch keeps."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,21 +12,27 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     GPT2Config,
+    Lfm2Config,
     LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
     MixtralConfig,
     PreTrainedConfig,
     Qwen3Config,
 )
 
-from evals.memory.shape import ModelShape, shape_of
+from evals.memory.shape import ModelShape, NoShape, shape_of
 from stages.training.checkpoints.adapters import trainable_start
 from stages.training.config import LoraConfig, TrainingConfig
 from stages.training.engines import lean_layers
 from stages.training.engines.packed import PackedEngine
+from stages.training.engines.padded import PaddedEngine
 from stages.training.losses.config import SigmoidLoss
 from stages.training.memory import bill
 from stages.training.memory.bill import Item, longest_item, training_bill
 from stages.training.objectives.preference import PairExample, PreferenceObjective
+from tests.benchmarks.bench_memory import RESULTS
+from tests.benchmarks.memory_cases import CASES, MODELS, config_of
 
 SIZES: dict[str, Any] = {
     "vocab_size": 512,
@@ -40,7 +47,7 @@ SIZES: dict[str, Any] = {
 
 def shaped(config: PreTrainedConfig) -> ModelShape:
     found = shape_of(config.to_dict())
-    assert found is not None
+    assert isinstance(found, ModelShape)
     return found
 
 
@@ -63,9 +70,73 @@ def test_parameters_are_counted_from_a_config(config: PreTrainedConfig) -> None:
     assert shaped(config).parameters == pytest.approx(there, rel=0.15 if is_gpt2 else 0.01)
 
 
-@pytest.mark.parametrize("family", ["mamba", "jamba", "lfm2", "deepseek_v3"])
-def test_what_does_not_attend_everywhere_has_no_estimate(family: str) -> None:
-    assert shape_of(AutoConfig.for_model(family).to_dict()) is None
+@pytest.mark.parametrize("name", MODELS)
+def test_parameters_of_other_layers_are_counted_too(name: str) -> None:
+    config = config_of(name)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    there = sum(p.numel() for p in model.parameters())
+    assert shaped(config).parameters == pytest.approx(there, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [("jamba", "mamba"), ("qwen3_next", "linear_attention"), ("recurrent_gemma", "lru_width")],
+)
+def test_layers_without_an_estimate_are_named(family: str, said: str) -> None:
+    found = shape_of(AutoConfig.for_model(family).to_dict())
+    assert isinstance(found, NoShape)
+    assert family in found.reason
+    assert said in found.reason
+
+
+def measured_as_it_is() -> dict[str, Any]:
+    rows = json.loads(RESULTS.read_text())
+    return {name: row for name, row in rows.items() if "before" not in row}
+
+
+def test_estimates_are_within_15_percent_of_what_was_measured() -> None:
+    rows = measured_as_it_is()
+    apart = {name: CASES[name].bill().total / row["measured"] for name, row in rows.items()}
+    assert {name: ratio for name, ratio in apart.items() if not 0.85 <= ratio <= 1.15} == {}
+
+
+def test_the_estimates_that_are_shown_are_those_of_today() -> None:
+    rows = measured_as_it_is()
+    assert {name: row["estimated"] for name, row in rows.items()} == {
+        name: CASES[name].bill().total for name in rows
+    }
+
+
+OTHERS = [
+    MambaConfig(vocab_size=64, hidden_size=64, num_hidden_layers=2, time_step_rank=4),
+    Mamba2Config(
+        vocab_size=64,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_heads=4,
+        head_dim=32,
+        n_groups=1,
+        state_size=48,
+        chunk_size=16,
+    ),
+    Lfm2Config(**SIZES | {"layer_types": ["conv"] * 3}, block_auto_adjust_ff_dim=False),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("config", OTHERS, ids=lambda config: str(config.model_type))
+def test_layers_that_do_not_attend_keep_what_is_said(config: PreTrainedConfig) -> None:
+    model = AutoModelForCausalLM.from_config(config).eval()
+    shape = shaped(config)
+    assert not shape.packs
+    training = TrainingConfig(batch_size=1)
+    pair = PairExample("pair", [1] * 4, [2] * 28, [3] * 28)
+    with kept_for_backward(model) as kept:
+        PreferenceObjective(SigmoidLoss(), PaddedEngine()).accumulate(model, [pair], 1.0)
+    parts = training_bill(shape, training, Item(4, (28, 28)), "cpu").parts
+    head = 2 * 28 * shape.vocab * 4 * 2
+    assert parts["activations"] + head == pytest.approx(sum(kept.values()), rel=0.1)
 
 
 @contextmanager
@@ -137,7 +208,7 @@ def test_checkpointing_keeps_a_stream_a_layer() -> None:
     config = TrainingConfig(batch_size=1, gradient_checkpointing=True, weights="float32")
     kept, said = kept_and_said(config)
     shape = LlamaConfig(**{**SIZES, "hidden_size": 128, "intermediate_size": 384})
-    layer = ITEM.tree * bill._layer(shaped(shape), config, "cpu")[0]
+    layer = ITEM.tree * next(bill._layers(shaped(shape), config, "cpu")).kept
     assert said - layer == pytest.approx(kept, rel=0.2)
 
 
