@@ -17,8 +17,7 @@ Rows = list[dict[str, float]]
 # Counts of ties turn on the last bit of a log-probability.
 _NOT_COMPARED = {*PERFORMANCE, "rewards/accuracies", "eval_rewards/accuracies"}
 _NOT_COMPARED |= {"rewards/tie_rate", "eval_rewards/tie_rate"}
-# An epoch has four steps, the last of them with fewer items than there are ranks.
-_HALF, _ALL = 2, 5
+_HALF, _ALL = 4, 8
 
 
 def on_ranks(count: int, folder: Path, steps: int) -> Path:
