@@ -1,5 +1,7 @@
 """The record of a finished stage. It is written last: where it exists, the stage is finished."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ class Manifest(BaseModel):
     `fingerprint` is the SHA-256 of `payload` in canonical JSON; `counts` are the stage's own
     (rows in, kept, rejected by reason); `notes` and `warnings` are what it said while it worked;
     `missing` is what it could not do, and does when it is asked again;
-    `skipped` marks a stage that the recipe leaves out.
+    `skipped` marks a stage that the recipe leaves out; `sha256` is the hash of all else, by which
+    a record that was changed is known (None in those of earlier versions).
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
@@ -65,20 +68,41 @@ class Manifest(BaseModel):
     outputs: dict[str, OutputFile] = Field(default_factory=dict)
     provenance: Provenance
     skipped: bool = False
+    sha256: str | None = None
+
+    def sealed_json(self) -> str:
+        """The record as text, with the hash of all else in it."""
+        text = self.model_dump_json(exclude={"sha256"})
+        sealed = self.model_copy(update={"sha256": _digest(text)})
+        return sealed.model_dump_json(indent=1) + "\n"
 
 
 def read_manifest(stage_dir: Path) -> Manifest | None:
     """The manifest of a stage directory, or None where the stage is not finished.
 
     Raises:
-        DataError: there is a manifest, and it cannot be read.
+        DataError: there is a manifest, and it cannot be read, or is not as it was written.
     """
     path = stage_dir / MANIFEST_NAME
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        manifest = Manifest.model_validate_json(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValidationError, OSError) as error:
         raise DataError(
             f"{path}: not a manifest ({first_line(error)}); run the stage {stage_dir.name} again"
         ) from error
+    if manifest.sha256 not in (None, _digest(text)):
+        raise DataError(
+            f"{path}: not a manifest as it was written (its own hash is another); run the stage "
+            f"{stage_dir.name} again"
+        )
+    return manifest
+
+
+def _digest(text: str | bytes) -> str:
+    """SHA-256 of all that a record says but its own hash, however it is laid out."""
+    said = json.loads(text)
+    said.pop("sha256", None)
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

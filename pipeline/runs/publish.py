@@ -152,7 +152,7 @@ def complete(partial: Path, finished: Finished, content: Content) -> Manifest:
             os.rename(partial / name, partial / _UNFINISHED / name)
     clear_leftovers(partial)
     manifest = finished.manifest.model_copy(update={"outputs": outputs_of(partial, content)})
-    write_text(partial / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
+    write_text(partial / MANIFEST_NAME, manifest.sealed_json())
     return manifest
 
 

@@ -234,6 +234,7 @@ def _content(path: Path) -> Any:
     if path.name == "manifest.json":
         manifest = json.loads(path.read_text())
         manifest.pop("provenance")
+        manifest.pop("sha256", None)
         manifest["outputs"] = sorted(manifest["outputs"])
         manifest["counts"].pop("page_bytes", None)
         return manifest

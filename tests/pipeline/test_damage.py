@@ -64,6 +64,19 @@ def test_a_change_that_leaves_size_and_time_is_noticed(run: Run, toys: list[str]
     assert toys == ["make", "double", "sum", "make"]
 
 
+def test_a_word_that_is_changed_in_a_manifest_is_damage(run: Run) -> None:
+    run_all(run)
+    record = run.directory / "make" / "manifest.json"
+    said = json.loads(record.read_text())
+    for change in ({"missing": ["all"]}, {"counts": {"rows": 1}}, {"of_nobody": 0}):
+        record.write_text(json.dumps({**said, **change}))
+        assert run.statuses()["make"].state is State.DAMAGED, change
+    record.write_text(json.dumps(said))  # laid out otherwise it says the same
+    assert run.statuses()["make"].state is State.FRESH
+    record.write_text(json.dumps({**said, "sha256": None}))  # as earlier versions wrote it
+    assert run.statuses()["make"].state is State.FRESH
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"stage": 3}', "\x00\xff"])
 def test_a_manifest_that_cannot_be_read_is_damage(run: Run, text: str) -> None:
     run_all(run)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from schemas.manifest import read_manifest
+from schemas.manifest import Manifest, read_manifest
 from tests.fixtures.command_line import hashes, on, prefline
 
 
@@ -92,7 +92,7 @@ def test_a_judge_with_a_price_is_priced_by_what_its_verdicts_cost_before(
     record = run_dir / "judge" / "manifest.json"
     manifest = json.loads(record.read_text())
     manifest["counts"] |= {"verdicts": 44, "judge_cost_millionths": 22_000}
-    record.write_text(json.dumps(manifest))
+    record.write_text(Manifest.model_validate(manifest).sealed_json())
     served = (
         "judge.kind=llm",
         "judge.server.base_url=http://127.0.0.1:1/v1",

@@ -240,7 +240,7 @@ def test_several_seeds_say_whether_the_gain_exceeds_a_rerun(run: FakeRun) -> Non
     assert "the gain exceeds what a rerun moves" in page.text
     assert "3 seeds say little" in page.text
     # Trained otherwise since: what the seeds said is not of this training.
-    changed = json.loads(manifest) | {"fingerprint": "0" * 64}
+    changed = json.loads(manifest) | {"fingerprint": "0" * 64, "sha256": None}
     (copied / "manifest.json").write_text(json.dumps(changed))
     assert "of one training run" in render(run).text
 
