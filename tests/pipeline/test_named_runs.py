@@ -54,6 +54,14 @@ def test_status_report_and_stages_need_the_run_alone(
     assert states(".") == states(made)
 
 
+def test_a_narrow_terminal_cuts_the_words_and_no_stage_or_state(made: Path) -> None:
+    with (made / "ingest" / "comparisons.parquet").open("ab") as table:
+        table.write(b"more")
+    done = CliRunner().invoke(app, ["status", "made"], env={"COLUMNS": "44"})
+    line = next(line for line in done.output.splitlines() if "ingest" in line)
+    assert line.split()[:2] == ["ingest", "damaged"]
+
+
 def test_what_is_said_beside_goes_first_and_is_remembered(made: Path) -> None:
     assert states("made", "-s", "ingest.seed=8")["ingest"] == "stale"
     run("ingest", "-d", "made", "-s", "ingest.seed=8")

@@ -119,14 +119,24 @@ def _as_json(run: Run, status: StageStatus) -> dict[str, Any]:
 def _table(console: Console, run: Run, statuses: Mapping[str, StageStatus]) -> None:
     """A line a stage; what does not fit the terminal is cut, and whole in --json."""
     table = Table(title=str(run.directory), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    table.add_column("stage", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("time", justify="right", no_wrap=True)
+    rows = [_cells(run, name, status) for name, status in statuses.items()]
+    for header, cells in zip(("stage", "state", "time"), zip(*rows, strict=True), strict=False):
+        # However long the words beside it are, what the stage is and does can be read.
+        table.add_column(
+            header,
+            justify="right" if header == "time" else "left",
+            no_wrap=True,
+            min_width=max(len(cell) for cell in (header, *cells)),
+        )
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name, status in statuses.items():
-        manifest = status.manifest
-        words = status.why or one_number(name, run.directory / name, manifest)
-        took = duration(manifest.provenance.wall_seconds) if manifest else ""
-        state = Text(str(status.state), style=_STYLES[status.state])
-        table.add_row(name, state, took, Text(visible(" ".join(words.split()))))
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
+
+
+def _cells(run: Run, name: str, status: StageStatus) -> tuple[str, Text, str, Text]:
+    manifest = status.manifest
+    words = status.why or one_number(name, run.directory / name, manifest)
+    took = duration(manifest.provenance.wall_seconds) if manifest else ""
+    state = Text(str(status.state), style=_STYLES[status.state])
+    return name, state, took, Text(visible(" ".join(words.split())))
