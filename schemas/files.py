@@ -5,9 +5,11 @@ there, where nothing reads it; `clear_leftovers` takes it away. What is said to 
 disk: files and the folders that name them are synced before their names appear.
 """
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +93,18 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2, sort_keys: boo
     write_text(path, text + "\n")
 
 
+def read_record(path: Path) -> bytes:
+    """What a small file of ours holds.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or device, which would be waited for.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device, no file", str(path))
+        return file.read()
+
+
 @contextmanager
 def writing_folder(final: Path, *, sealed: bool = False, shared: bool = False) -> Iterator[Path]:
     """A new folder to fill, which replaces `final` when the block ends without an error.
@@ -138,7 +152,7 @@ def _seal(folder: Path) -> None:
 def is_sound(folder: Path) -> bool:
     """Whether a sealed folder holds exactly the files that it was sealed with."""
     try:
-        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        seal = json.loads(read_record(folder / SEAL))
         files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
         return (
             bool(seal)
@@ -164,7 +178,7 @@ def is_sealed(path: Path) -> bool:
     seal = seal_of(path)
     if not (path.is_file() and seal.is_file()):
         return False
-    return seal.read_bytes() == file_sha256(path).encode()
+    return read_record(seal) == file_sha256(path).encode()
 
 
 def remove(path: Path) -> None:

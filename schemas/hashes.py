@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from schemas.files import read_record
 from schemas.ids import file_sha256
 
 Identity = tuple[int, int, int, int, int]
@@ -57,7 +58,7 @@ def _identity(path: Path) -> Identity:
 @cache
 def _memory(folder: Path) -> dict[Identity, str]:
     with suppress(OSError, UnicodeDecodeError):
-        found = dict(_lines((folder / MEMORY).read_text(encoding="ascii")))
+        found = dict(_lines(read_record(folder / MEMORY).decode("ascii")))
         if len(found) > _MOST_LINES:
             (folder / MEMORY).unlink()
         return found

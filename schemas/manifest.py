@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import DataError
-from schemas.files import first_line
+from schemas.files import first_line, read_record
 
 MANIFEST_NAME = "manifest.json"
 
@@ -85,7 +85,7 @@ def read_manifest(stage_dir: Path) -> Manifest | None:
     """
     path = stage_dir / MANIFEST_NAME
     try:
-        text = path.read_bytes()
+        text = read_record(path)
         manifest = Manifest.model_validate_json(text)
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -1,12 +1,13 @@
 """By which recipe a run directory was made: kept in it, so that the directory says it all."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import ConfigError, MissingInputError
-from schemas.files import write_text
+from schemas.errors import ConfigError, MissingInputError, StaleInputError
+from schemas.files import read_record, write_text
 
 RECORD = "run.json"
 OWN_RECIPE = "recipe.toml"
@@ -28,12 +29,30 @@ def remember(run_dir: Path, name: str, made: Made) -> None:
     text = json.dumps(said) + "\n"
     record = run_dir / RECORD
     try:
-        if record.read_text(encoding="utf-8") != text:
+        if read_record(record).decode() != text:
             write_text(record, text)
     except OSError as error:
         raise ConfigError(
             f"{run_dir}: cannot be written ({error.strerror}); choose another --run-dir"
         ) from error
+
+
+@contextmanager
+def remembering(run_dir: Path, name: str, made: Made) -> Iterator[None]:
+    """Keep which recipe a run is of, while a stage of it is asked for.
+
+    What is refused for its upstream has changed nothing, so the record is as it was. Raises
+    ConfigError.
+    """
+    record = run_dir / RECORD
+    before = read_record(record).decode()
+    remember(run_dir, name, made)
+    try:
+        yield
+    except (MissingInputError, StaleInputError):
+        if "path" in json.loads(before):
+            write_text(record, before)
+        raise
 
 
 def recipe_of(run_dir: Path) -> Made:
@@ -44,7 +63,7 @@ def recipe_of(run_dir: Path) -> Made:
         ConfigError: the run does not say it, as one of an earlier version.
     """
     try:
-        said = json.loads((run_dir / RECORD).read_text(encoding="utf-8"))
+        said = json.loads(read_record(run_dir / RECORD))
         path, overrides = said.get("path"), [str(one) for one in said.get("overrides", ())]
     except (FileNotFoundError, NotADirectoryError):
         raise MissingInputError(

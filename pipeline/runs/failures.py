@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.runs.publish import FAILED_RECORD
 from pipeline.world_errors import is_interrupt, sentence_of
 from schemas.errors import PipelineError
-from schemas.files import first_line, write_text
+from schemas.files import first_line, read_record, write_text
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def noting_failure(partial: Path) -> Iterator[None]:
 def failure_of(partial: Path) -> str | None:
     """Why the last attempt at a stage failed; None where it did not, or nobody has written it."""
     try:
-        return (partial / FAILED_RECORD).read_text(encoding="utf-8")
+        return read_record(partial / FAILED_RECORD).decode()
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from evals.models.checkpoints import ModelSource
 from evals.models.hub import commit_of, hub_key, pin, pins
-from schemas.files import write_json
+from schemas.files import read_record, write_json
 
 PINS = "hub.json"
 
@@ -54,14 +54,14 @@ def recall_pins(run: Path) -> None:
     for folder in (run.parent, run):
         with suppress(OSError, ValueError, AttributeError):
             if (folder / "run.json").is_file():
-                pin(json.loads((folder / PINS).read_text(encoding="utf-8")))
+                pin(json.loads(read_record(folder / PINS)))
 
 
 def write_pins(run: Path, found: Mapping[str, str]) -> None:
     """Write down what a run holds on to from now on."""
     path = run / PINS
     with suppress(OSError, ValueError):
-        if json.loads(path.read_text(encoding="utf-8")).items() >= found.items():
+        if json.loads(read_record(path)).items() >= found.items():
             return
     if found:
         recall_pins(run)

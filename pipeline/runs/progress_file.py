@@ -9,7 +9,7 @@ from typing import Any
 
 from evals.pulse import heard_by
 from pipeline.display.pace import Pace, duration, every
-from schemas.files import write_json
+from schemas.files import read_record, write_json
 from schemas.stage import Progress, Task
 
 _SECONDS_BETWEEN = 1.0
@@ -74,7 +74,7 @@ class _WatchedTask:
 def how_far(path: Path) -> str:
     """The newest note in words, such as `sampling: 640/1,000 completions, 12.3/s, 29 s left`."""
     try:
-        return _in_words(json.loads(path.read_text()))
+        return _in_words(json.loads(read_record(path)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # torn, or not ours
         return ""
 
@@ -134,7 +134,7 @@ def _read_said(record: Path) -> dict[str, list[str]] | None:
     if not record.exists():
         return {"notes": [], "warnings": []}
     try:
-        found = json.loads(record.read_bytes())
+        found = json.loads(read_record(record))
         kept = {name: [str(message) for message in found[name]] for name in ("notes", "warnings")}
         return kept if found["sha256"] == _hash_of(kept) else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -15,7 +15,15 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import ConfigError, DataError
-from schemas.files import clear_leftovers, is_leftover, remove, sync, sync_tree, write_text
+from schemas.files import (
+    clear_leftovers,
+    is_leftover,
+    read_record,
+    remove,
+    sync,
+    sync_tree,
+    write_text,
+)
 from schemas.hashes import known_sha256
 from schemas.manifest import MANIFEST_NAME, Manifest, OutputFile, read_manifest
 from schemas.stage import RESUME_FOLDER, Content
@@ -115,7 +123,7 @@ def _new(
 def _said(record: Path) -> str | None:
     """What a record says; None where it is not there, or cannot be read."""
     try:
-        return record.read_text(encoding="utf-8")
+        return read_record(record).decode()
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -132,7 +140,7 @@ def record_finished(partial: Path, manifest: Manifest, discard: Sequence[Path]) 
 def read_finished(partial: Path, fingerprint: str) -> Finished | None:
     """The record that a stage of this fingerprint has done its work."""
     try:
-        found = Finished.model_validate_json((partial / FINISHED_RECORD).read_bytes())
+        found = Finished.model_validate_json(read_record(partial / FINISHED_RECORD))
     except (OSError, ValidationError):
         return None
     return found if found.manifest.fingerprint == fingerprint else None

@@ -35,7 +35,7 @@ from pipeline.runs.publish import (
 from pipeline.runs.stage_status import Known, StageStatus, refuse_unfit_upstream, statuses_of
 from pipeline.stage_registry import BY_NAME
 from schemas.errors import ConfigError, DataError
-from schemas.files import refuse_remote, write_text
+from schemas.files import read_record, refuse_remote, write_text
 from schemas.manifest import MANIFEST_NAME, Manifest, read_manifest
 from schemas.stage import Config, Progress, Stage, StageContext
 
@@ -110,7 +110,7 @@ class Run:
     def refuse_foreign(self) -> None:
         """Raises ConfigError where the directory is another recipe's, or no run directory."""
         try:
-            owner = json.loads(self._record.read_text())["recipe"]
+            owner = json.loads(read_record(self._record))["recipe"]
         except (FileNotFoundError, NotADirectoryError):
             return self._refuse_files_of_others()
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.errors import DataError, MissingInputError
-from schemas.files import write_json
+from schemas.files import read_record, write_json
 
 
 class Result(BaseModel):
@@ -67,7 +67,7 @@ def read_result(path: Path, kind: type[R]) -> R:
         DataError: not JSON, or not such a result; names the file and the key.
     """
     try:
-        return kind.model_validate(json.loads(path.read_bytes()))
+        return kind.model_validate(json.loads(read_record(path)))
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: missing; run the stage that writes it again") from error
     except ValidationError as error:

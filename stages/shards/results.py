@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.files import is_sound, remove, writing_folder
+from schemas.files import is_sound, read_record, remove, writing_folder
 from schemas.parquet import TableWriter, rows_of, write_table
 from schemas.tables import Table
 from stages.shards.work_file import WorkFile
@@ -75,7 +75,7 @@ class Results:
         return list(dict.fromkeys(warning for warnings in found for warning in warnings))
 
     def _record(self, shard: int) -> dict[str, Any]:
-        text = (self._folder(shard) / _RECORD).read_text()
+        text = read_record(self._folder(shard) / _RECORD).decode()
         found: dict[str, Any] = json.loads(text)
         return found
 

@@ -15,7 +15,7 @@ from pipeline.runs import run as running
 from pipeline.runs.rounds import run_rounds
 from pipeline.runs.run import Outcome, Run
 from pipeline.runs.stage_status import State
-from schemas.errors import DataError
+from schemas.errors import ConfigError, DataError
 from schemas.manifest import read_manifest
 from schemas.stage import SilentProgress
 from tests.fixtures.toy_stages import DOUBLE, MAKE, TOY_STAGES
@@ -75,6 +75,20 @@ def test_a_word_that_is_changed_in_a_manifest_is_damage(run: Run) -> None:
     assert run.statuses()["make"].state is State.FRESH
     record.write_text(json.dumps({**said, "sha256": None}))  # as earlier versions wrote it
     assert run.statuses()["make"].state is State.FRESH
+
+
+@pytest.mark.parametrize("name", ["make/manifest.json", "run.json", "hub.json", "hashes.txt"])
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(run: Run, name: str) -> None:
+    run_all(run)
+    record = run.directory / name
+    record.unlink(missing_ok=True)
+    os.mkfifo(record)
+    said = ""
+    try:
+        run_all(run)
+    except (ConfigError, DataError) as error:
+        said = str(error)
+    assert not said or "a pipe or a device" in said
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"stage": 3}', "\x00\xff"])

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.commands.named_run import open_round, open_run, refuse_missing
+from pipeline.commands.named_run import look_at, open_round, refuse_missing
 from pipeline.commands.options import (
     JsonOption,
     RecipeOption,
@@ -19,6 +19,7 @@ from pipeline.commands.options import (
     named_recipe,
     one_run_dir,
 )
+from pipeline.commands.run_record import Made, remembering
 from pipeline.display.progress import make_progress
 from pipeline.display.terminal_text import say_json
 from pipeline.runs.checkpoint_run import checkpoint_run
@@ -58,12 +59,15 @@ def _command(stage: Stage[Any]) -> Callable[..., None]:
             loaded = named_recipe(recipe, run_dir, overrides)
 
         def execute(wrapped: Stage[Any]) -> tuple[Outcome, Manifest]:
-            first = open_run(loaded, run_dir)
-            run = open_round(first, stage, number)
-            run = checkpoint_run(run, stage, checkpoint_step)
-            run.claim()
-            with run_lock(first.directory, whole=False):
-                return run.execute(wrapped, make_progress())
+            first = look_at(loaded, run_dir)
+            first.claim()
+            made = Made(loaded.path, loaded.overrides)
+            with remembering(first.directory, loaded.name, made):
+                run = open_round(first, stage, number)
+                run = checkpoint_run(run, stage, checkpoint_step)
+                run.claim()
+                with run_lock(first.directory, whole=False):
+                    return run.execute(wrapped, make_progress())
 
         done = execute_on_ranks(stage, loaded, execute) if on_several_ranks() else execute(stage)
         if done is None:  # another rank than 0: it has helped, and has nothing to say
