@@ -55,7 +55,9 @@ def assert_same_training(folder: Path, alone: Path, case: str) -> None:
         low = 300 if CASES[case].low_base else 1  # rounded in another order
         assert row == pytest.approx(wanted, rel=1e-4 * low, abs=1e-4 * low)
         for name in {"loss", "eval_loss"} & row.keys():
-            assert row[name] == pytest.approx(wanted[name], abs=1e-5 * low)
+            # bfloat16 has eight bits: sums in another order move a loss by thousandths of it.
+            near = {"rel": 5e-3} if CASES[case].low_base else {"abs": 1e-5}
+            assert row[name] == pytest.approx(wanted[name], **near)
 
 
 def assert_same_weights(folder: Path, alone: Path, case: str) -> None:
