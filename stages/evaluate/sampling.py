@@ -69,11 +69,12 @@ class Completions:
     def sample(self, sampler: Sampler | None = None) -> None:
         """Make what is missing: by `sampler`, or on a cluster."""
         source = self._model.source
-        missing = self.missing
-        if not missing or not isinstance(source, ModelSource | ServedModel):
+        if not isinstance(source, ModelSource | ServedModel):
             return
-        if not self._work.is_sound:
+        if not self._work.is_sound:  # looked at always: what is kept is whole, or made again
             self._work.write(PROMPTS, (rows_to_arrow(PROMPTS, part) for part in self._cut))
+        if not (missing := self.missing):
+            return
         job = SampleJob(
             self._config.sampler,
             source,
