@@ -69,12 +69,11 @@ class Completions:
     def sample(self, sampler: Sampler | None = None) -> None:
         """Make what is missing: by `sampler`, or on a cluster."""
         source = self._model.source
-        if not isinstance(source, ModelSource | ServedModel):
+        missing = self.missing
+        if not missing or not isinstance(source, ModelSource | ServedModel):
             return
-        if not self._work.is_sound:  # looked at always: what is kept is whole, or made again
+        if not self._work.is_sound:
             self._work.write(PROMPTS, (rows_to_arrow(PROMPTS, part) for part in self._cut))
-        if not (missing := self.missing):
-            return
         job = SampleJob(
             self._config.sampler,
             source,
@@ -121,7 +120,12 @@ class Completions:
 
     def write(self) -> None:
         """Write the table of all completions."""
+        self.forget_work()
         write_table(self._context.output / f"{self.table}.parquet", COMPLETIONS, self.rows)
+
+    def forget_work(self) -> None:
+        """Delete what all completions were made from: nothing asks for it any more."""
+        self._work.remove()
 
 
 def _lineage(row: Row) -> str:

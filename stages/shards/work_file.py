@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from schemas.files import is_sealed, seal_file, seal_of, writing_file
+from schemas.files import is_sealed, remove, seal_file, seal_of, writing_file
 from schemas.parquet import Splits, iter_batches
 from schemas.tables import Table
 
@@ -34,6 +34,12 @@ class WorkFile:
                 file.write_table(shard, row_group_size=shard.num_rows)
         self._known = None
         seal_file(self.path)
+
+    def remove(self) -> None:
+        """Delete the file, where it is there: all that it asked for is done."""
+        self._known = None
+        remove(self.seal)
+        remove(self.path)
 
     @property
     def seal(self) -> Path:

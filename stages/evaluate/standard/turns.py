@@ -71,6 +71,9 @@ class Conversations:
 
     def write(self) -> None:
         """Write the table of all completions."""
+        for turn in range(self._last + 1):
+            for part in self._of_turn(turn):
+                part.forget_work()
         path = self._context.output / f"{self._parts[0][0].table}.parquet"
         write_table(path, COMPLETIONS, self.rows)
 
