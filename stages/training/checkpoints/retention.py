@@ -7,12 +7,13 @@ killed training resumes from lies elsewhere (stages.training.checkpoints.resume)
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from schemas.errors import BackendError, ConfigError, DataError
-from schemas.files import SEAL, is_sound, remove, write_json, writing_folder
+from schemas.files import SEAL, is_sound, read_record, remove, write_json, writing_folder
 from schemas.results.base import read_result, write_result
 from schemas.results.training import CheckpointRecord, KeptCheckpoint, Published
 from schemas.stage import Progress
@@ -190,7 +191,7 @@ class KeptCheckpoints(Observer):
             step, loss = said.published_step, said.loss_of_first
             (self._output / KEPT).mkdir(exist_ok=True)
             if loss is not None:
-                write_json(self._output / KEPT / _LOSSES, self._losses() | {str(step): loss})
+                self._write_losses(self._losses() | {str(step): loss})
             os.replace(model, self._folder(step))
         record.unlink(missing_ok=True)
         remove(model)
@@ -209,11 +210,30 @@ class KeptCheckpoints(Observer):
             self._save(model, writing)
             if self._loss is not None:
                 losses = self._losses() | {str(step): self._loss.measure(model)}
-                write_json(self._output / KEPT / _LOSSES, losses)
+                self._write_losses(losses)
 
     def _losses(self) -> dict[str, float]:
+        """Held-out loss by step. Raises DataError where they are not as they were written."""
         path = self._output / KEPT / _LOSSES
-        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            said = json.loads(read_record(path))
+            named = said.get("losses", said)  # earlier versions wrote nothing beside them
+            losses = {str(step): float(loss) for step, loss in named.items()}
+            sound = named is said or said["sha256"] == _digest(losses)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            sound = False
+        if not sound:
+            raise DataError(
+                f"{path}: damaged since it was written; remove {self._output}, and the training "
+                "begins again"
+            )
+        return losses
+
+    def _write_losses(self, losses: dict[str, float]) -> None:
+        path = self._output / KEPT / _LOSSES
+        write_json(path, {"losses": losses, "sha256": _digest(losses)})
 
     def _prune(self, wanted: Iterable[int] | None = None) -> None:
         if wanted is None:
@@ -239,3 +259,7 @@ class KeptCheckpoints(Observer):
 
 def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
+
+
+def _digest(losses: dict[str, float]) -> str:
+    return sha256(json.dumps(losses, sort_keys=True).encode()).hexdigest()

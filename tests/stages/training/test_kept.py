@@ -145,6 +145,35 @@ def test_what_a_killed_training_has_kept_is_refused_where_it_is_damaged(
     }
 
 
+def test_the_loss_of_a_checkpoint_that_was_changed_since_is_refused(tmp_path: Path) -> None:
+    class Loss:
+        def measure(self, model: Any) -> float:
+            return 0.5
+
+    (tmp_path / "checkpoints").mkdir()
+    record = tmp_path / "checkpoints" / "losses.json"
+
+    def write(step: int) -> dict[str, Any]:
+        kept = KeptCheckpoints(
+            tmp_path,
+            LastCheckpoint(),
+            1,
+            save,
+            SilentProgress(),
+            loss=Loss(),  # type: ignore[arg-type]
+        )
+        kept._write(step, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+        return dict(json.loads(record.read_text()))
+
+    assert write(1)["losses"] == {"1": 0.5}
+    record.write_text(json.dumps({"1": 0.5}))  # as earlier versions wrote it
+    said = write(2)
+    assert said["losses"] == {"1": 0.5, "2": 0.5}
+    record.write_text(json.dumps({**said, "losses": {"1": 0.25, "2": 0.5}}))
+    with pytest.raises(DataError, match=r"losses.json: damaged since it was written; remove"):
+        write(3)
+
+
 def test_killed_after_publication_publishes_the_same_again(
     run: TrainingRun[TokenExample], new_model: NewModel, tmp_path: Path
 ) -> None:
