@@ -162,7 +162,7 @@ def test_the_loss_of_a_checkpoint_that_was_changed_since_is_refused(tmp_path: Pa
             SilentProgress(),
             loss=Loss(),  # type: ignore[arg-type]
         )
-        kept._write(step, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+        kept._write(step, torch.nn.Linear(1, 1))
         return dict(json.loads(record.read_text()))
 
     assert write(1)["losses"] == {"1": 0.5}
