@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -103,6 +104,28 @@ def read_record(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is a pipe or a device, no file", str(path))
         return file.read()
+
+
+def write_sealed_json(path: Path, value: Any) -> None:
+    """Write JSON with its own hash in it, whole or not at all; numbers need not be finite."""
+    write_text(path, json.dumps({"value": value, "sha256": _digest(value)}) + "\n")
+
+
+def read_sealed_json(path: Path) -> Any:
+    """What `write_sealed_json` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not as it was written.
+    """
+    said = json.loads(read_record(path))
+    if not isinstance(said, dict) or said.get("sha256") != _digest(said.get("value")):
+        raise ValueError("not as it was written")
+    return said["value"]
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

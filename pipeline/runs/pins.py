@@ -5,6 +5,7 @@ a hub meanwhile, its stages read the same weights.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,8 @@ from pydantic import BaseModel
 
 from evals.models.checkpoints import ModelSource
 from evals.models.hub import commit_of, hub_key, pin, pins
-from schemas.files import read_record, write_json
+from schemas.errors import DataError
+from schemas.files import first_line, read_record, write_json
 
 PINS = "hub.json"
 
@@ -50,17 +52,26 @@ def commits_of(config: BaseModel | None, *, ask: bool) -> dict[str, str]:
 
 
 def recall_pins(run: Path) -> None:
-    """Hold on to what a run, or the run that it is a round of, has written down."""
+    """Hold on to what a run, or the run that it is a round of, has written down.
+
+    Raises:
+        DataError: something is written down there, and cannot be read.
+    """
     for folder in (run.parent, run):
-        with suppress(OSError, ValueError, AttributeError):
-            if (folder / "run.json").is_file():
-                pin(json.loads(read_record(folder / PINS)))
+        if (folder / "run.json").is_file() and os.path.lexists(path := folder / PINS):
+            try:
+                pin(json.loads(read_record(path)))
+            except (OSError, ValueError, AttributeError, TypeError) as error:
+                raise DataError(
+                    f"{path}: cannot be read ({first_line(error)}); it says which commits of hub "
+                    "models the run holds on to: delete it to have the hub asked again"
+                ) from error
 
 
 def write_pins(run: Path, found: Mapping[str, str]) -> None:
     """Write down what a run holds on to from now on."""
     path = run / PINS
-    with suppress(OSError, ValueError):
+    with suppress(FileNotFoundError):
         if json.loads(read_record(path)).items() >= found.items():
             return
     if found:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.stage_registry import STAGES
 from schemas.errors import DataError, MissingInputError
+from schemas.files import read_record
 from schemas.manifest import Manifest, read_manifest
 
 RECORD = "run.json"
@@ -45,7 +46,7 @@ def runs_under(folder: Path) -> list[Shelved]:
 def read_run(directory: Path) -> Shelved:
     """A run. Raises MissingInputError where there is none."""
     try:
-        recipe = str(json.loads((directory / RECORD).read_text())["recipe"])
+        recipe = str(json.loads(read_record(directory / RECORD))["recipe"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MissingInputError(f"{directory}: is no run directory of prefline") from error
     manifests = {stage.name: _manifest(directory / stage.name) for stage in STAGES}
@@ -101,7 +102,7 @@ def _manifest(folder: Path) -> Manifest | None:
 
 def _headline(path: Path) -> Mapping[str, Any] | None:
     try:
-        judged = json.loads(path.read_text())["judge"]
+        judged = json.loads(read_record(path))["judge"]
         head = judged["headline"]
         wanted = ("value", "ci_low", "ci_high", "n", "verdict")
         return {key: head.get(key) for key in wanted} | {"judge": judged.get("judge")}

@@ -12,13 +12,14 @@ from evals.statistics.noise import noise_words
 from pipeline.display.console import Console
 from pipeline.display.pace import duration
 from pipeline.sweeps.variant_runs import CHOICE, FOLDER
+from schemas.files import read_record
 
 Json = Mapping[str, Any]
 
 
 def read_choice(run_dir: Path) -> Json:
     """What a sweep of a run has come to, as it was written down."""
-    found: Json = json.loads((run_dir / FOLDER / CHOICE).read_text())
+    found: Json = json.loads(read_record(run_dir / FOLDER / CHOICE))
     return found
 
 

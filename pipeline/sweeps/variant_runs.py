@@ -5,6 +5,7 @@ import json
 from pipeline.recipe import Recipe, Variant
 from pipeline.runs.run import Link, Run
 from pipeline.stage_registry import STAGES
+from schemas.files import read_record
 
 FOLDER = "sweep"
 CHOICE = "sweep.json"
@@ -16,7 +17,7 @@ def settled(first: Run) -> Run:
     if not variants:
         return first
     try:
-        chosen = json.loads((first.directory / FOLDER / CHOICE).read_text())["chosen"]
+        chosen = json.loads(read_record(first.directory / FOLDER / CHOICE))["chosen"]
     except (OSError, ValueError, KeyError, TypeError):
         return first
     found = next((v.recipe for v in variants if v.point.name == chosen), None)

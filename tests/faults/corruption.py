@@ -10,7 +10,6 @@ import json
 import random
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from tests.faults.harness import (
     run_command,
     warm_commands,
 )
-from tests.faults.start import start_under_the_library
+from tests.faults.start import start_under_the_library, work_folder
 
 RESULTS = Path(__file__).resolve().parent / "corruption.json"
 # Nobody reads these: logs for people, locks, and what says how far a stage is.
@@ -275,8 +274,8 @@ def main() -> int:
     places = options.places.split(",")
     each = -(-options.trials // len(places))
     tallies = []
-    with tempfile.TemporaryDirectory(prefix="prefline-faults-") as folder:
-        work = start_under_the_library(Path(folder), "tests.faults.corruption")
+    with work_folder(None) as folder:
+        work = start_under_the_library(folder, "tests.faults.corruption")
         if "answers" in places:
             tallies.append(answers(each, options.seed, work / "answers"))
         if set(places) - {"answers"}:

@@ -5,16 +5,12 @@ Starts itself again under the library that counts.
 
 import argparse
 import json
-import os
 import random
 import sys
-import tempfile
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from tests.faults.harness import Tally, cases, import_everything, warm_commands
-from tests.faults.start import in_memory, start_under_the_library
+from tests.faults.start import start_under_the_library, work_folder
 from tests.faults.world import World
 
 RESULTS = Path(__file__).resolve().parent / "counts.json"
@@ -36,11 +32,7 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help="every command in its own process")
     parser.add_argument("--save", default="", help="add the counts to tests/faults/counts.json")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        kept = options.work or os.environ.get("PREFLINE_FAULTS")
-        made = partial(tempfile.TemporaryDirectory, prefix="prefline-faults-", dir=in_memory())
-        folder = Path(kept or stack.enter_context(made()))
-        folder.mkdir(parents=True, exist_ok=True)
+    with work_folder(options.work) as folder:
         work = start_under_the_library(folder, "tests.faults.run_all")
         wanted = set(filter(None, options.stages.split(",")))
         if not options.plain:

@@ -2,6 +2,9 @@
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.harness import build_library
@@ -10,6 +13,17 @@ from tests.faults.harness import build_library
 def in_memory() -> str | None:
     """A file system in memory, where there is one: no trial waits for a disk."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@contextmanager
+def work_folder(kept: str | None) -> Iterator[Path]:
+    """Where a harness works: a folder that is kept, or one that is gone at the end."""
+    if kept := kept or os.environ.get("PREFLINE_FAULTS"):
+        Path(kept).mkdir(parents=True, exist_ok=True)
+        yield Path(kept)
+    else:
+        with tempfile.TemporaryDirectory(prefix="prefline-faults-", dir=in_memory()) as folder:
+            yield Path(folder)
 
 
 def start_under_the_library(folder: Path, module: str) -> Path:

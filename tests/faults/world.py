@@ -17,9 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,7 @@ from tests.faults.harness import (
     run_command,
     warm_commands,
 )
-from tests.faults.start import in_memory, start_under_the_library
+from tests.faults.start import start_under_the_library, work_folder
 from tests.faults.troubles import (
     ADAPTERS,
     MODELS,
@@ -317,11 +315,7 @@ def main() -> int:
     parser.add_argument("--work", help="a folder that keeps what was prepared for the next time")
     parser.add_argument("--save", action="store_true", help="write tests/faults/world.json")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        kept = options.work or os.environ.get("PREFLINE_FAULTS")
-        made = partial(tempfile.TemporaryDirectory, prefix="prefline-faults-", dir=in_memory())
-        folder = Path(kept or stack.enter_context(made()))
-        folder.mkdir(parents=True, exist_ok=True)
+    with work_folder(options.work) as folder:
         work = start_under_the_library(folder, "tests.faults.world")
         url = serve_aside()
         import_everything(work, warm_commands(work))

@@ -4,23 +4,28 @@ They are whole model folders, `checkpoints/step-N`; the published one ends up as
 killed training resumes from lies elsewhere (stages.training.checkpoints.resume).
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from schemas.errors import BackendError, ConfigError, DataError
-from schemas.files import SEAL, is_sound, read_record, remove, write_json, writing_folder
+from schemas.errors import BackendError, ConfigError
+from schemas.files import (
+    SEAL,
+    is_sound,
+    read_sealed_json,
+    remove,
+    write_sealed_json,
+    writing_folder,
+)
 from schemas.results.base import read_result, write_result
 from schemas.results.training import CheckpointRecord, KeptCheckpoint, Published
 from schemas.stage import Progress
 from stages.training.checkpoints.config import BestCheckpoint, LastCheckpoint
 from stages.training.checkpoints.read_back import HeldOutLoss
 from stages.training.checkpoints.selection import IsSound, best_steps, is_candidate
-from stages.training.monitoring.metrics import Row
+from stages.training.monitoring.metrics import Row, damaged
 from stages.training.monitoring.observers import Observer
 
 KEPT = "checkpoints"
@@ -199,10 +204,7 @@ class KeptCheckpoints(Observer):
     def _refuse_damaged(self) -> None:
         for folder in self._folders():
             if (folder / SEAL).exists() and not is_sound(folder):
-                raise DataError(
-                    f"{folder}: damaged since it was written; remove {self._output}, and the "
-                    "training begins again"
-                )
+                raise damaged(folder, self._output)
 
     def _write(self, step: int, model: PreTrainedModel) -> None:
         with writing_folder(self._folder(step), sealed=True) as writing:
@@ -215,25 +217,13 @@ class KeptCheckpoints(Observer):
     def _losses(self) -> dict[str, float]:
         """Held-out loss by step. Raises DataError where they are not as they were written."""
         path = self._output / KEPT / _LOSSES
-        if not path.exists():
-            return {}
         try:
-            said = json.loads(read_record(path))
-            named = said.get("losses", said)  # earlier versions wrote nothing beside them
-            losses = {str(step): float(loss) for step, loss in named.items()}
-            sound = named is said or said["sha256"] == _digest(losses)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            sound = False
-        if not sound:
-            raise DataError(
-                f"{path}: damaged since it was written; remove {self._output}, and the training "
-                "begins again"
-            )
-        return losses
+            return dict(read_sealed_json(path)) if path.exists() else {}
+        except ValueError as error:
+            raise damaged(path, self._output) from error
 
     def _write_losses(self, losses: dict[str, float]) -> None:
-        path = self._output / KEPT / _LOSSES
-        write_json(path, {"losses": losses, "sha256": _digest(losses)})
+        write_sealed_json(self._output / KEPT / _LOSSES, losses)
 
     def _prune(self, wanted: Iterable[int] | None = None) -> None:
         if wanted is None:
@@ -259,7 +249,3 @@ class KeptCheckpoints(Observer):
 
 def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _digest(losses: dict[str, float]) -> str:
-    return sha256(json.dumps(losses, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """What the policy writes while it is trained: the same prompts with the same seeds at every
 evaluation, kept as a table and measured."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from evals.models.checkpoints import positions_of
 from evals.models.rendering import ChatRenderer
 from evals.models.samplers.protocol import SampledCompletion, SampleRequest
 from evals.models.samplers.transformers import TransformersEngine
+from schemas.files import read_sealed_json, write_sealed_json
 from schemas.ids import seed_from
 from schemas.labels import Messages
 from schemas.parquet import read_rows, read_table, write_table
@@ -21,7 +22,7 @@ from schemas.tables import DECIDING, PROMPTS
 from stages.training.config import TrainingConfig
 from stages.training.engines.precision import autocast
 from stages.training.monitoring.config import GenerationSettings
-from stages.training.monitoring.metrics import Row
+from stages.training.monitoring.metrics import Row, damaged
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.written import (
     END_OF_TURN_RATE,
@@ -30,6 +31,7 @@ from stages.training.monitoring.written import (
     WELL_FORMED_RATE,
 )
 
+_SUFFIXES = (".json", ".parquet")
 _WORLDS: Mapping[str, Callable[[Messages, str], food_world.Outcome]] = {"food": food_world.grade}
 
 
@@ -69,16 +71,22 @@ class Generations(Observer):
         """Of each file of rows the number of its first."""
 
     def begin(self, rows: Sequence[Row]) -> None:
-        """Forget what was written after the step that training goes on from."""
+        """Forget what was written after the step that training goes on from.
+
+        Raises:
+            DataError: a file of it is not as it was written.
+        """
         last = rows[-1]["step"] if rows else -1
-        found = [row for path in self._files() for row in read_rows(path, GENERATIONS)]
+        found = [row for path in self._files() for row in self._read(path)]
         rows_of = {(row["step"], row["prompt_id"]): row for row in found if row["step"] <= last}
         self._rows, self._starts = sorted(rows_of.values(), key=lambda row: row["step"]), []
 
     def close(self) -> None:
         """Put the rows into one table."""
         if self._rows:
-            self._keep(self._output / GENERATIONS.file_name, self._rows)
+            path = self._output / GENERATIONS.file_name
+            write_table(path, GENERATIONS, self._rows)
+            self._drop_but(path)
 
     def measure(self, step: int, model: PreTrainedModel) -> Row:
         """Complete the prompts; returns the measures of `measures_of`.
@@ -104,22 +112,26 @@ class Generations(Observer):
         if not self._starts:
             start = 0
         self._starts.append(start)
-        kept = map(self._part, self._starts)
-        self._keep(self._part(start), self._rows[start:], kept)
+        write_sealed_json(self._part(start), self._rows[start:])
+        self._drop_but(*map(self._part, self._starts))
 
-    def _keep(
-        self, path: Path, rows: Sequence[Mapping[str, Any]], others: Iterable[Path] = ()
-    ) -> None:
-        """Write a file of rows; none but it and the others stays."""
-        write_table(path, GENERATIONS, rows)
-        for old in set(self._files()) - {path, *others}:
+    def _drop_but(self, *kept: Path) -> None:
+        for old in {*self._files()} - {*kept}:
             old.unlink()
 
+    def _read(self, path: Path) -> list[dict[str, Any]]:
+        if path.suffix == ".parquet":  # the whole table, or what an earlier version has left
+            return read_rows(path, GENERATIONS)
+        try:
+            return list(read_sealed_json(path))
+        except ValueError as error:
+            raise damaged(path, self._output) from error
+
     def _part(self, start: int) -> Path:
-        return self._output / f"generations.{start:09d}.parquet"
+        return self._output / f"generations.{start:09d}.json"
 
     def _files(self) -> list[Path]:
-        return sorted(self._output.glob("generations*.parquet"))
+        return sorted(p for p in self._output.glob("generations*.*") if p.suffix in _SUFFIXES)
 
     def _complete(self, step: int, model: PreTrainedModel) -> list[dict[str, Any]]:
         settings = self._settings

@@ -42,6 +42,13 @@ def _hashed(row: Row) -> bytes:
     return json.dumps(_lasting(row)).encode() + b"\n"
 
 
+def damaged(what: Path, output: Path) -> DataError:
+    """That something which a killed training in `output` has left cannot be gone on with."""
+    return DataError(
+        f"{what}: damaged since it was written; remove {output}, and the training begins again"
+    )
+
+
 class MetricsLog:
     """metrics.jsonl of a training, cut back to the step that a resumed run continues from.
 
@@ -62,10 +69,7 @@ class MetricsLog:
         for row in self.rows:
             self._hash.update(_hashed(row))
         if resumed_step is not None and record and self.digest() != record:
-            raise DataError(
-                f"{folder / METRICS_JSONL}: damaged since it was written; remove {folder}, and the "
-                "training begins again"
-            )
+            raise damaged(folder / METRICS_JSONL, folder)
         self._rewrite()
         self._file: IO[str] = (folder / METRICS_JSONL).open("a", encoding="utf-8")
 

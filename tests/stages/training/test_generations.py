@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import DataError
+from schemas.files import write_sealed_json
 from schemas.parquet import read_rows
 from schemas.parquet import write_table as written_table
 from schemas.stage import SilentProgress
@@ -54,11 +56,11 @@ def test_a_row_is_written_a_few_times_however_many_evaluations_follow(
 ) -> None:
     written = []
 
-    def counting(path: Path, table: Any, rows: Any) -> int:
+    def counting(path: Path, rows: Any) -> None:
         written.append(len(rows))
-        return written_table(path, table, rows)
+        write_sealed_json(path, rows)
 
-    monkeypatch.setattr(module, "write_table", counting)
+    monkeypatch.setattr(module, "write_sealed_json", counting)
     table = _Scripted(tmp_path)
     table.at(*range(1, 65))
     assert len(list(tmp_path.iterdir())) <= 7
@@ -78,6 +80,19 @@ def test_a_killed_training_goes_on_with_what_was_written(tmp_path: Path, stopped
     resumed.close()
     assert [path.name for path in tmp_path.iterdir()] == [GENERATIONS.file_name]
     assert _in(tmp_path) == _expected(*range(1, 10))
+
+
+@pytest.mark.parametrize(
+    "change", [("said at 1", "said at 7"), ('"step": 1', '"step": 2'), ("}", "")]
+)
+def test_a_changed_word_in_what_a_killed_training_left_is_refused(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
+    _Scripted(tmp_path).at(1, 2)
+    [path] = tmp_path.iterdir()
+    path.write_text(path.read_text().replace(*change, 1))
+    with pytest.raises(DataError, match=r"generations.*damaged since it was written; remove"):
+        _Scripted(tmp_path).begin([{"step": 1}, {"step": 2}])
 
 
 def test_what_an_earlier_version_left_is_taken_along(tmp_path: Path) -> None:
