@@ -37,8 +37,7 @@ def _unfit(folder: Path) -> Iterator[str]:
             yield "has an adapter's configuration and no adapter_model.safetensors"
         return
     if not (folder / "config.json").is_file():
-        yield "has no config.json: it is no model's folder"
-        return
+        return  # told by whoever looks at files
     if not any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
         yield "has a config.json and no weights (*.safetensors)"
     missing = sorted(set(_weight_map(folder).values()) - {path.name for path in folder.iterdir()})
