@@ -32,18 +32,11 @@ class LeanLayers:
 
     @classmethod
     def of(cls, model: nn.Module) -> "LeanLayers":
-        """Those that a probe takes: one of each class is tried."""
-        known: dict[type, bool] = {}
-
-        def same(module: nn.Module, probe: Callable[[Any], bool]) -> bool:
-            if type(module) not in known:
-                known[type(module)] = probe(module)
-            return known[type(module)]
-
+        """Those that a probe takes; every one is tried, as layers of a class may differ."""
         modules = list(model.modules())
         return cls(
-            [m for m in modules if _may_be_norm(m) and same(m, _is_norm)],
-            [m for m in modules if _may_be_mlp(m) and same(m, _is_mlp)],
+            [module for module in modules if _may_be_norm(module) and _is_norm(module)],
+            [module for module in modules if _may_be_mlp(module) and _is_mlp(module)],
         )
 
     @contextmanager
