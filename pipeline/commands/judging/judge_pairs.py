@@ -9,6 +9,7 @@ import typer
 
 from evals.files.opening.one_file import one_file
 from evals.files.outputs.labelled_pairs import labelled_pairs
+from evals.files.outputs.outputs import read_outputs
 from evals.judge_card.card import build_card
 from evals.judges.judge_spec import judge_settings
 from pipeline.commands.named_run import begin_run, refuse_all_missing
@@ -62,7 +63,9 @@ def judge_pairs(
 ) -> None:
     """Let a judge compare given answers in both orders: verdicts, preference pairs, its card."""
     settings = judge_settings(judge, api_key_env)
-    labelled = labelled_pairs(one_file(file, "file of answers"))
+    path = one_file(file, "file of answers")
+    read_outputs(path, every_writer=True)  # every row is one that can be read, before any is judged
+    labelled = labelled_pairs(path)
     name = file.rstrip("/").rpartition("/")[2]
     directory = run_dir or Path("runs") / f"judged-{name.partition('.')[0]}"
     tree = {

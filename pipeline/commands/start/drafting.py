@@ -12,6 +12,8 @@ from evals.files.outputs.rows import file_rows
 from evals.judges.judge_spec import judge_settings
 from schemas.errors import ConfigError, MissingInputError
 from stages.ingest.datasets.detect_format import guess
+from stages.ingest.datasets.open import open_dataset
+from stages.ingest.readers.columns import default_settings
 from stages.ingest.readers.raw_rows import RawRow
 
 PUBLISHED: Mapping[str, Mapping[str, Any]] = {
@@ -47,26 +49,42 @@ def dataset_settings(
     Raises:
         MissingInputError: there is no such file.
         ConfigError: nobody knows how to read its rows, or `columns` are written otherwise.
+        DataError: a table's columns are others than its kind and `columns` say.
         BackendError: a store cannot be reached.
     """
-    if columns is not None:
-        pairs = [one.partition("=") for one in columns.split(",")]
-        if not all(ours.strip() and theirs.strip() for ours, _, theirs in pairs):
-            raise ConfigError(f"--columns {columns}: write chosen=good,rejected=bad, ours first")
-        named = {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
-        return dataset_settings(data, path) | {"columns": named}
+    named = {} if columns is None else _named_columns(columns)
     if data in PUBLISHED:
         settings = dict(PUBLISHED[data])
         if path is not None:
             _existing(path)
             settings = {"kind": settings["kind"], "path": str(path)}
-        return settings
+        return settings | ({"columns": named} if named else {})
     if path is not None:
         raise ConfigError(f"--path: is for {', '.join(PUBLISHED)}; {data} is a path itself")
     place = data_files(data)[0][1] if is_remote(data) else _existing(Path(data))
     own = _own_kind(place)
     known = _kind(place) if place.is_file() and own != "arrow" else None
-    return {"kind": known or own, "path": data}
+    settings = {"kind": known or own, "path": data} | ({"columns": named} if named else {})
+    if place.is_file() and own in ("csv", "parquet"):
+        _refuse_other_columns(data, place, settings)
+    return settings
+
+
+def _named_columns(said: str) -> dict[str, str]:
+    pairs = [one.partition("=") for one in said.split(",")]
+    if not all(ours.strip() and theirs.strip() for ours, _, theirs in pairs):
+        raise ConfigError(f"--columns {said}: write chosen=good,rejected=bad, ours first")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _refuse_other_columns(data: str, place: Path, settings: Mapping[str, Any]) -> None:
+    """All rows of a table have the columns of its first one: what ingest would say, at once."""
+    first = next((row for _, row in file_rows(place)), None)
+    if first is not None:
+        config = default_settings(str(settings["kind"])).model_copy(
+            update={"columns": settings.get("columns", {})}
+        )
+        open_dataset(config).check_columns(data, list(first))
 
 
 def _own_kind(place: Path) -> str:

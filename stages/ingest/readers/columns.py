@@ -1,5 +1,6 @@
 """Which columns kinds of data sets have, and what a table with other ones could be read as."""
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,8 @@ def mapping(found: Sequence[str], columns: Columns) -> str:
     named = {ours: theirs or "..." for ours, theirs in best.items() if ours != theirs}
     said = ", ".join(f"{ours} = '{theirs}'" for ours, theirs in named.items())
     if None not in best.values():
-        return f"columns = {{ {said} }} reads them"
+        typed = ",".join(f"{ours}={theirs}" for ours, theirs in named.items())
+        return f"columns = {{ {said} }} reads them, or --columns {shlex.quote(typed)}"
     return f"say by columns = {{ {said} }} which column is what, or check the dataset's kind"
 
 

@@ -65,3 +65,13 @@ def test_a_label_that_says_neither_side_is_refused(folder: Path) -> None:
     rows = [{"prompt": "Q?", "response_a": "x", "response_b": "y", "label": 0}]
     with pytest.raises(DataError, match=r"row 0: label is 0, which says neither side.*A, B or Tie"):
         judge(folder / "odd.jsonl", rows)
+
+
+def test_rows_that_cannot_be_read_begin_no_run(folder: Path) -> None:
+    rows = [
+        {"prompt": "Q?", "response_a": "one", "response_b": "two"},
+        {"prompt": "Q?", "good": "a"},
+    ]
+    with pytest.raises(DataError, match="row 1: no output under any of"):
+        judge(folder / "odd.jsonl", rows)
+    assert not (folder / "runs").exists()

@@ -11,7 +11,7 @@ from pipeline.commands.data.trace import trace_back
 from pipeline.commands.start.drafting import dataset_settings
 from pipeline.commands.start.train_pairs import rank_of
 from pipeline.display.rows import find_table
-from schemas.errors import ConfigError, MissingInputError
+from schemas.errors import ConfigError, DataError, MissingInputError
 
 
 def test_a_run_that_is_not_there_names_those_that_are(
@@ -54,6 +54,10 @@ def test_columns_and_addresses_are_said_in_one_word(
     said = dataset_settings(str(tmp_path / "p.csv"), columns="chosen=good, rejected=bad")
     assert said["columns"] == {"chosen": "good", "rejected": "bad"}
     assert said["kind"] == "csv"
+    with pytest.raises(DataError, match="or --columns chosen=good,rejected=bad"):
+        dataset_settings(str(tmp_path / "p.csv"))
+    with pytest.raises(DataError, match="has no column god, which columns names"):
+        dataset_settings(str(tmp_path / "p.csv"), columns="chosen=god,rejected=bad")
     with pytest.raises(ConfigError, match="--columns good: write chosen=good,rejected=bad"):
         dataset_settings(str(tmp_path / "p.csv"), columns="good")
     monkeypatch.setenv("PREFLINE_CACHE", str(tmp_path / "cache"))

@@ -191,6 +191,7 @@ def test_a_refusal_names_the_columns_and_the_mapping_that_reads_them(
         ingest({"kind": kind, "path": str(path)})
     said = "columns = { prompt = 'Task', chosen = 'preferred', rejected = 'worse' } reads them"
     assert said in str(error.value)
+    assert "--columns prompt=Task,chosen=preferred,rejected=worse" in str(error.value)
     assert "Task, preferred, worse" in str(error.value)
     columns = {"prompt": "Task", "chosen": "preferred", "rejected": "worse"}
     assert ingest({"kind": kind, "path": str(path), "columns": columns}).counts["rows_kept"] == 1
