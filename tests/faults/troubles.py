@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file, save_file
+
 Library = ctypes.CDLL
 _MAY_READ_ALL = (1, 2)  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
 
@@ -154,7 +156,7 @@ class OddFile(Trouble):
         WAYS[self.way](self.path, self._was)
 
     def prepare(self, library: Library) -> None:
-        if self.way == "unreadable":
+        if self.way in ("unreadable", "read-only"):
             _read_no_more_than_allowed(library)
 
     def mend(self) -> None:
@@ -170,7 +172,7 @@ class OddFile(Trouble):
         return os.path.lexists(self.path) and (
             self.path.is_symlink()
             or not self.path.is_file()
-            or self.way in ("unreadable", "nothing", "garbage", "half")
+            or self.way in ("unreadable", "read-only", "nothing", "garbage", "half")
         )
 
 
@@ -192,9 +194,12 @@ def _socket(path: Path, was: Path | None) -> None:
         os.close(here)
 
 
-def _unreadable(path: Path, was: Path | None) -> None:
-    _as_it_was(path, was)
-    path.chmod(0)
+def _with_rights(mode: int) -> Callable[[Path, Path | None], None]:
+    def change(path: Path, was: Path | None) -> None:
+        _as_it_was(path, was)
+        path.chmod(mode)
+
+    return change
 
 
 def _half(path: Path, was: Path | None) -> None:
@@ -217,11 +222,46 @@ WAYS: dict[str, Callable[[Path, Path | None], None]] = {
     "socket": _socket,
     "dangling": _link("nowhere"),
     "loop": lambda path, _: path.symlink_to(path.name),
-    "unreadable": _unreadable,
+    "unreadable": _with_rights(0),
+    "read-only": _with_rights(0o444),
     "nothing": _holding(b""),
     "garbage": _holding(random.Random(1).randbytes(3000)),
     "half": _half,
 }
+
+
+_HOLD = """
+import sqlite3, sys
+from pathlib import Path
+Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+if sys.argv[2] == "True":
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+database.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass
+class Locked(Trouble):
+    """Another program holds a database: all of it, or the right to write."""
+
+    path: Path
+    whole: bool
+    kind = "locked answers"
+    _holder: "subprocess.Popen[bytes] | None" = None
+
+    def change(self, folder: Path) -> None:
+        command = [sys.executable, "-c", _HOLD, str(self.path), str(self.whole)]
+        self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._holder.stdout is not None
+        if not self._holder.stdout.readline():
+            raise RuntimeError("the database cannot be held")
+
+    def mend(self) -> None:
+        assert self._holder is not None
+        self._holder.communicate()
 
 
 @dataclass
@@ -267,17 +307,44 @@ def _written(name: str, text: str) -> Callable[[Path], None]:
     return write
 
 
+def _weights(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def write(model: Path) -> None:
+        tensors = load_file(model / _WEIGHTS)
+        change(tensors)
+        save_file(tensors, model / _WEIGHTS, metadata={"format": "pt"})
+
+    return write
+
+
+def _not_finite(number: float) -> Callable[[dict[str, Any]], object]:
+    def change(tensors: dict[str, Any]) -> None:
+        tensors[_SOME] = tensors[_SOME].copy()
+        tensors[_SOME].flat[7] = number
+
+    return change
+
+
 def _without(name: str) -> Callable[[Path], None]:
     return lambda model: (model / name).unlink()
 
 
 _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+_SOME = "model.layers.0.mlp.up_proj.weight"
+_UNKNOWN_TEMPLATE = "{{ messages | no_such_filter }}"
 MODELS: dict[str, Callable[[Path], None]] = {
     "weights cut in the header": _cut(_WEIGHTS, 0.001),
     "weights cut in half": _cut(_WEIGHTS, 0.5),
     "weights empty": _cut(_WEIGHTS, 0),
     "weights are text": _written(_WEIGHTS, "version https://git-lfs.example/spec\noid x\n" * 3),
     "weights missing": _without(_WEIGHTS),
+    "weights with NaN": _weights(_not_finite(float("nan"))),
+    "weights with infinity": _weights(_not_finite(float("inf"))),
+    "a weight of another shape": _weights(lambda t: t.update({_SOME: t[_SOME][:-1].copy()})),
+    "a weight with one dimension": _weights(lambda t: t.update({_SOME: t[_SOME].ravel()})),
+    "a weight of whole numbers": _weights(lambda t: t.update({_SOME: t[_SOME].astype("int8")})),
+    "a weight missing": _weights(lambda t: t.pop(_SOME)),
+    "a weight of another name": _weights(lambda t: t.update({f"x.{_SOME}": t.pop(_SOME)})),
+    "a weight too many": _weights(lambda t: t.update({"model.more.weight": t[_SOME]})),
     "config missing": _without(_CONFIG),
     "config cut": _cut(_CONFIG, 0.5),
     "config is a list": _written(_CONFIG, "[]"),
@@ -298,7 +365,14 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "tokenizer is no JSON": _written(_TOKENIZER, "tokens, many"),
     "tokenizer cut": _cut(_TOKENIZER, 0.5),
     "tokenizer missing": _without(_TOKENIZER),
+    "tokenizer without tokens": _written(
+        _TOKENIZER,
+        '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": "u"}}',
+    ),
     "tokenizer of no class": _said("tokenizer_config.json", tokenizer_class="NoSuch"),
+    "tokenizer of another end": _said("tokenizer_config.json", eos_token="<nowhere>"),
+    "tokenizer without an end": _said("tokenizer_config.json", eos_token=None),
+    "end of text beyond the vocabulary": _said(_CONFIG, eos_token_id=99_999),
     "tokenizer settings cut": _cut("tokenizer_config.json", 0.5),
     "template with a syntax error": _written("chat_template.jinja", "{% for m in messages %}{{"),
     "template that raises": _written("chat_template.jinja", "{{ raise_exception('no') }}"),
@@ -306,6 +380,8 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "template without end": _written(
         "chat_template.jinja", "{% for i in range(10**9) %}{{ i }}{% endfor %}"
     ),
+    "template with an unknown filter": _written("chat_template.jinja", _UNKNOWN_TEMPLATE),
+    "template that is a device": lambda model: _device(model / "chat_template.jinja"),
     "template is empty": _written("chat_template.jinja", ""),
 }
 _ADAPTER, _LOW_RANK = "adapter_config.json", "adapter_model.safetensors"
@@ -322,6 +398,11 @@ ADAPTERS: dict[str, Callable[[Path], None]] = {
     "adapter missing": _without(_LOW_RANK),
     "adapter is text": _written(_LOW_RANK, "low rank"),
 }
+
+
+def _device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
 
 
 def _remove(path: Path) -> None:

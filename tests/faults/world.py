@@ -3,7 +3,8 @@
 A full disk, few descriptors, little memory, odd outputs, files that are something else, models that
 are none: the command must end in one line and exit code 2, or do its work all the same; when the
 trouble is gone, the same command must come to the bytes of an undisturbed run.
-`python -m tests.faults.world [--each N] [--commands a,b] [--kinds "full disk,outputs"]`.
+`python -m tests.faults.world [--each N] [--commands a,b] [--kinds "full disk,outputs"]`. With
+`--save` the counts of each command and kind go into the record as they come; those of others stay.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from tests.faults.troubles import (
     BadModel,
     FailingCall,
     Limit,
+    Locked,
     OddFile,
     SmallDisk,
     Streams,
@@ -62,8 +64,9 @@ _NOT_READ = (".locks", "run.log", ".progress", "cache/")
 
 @dataclass
 class Tally:
-    """What came of one kind of trouble."""
+    """What came of one kind of trouble under one command."""
 
+    command: str
     kind: str
     trials: int = 0
     one_line: int = 0
@@ -81,7 +84,7 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """For the record of the counts."""
-        return {k: v for k, v in vars(self).items() if k != "faults"}
+        return {k: v for k, v in vars(self).items() if isinstance(v, int)}
 
 
 class World:
@@ -90,7 +93,7 @@ class World:
     def __init__(self, work: Path, draw: random.Random, each: int) -> None:
         self._work, self._draw, self._each = work, draw, each
         self._given, self._whole = work / "given", work / "given-whole"
-        self.tallies: dict[str, Tally] = {}
+        self.tallies: dict[tuple[str, str], Tally] = {}
 
     @property
     def sound(self) -> bool:
@@ -118,7 +121,7 @@ class World:
         """Stages, then commands on the finished run, then those that are given files and models."""
         make_given(self._given)
         list(further_commands(self._work / "case", self._given, lora=False))  # writes their files
-        for served in self._work.glob("after-judge-served*"):  # at an address of before
+        for served in self._work.glob("*judge-served*"):  # at an address of before
             shutil.rmtree(served) if served.is_dir() else served.unlink()
         shutil.rmtree(self._whole, ignore_errors=True)
         shutil.copytree(self._given, self._whole)
@@ -129,11 +132,20 @@ class World:
             stages[case.name] = case
             if not wanted or case.name in wanted:
                 yield case
-        base = stages["report"].after
+        done = stages["report"].after
+        found = {"train-model": stages["label"].after, "sample-model": stages["judge"].after}
         for name, arguments in further(self._work / "case", self._given, url):
+            if name == "judge-served-again" and (not wanted or name in wanted):
+                found[name] = self._answered(Case("judge-served", arguments, self._work, done))
             if not wanted or name in wanted:
-                state = {"train-model": stages["label"], "sample-model": stages["judge"]}.get(name)
-                yield Case(name, arguments, self._work, state.after if state else base)
+                yield Case(name, arguments, self._work, found.get(name, done))
+
+    def _answered(self, served: Case) -> Path:
+        """The state in which a judge has answered, and what it came to is gone."""
+        place = self._work / "before-judge-served-again"
+        shutil.copytree(served.after, place, symlinks=True)
+        shutil.rmtree(place / "served")
+        return place
 
     def attack(self, case: Case, kinds: set[str]) -> None:
         """Try the command in every kind of trouble, each as often as was asked for."""
@@ -163,15 +175,16 @@ class World:
             if given:
                 yield OddFile(draw.choice(given), draw.choice(list(WAYS)))
             for word in words:
-                if word == self._given / "adapter":
-                    yield BadModel(word, draw.choice(list(ADAPTERS)))
-                elif word == self._given / "model":
-                    yield BadModel(word, draw.choice(list(MODELS)))
+                if word == self._given / "model":
                     yield OddFile(draw.choice(list(files_below(word))), draw.choice(list(WAYS)))
-            if "openai" in "".join(case.arguments):
-                [answers] = case.after.rglob("answers.sqlite")
-                place = case.folder / answers.relative_to(case.after)
-                yield OddFile(place, draw.choice(list(WAYS)))
+        for word in words:
+            bad = {self._given / "adapter": ADAPTERS, self._given / "model": MODELS}.get(word, {})
+            yield from (BadModel(word, way) for way in bad)
+        if "openai" in "".join(case.arguments):
+            [answers] = case.after.rglob("answers.sqlite")
+            place = case.folder / answers.relative_to(case.after)
+            yield from (OddFile(place, way) for way in WAYS)
+            yield from (Locked(place, whole) for whole in (False, True))
 
     def _read(self, case: Case) -> list[Path]:
         found = [path.relative_to(case.base) for path in files_below(case.base)]
@@ -206,12 +219,17 @@ class World:
     def _count(
         self, case: Case, trouble: Trouble, ended: Ended, again: Ended, left: Sequence[str]
     ) -> None:
-        tally = self.tallies.setdefault(trouble.kind, Tally(trouble.kind))
+        key = (case.name, trouble.kind)
+        tally = self.tallies.setdefault(key, Tally(*key))
         outcome = _outcome(ended, silent=trouble.kind in ("outputs", "small files"))
         tally.trials += 1
         setattr(tally, outcome, getattr(tally, outcome) + 1)
         resumed = again.code == 0 and not left and not again.traceback
         tally.not_resumed += not resumed
+        if isinstance(trouble, BadModel) and outcome == "no_difference":
+            say(
+                f"{case.name} does its work all the same: {trouble.way}"
+            )  # to be judged by a person
         if outcome not in ("one_line", "no_difference") or not resumed:
             told = {"command": case.name, "trouble": repr(trouble), "outcome": outcome}
             said = {"code": ended.code, "said": ended.said[-1500:]}
@@ -264,11 +282,10 @@ def further(case: Path, given: Path, url: str) -> Iterator[tuple[str, Sequence[s
     yield "doctor", ["doctor", str(given / "model")]
     yield "render", ["render", str(given / "model"), str(given / "turns.jsonl")]
     yield "merge", ["merge", str(given / "adapter"), "--out", str(case / "merged")]
-    pairs = str(given / "pairs.jsonl")
-    yield (
-        "judge-served",
-        ["judge-pairs", pairs, "--judge", f"openai:m@{url}", "--run-dir", str(case / "served")],
-    )
+    pairs, judge = str(given / "pairs.jsonl"), f"openai:m@{url}"
+    served = ["judge-pairs", pairs, "--judge", judge, "--run-dir", str(case / "served")]
+    yield "judge-served", served
+    yield "judge-served-again", served
     stage = ["--recipe", str(RECIPE), "--run-dir", run, "--set"]
     yield "train-model", ["train", *stage, f"train.model.path={given / 'model'}"]
     yield "sample-model", ["sample", *stage, f"sample.model.path={given / 'model'}"]
@@ -324,16 +341,25 @@ def main() -> int:
         for case in world.commands(url, set(filter(None, options.commands.split(",")))):
             world.attack(case, kinds)
             say(f"{case.name}: {world.trials} trials so far")
-    total = Counter[str]()
+            if options.save:
+                _save(world.tallies.values())
     for tally in world.tallies.values():
-        say(json.dumps(tally.to_json()))
-        total.update({k: v for k, v in tally.to_json().items() if k != "kind"})
-    say(json.dumps(total))
-    if options.save:
-        kinds_of = [tally.to_json() for tally in world.tallies.values()]
-        record = {"total": dict(total), "kinds": kinds_of}
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n")
+        say(json.dumps({"command": tally.command, "kind": tally.kind} | tally.to_json()))
     return int(not world.sound)
+
+
+def _save(tallies: Iterable[Tally]) -> None:
+    """Put these counts on record."""
+    known = json.loads(RESULTS.read_text())["commands"] if RESULTS.exists() else {}
+    for tally in tallies:
+        known.setdefault(tally.command, {})[tally.kind] = tally.to_json()
+    kinds: dict[str, Counter[str]] = {}
+    for counts in known.values():
+        for kind, counted in counts.items():
+            kinds.setdefault(kind, Counter()).update(counted)
+    total = sum(kinds.values(), Counter[str]())
+    record = {"total": {k: total[k] for k in Tally("", "").to_json()}, "kinds": kinds}
+    RESULTS.write_text(json.dumps(record | {"commands": known}, indent=1, sort_keys=True) + "\n")
 
 
 def serve_aside() -> str:
