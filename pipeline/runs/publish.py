@@ -12,16 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import ConfigError, DataError
 from schemas.files import (
     clear_leftovers,
     is_leftover,
     read_record,
+    read_sealed_json,
     remove,
     sync,
     sync_tree,
+    write_sealed_json,
     write_text,
 )
 from schemas.hashes import known_sha256
@@ -133,15 +135,15 @@ def record_finished(partial: Path, manifest: Manifest, discard: Sequence[Path]) 
     sync_tree(partial)
     names = [str(path.relative_to(partial)) for path in discard]
     finished = Finished(manifest=manifest, discard=names)
-    write_text(partial / FINISHED_RECORD, finished.model_dump_json())
+    write_sealed_json(partial / FINISHED_RECORD, finished.model_dump(mode="json"))
     return finished
 
 
 def read_finished(partial: Path, fingerprint: str) -> Finished | None:
-    """The record that a stage of this fingerprint has done its work."""
+    """The record that a stage of this fingerprint has done its work, if it is as it was written."""
     try:
-        found = Finished.model_validate_json(read_record(partial / FINISHED_RECORD))
-    except (OSError, ValidationError):
+        found = Finished.model_validate(read_sealed_json(partial / FINISHED_RECORD))
+    except (OSError, ValueError):
         return None
     return found if found.manifest.fingerprint == fingerprint else None
 

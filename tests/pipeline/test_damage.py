@@ -151,6 +151,29 @@ def test_what_is_damaged_of_a_partial_folder_is_worked_around(
     run_all(run)
 
 
+@pytest.mark.parametrize("other", [b"toy date", b"toy d\\u0061ta"])
+def test_a_changed_word_in_the_record_of_finished_work_has_the_work_done_again(
+    run: Run, toys: list[str], monkeypatch: pytest.MonkeyPatch, other: bytes
+) -> None:
+    def dying(*anything: object) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "complete", dying)
+        with pytest.raises(_Killed):
+            run.execute(MAKE, SilentProgress())
+    path = run.directory / "make.partial" / ".finished"
+    changed = path.read_bytes().replace(b"toy data", other)
+    assert changed != path.read_bytes()
+    path.write_bytes(changed)
+    run.execute(MAKE, SilentProgress())
+    manifest = read_manifest(run.directory / "make")
+    assert manifest is not None
+    assert manifest.warnings == ["toy data"]
+    same = json.loads(b'"%b"' % other) == "toy data"
+    assert toys == ["make"] * (1 if same else 2)
+
+
 def test_a_link_to_a_folder_is_replaced_and_what_it_leads_to_is_kept(
     run: Run, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from evals.judges.openai.answer_cache import Tokens
 from evals.judges.openai.budget import cost
 from evals.judges.openai.session import Question, Session
+from evals.models.http.interrupts import run
 from evals.models.http.retrying import FIRST_CALLS
 from schemas.labels import Answer, Comparison, Rating, Verdict
 from schemas.stage import JudgeServerRuntime
@@ -77,15 +78,15 @@ class ServedJudge:
             BackendError: the server answers nobody, or `max_cost` is reached.
         """
         with asyncio.Runner() as runner:
-            session = runner.run(_opened(self._session))
+            session = run(runner, _opened(self._session))
             source = enumerate(comparisons)
             try:
-                while finished := runner.run(session.some(source)):
+                while finished := run(runner, session.some(source)):
                     self._note(session)
                     yield from finished
             finally:
                 self._note(session)
-                runner.run(session.close())
+                run(runner, session.close())
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """The price of tokens, in the unit of the prices."""
