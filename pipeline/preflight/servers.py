@@ -5,12 +5,13 @@ import os
 from collections.abc import Collection, Iterator
 
 from evals.judges.kinds.llm import LlmJudge
+from evals.judges.kinds.panel import PanelJudge
 from evals.judges.openai.config import JudgeServer
 from evals.models.contenders import ServedModel
 from evals.models.samplers import ServerSampler
 from pipeline.preflight.places import sections_of, values_of
 from pipeline.recipe import Recipe
-from schemas.errors import PipelineError
+from schemas.errors import PipelineError, UnreachableError
 
 # Whose settings other stages use.
 _USERS = {"judge": ("judge", "label", "evaluate")}
@@ -23,19 +24,53 @@ def missing_keys(recipe: Recipe) -> Iterator[str]:
             yield f"{where}: {variable} is not set in the environment; set it to the key"
 
 
-def server_problems(recipe: Recipe, stages: Collection[str]) -> list[str]:
+def server_problems(recipe: Recipe, stages: Collection[str]) -> tuple[list[str], list[str]]:
     """Servers that `stages` will ask and that are not there, refuse the key or lack the model.
 
     Each is asked once, for seconds. Nothing is paid for, but a token where a server does not list
-    its model.
+    its model. Apart from them, those that a panel goes on without.
     """
-    found: dict[str, None] = {}
+    failed: dict[str, PipelineError | None] = {}
+    told: dict[str, str] = {}
     for where, server in _servers(recipe, stages):
-        try:
-            _check(server, recipe)
-        except PipelineError as error:
-            found[f"{where}: {error}"] = None
-    return list(found)
+        key = f"{server.base_url} {server.model}"
+        if key not in failed:
+            failed[key] = _failure(server, recipe)
+        if failed[key] is not None:
+            told[where] = key
+    away = {w for w, key in told.items() if _is_nobody_there(failed[key])}
+    spared = dict(_spared(recipe, away))
+    warnings = [f"{where}: {failed[told[where]]}; {why}" for where, why in spared.items()]
+    first = {key: where for where, key in reversed(told.items()) if where not in spared}
+    problems = [f"{where}: {failed[key]}" for key, where in first.items()]
+    return problems[::-1], warnings
+
+
+def _failure(server: JudgeServer, recipe: Recipe) -> PipelineError | None:
+    try:
+        _check(server, recipe)
+    except PipelineError as error:
+        return error
+    return None
+
+
+def _is_nobody_there(error: PipelineError | None) -> bool:
+    return isinstance(error, UnreachableError) and error.status is None
+
+
+def _spared(recipe: Recipe, away: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Places whose server is away, of panels of which enough members are left."""
+    for where, panel in sections_of(recipe, PanelJudge):
+        places = [f"{where}.members.{number}." for number in range(len(panel.members))]
+        lost = [one for place in places for one in away if one.startswith(place)]
+        left = len(places) - len(lost)
+        if left >= panel.quorum:
+            for one in sorted(lost):
+                yield (
+                    one,
+                    f"the panel goes on with {left} of {len(places)} members, of which "
+                    f"{panel.quorum} are enough",
+                )
 
 
 def _check(server: JudgeServer, recipe: Recipe) -> None:
@@ -46,16 +81,13 @@ def _check(server: JudgeServer, recipe: Recipe) -> None:
 
 
 def _servers(recipe: Recipe, stages: Collection[str]) -> Iterator[tuple[str, JudgeServer]]:
-    """Every server once, with the place where it is named first."""
-    seen: set[str] = set()
+    """Every server whose key is there, with each place where it is named."""
     for where, server in _named(recipe):
         stage = where.partition(".")[0]
-        key = f"{server.base_url} {server.model}"
         is_used = not set(stages).isdisjoint(_USERS.get(stage, (stage,)))
         variable = server.api_key_env
         has_key = variable is None or bool(os.environ.get(variable, "").strip())
-        if is_used and has_key and key not in seen:
-            seen.add(key)
+        if is_used and has_key:
             yield where, server
 
 

@@ -257,10 +257,11 @@ def test_a_server_of_a_later_stage_is_asked_first(
     )
     loaded = load_recipe(path)
     assert problems(loaded) == []
-    truth, other = server_problems(loaded, ["evaluate"])
+    (truth, other), spared = server_problems(loaded, ["evaluate"])
+    assert spared == []
     assert truth.startswith("evaluate.truth.server: http://127.0.0.1:9/v1: nobody is there")
     assert other.startswith("evaluate.compare_with.other: ")
-    assert server_problems(loaded, ["train"]) == []
+    assert server_problems(loaded, ["train"]) == ([], [])
     for command in ("validate", "run"):
         where = ["-d", str(tmp_path / "run")] if command == "run" else []
         done = CliRunner().invoke(app, [command, "--recipe", str(path), *where])
@@ -269,6 +270,35 @@ def test_a_server_of_a_later_stage_is_asked_first(
     assert not (tmp_path / "run" / "ingest").exists()
     offline = ["validate", "--recipe", str(path), "--offline"]
     assert CliRunner().invoke(app, offline).exit_code == 0
+
+
+@pytest.mark.parametrize(("enough", "goes_on"), [(1, True), (2, False)])
+def test_a_panel_with_enough_members_left_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: int, goes_on: bool
+) -> None:
+    monkeypatch.setattr(reachable, "_SECONDS_BETWEEN", 0.01)
+    gone = 'base_url = "http://127.0.0.1:9/v1"\nmodel = "gone"\n'
+    text = (
+        f'[judge]\nkind = "panel"\nmin_scored = {enough}\n'
+        '[[judge.members]]\nkind = "length"\n'
+        f'[[judge.members]]\nkind = "llm"\n[judge.members.server]\n{gone}'
+    )
+    found, spared = server_problems(load_recipe(recipe(tmp_path, text)), ["judge"])
+    said = "judge.members.1.server: http://127.0.0.1:9/v1: nobody is there"
+    if goes_on:
+        (warning,) = spared
+        assert warning.startswith(said)
+        assert warning.endswith("goes on with 1 of 2 members, of which 1 are enough")
+        assert found == []
+    else:
+        assert [one.startswith(said) for one in found] == [True]
+        assert spared == []
+    truth = f'[evaluate.truth]\nkind = "llm"\n[evaluate.truth.server]\n{gone}'
+    both = load_recipe(recipe(tmp_path, f'{text}[evaluate]\npolicy = {{path = "a/b"}}\n{truth}'))
+    found, spared = server_problems(both, ["judge", "evaluate"])
+    where = "evaluate.truth.server" if goes_on else "judge.members.1.server"
+    assert [one.partition(": ")[0] for one in found] == [where], "a server is told once"
+    assert len(spared) == goes_on
 
 
 def test_validate_answers_in_json_for_a_bad_recipe_too(tmp_path: Path) -> None:

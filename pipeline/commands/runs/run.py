@@ -85,11 +85,12 @@ def run_recipe(recipe: Recipe, run_dir: Path | None, until: str | None = None) -
     opened = open_run(recipe, run_dir)
     opened.refuse_missing_files()
     to_do = _to_do(opened, until)
-    preflight.refuse(recipe, preflight.server_problems(recipe, to_do))
+    away, spared = preflight.server_problems(recipe, to_do)
+    preflight.refuse(recipe, away)
     if to_do:
         missing, unknown = preflight.hub_problems(recipe)
         preflight.refuse(recipe, missing)
-        for warning in [*preflight.warnings(recipe), *unknown]:
+        for warning in [*preflight.warnings(recipe), *spared, *unknown]:
             _say(f"warning: {warning}")
         preflight.refuse(recipe, preflight.template_problems(preflight.chat_models(recipe)))
     with run_lock(opened.directory, whole=True):

@@ -42,7 +42,8 @@ def validate(
         missing, unknown = preflight.hub_problems(loaded, ask=not offline)
         found += missing
         if not offline:
-            found += preflight.server_problems(loaded, loaded.stages)
+            away, spared = preflight.server_problems(loaded, loaded.stages)
+            found, unknown = found + away, unknown + spared
         if models:
             found += preflight.template_problems_in_a_child(preflight.chat_models(loaded))
         preflight.refuse(loaded, found)
