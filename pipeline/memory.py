@@ -63,6 +63,8 @@ class StageBill:
                 setting, size = self.change
                 said += f"; with {_setting(self.stage, setting)} it takes {_gb(size)}"
             yield said
+        if self.bill.refusal:
+            yield f"{self.stage}: items as long as that will be refused: {self.bill.refusal}"
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -75,6 +77,7 @@ class StageBill:
             "about": self.reason if bill is None else bill.about,
             "fits": self.fits,
             "change": change[0] if change and self.fits is False else None,
+            "refusal": bill.refusal if bill else "",
         }
 
 

@@ -34,11 +34,13 @@ class Bill:
         about: what it is the bill of, in words: lengths and batches that it holds for.
         cheaper: settings that would take less, each with the bytes that it would then take;
             the first that fits is what to change.
+        refusal: why the stage will refuse work of this size; empty where it will not.
     """
 
     parts: Mapping[str, int]
     about: str = ""
     cheaper: Mapping[str, int] = field(default_factory=dict)
+    refusal: str = ""
 
     @property
     def total(self) -> int:

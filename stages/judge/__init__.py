@@ -1,6 +1,7 @@
 """judge: makes a judge, training it where it is a model, and measures it on held-out labels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,16 @@ def _memory(config: JudgeConfig, shape: Any, runtime: Runtime, device: str) -> B
     judge = config.judge
     if not isinstance(judge, LabelScoring | RewardModelJudge) or getattr(judge, "server", None):
         return None
-    bills = []
+    bills, refusal = [], ""
     if judge.engine == "transformers":
         rows, most = runtime.judge_batch_size, judge.max_prompt_tokens
         bills.append(scoring_bill(shape, judge.dtype, rows, most))
     if config.training is not None:
         read = longest_item(config.training, shape, completions=1).tree
         bills.append(training_bill(shape, config.training, Item(read - 1, (1,)), device))
-    return max(bills, key=lambda bill: bill.total, default=None)
+        refusal = bills[-1].refusal
+    greater = max(bills, key=lambda bill: bill.total, default=None)
+    return replace(greater, refusal=refusal) if greater else None
 
 
 STAGE = Stage(

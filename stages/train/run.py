@@ -19,7 +19,7 @@ from evals.models.checkpoints import (
 from evals.models.rendering import ChatRenderer
 from schemas.errors import ConfigError, DataError
 from schemas.ids import content_id
-from schemas.stage import StageContext
+from schemas.stage import SilentProgress, StageContext
 from schemas.tables import PROMPTS
 from stages.train.config import TrainConfig
 from stages.train.unpaired import Alone
@@ -91,6 +91,8 @@ def run(config: TrainConfig, context: StageContext) -> Mapping[str, int]:
     saver.try_out(model)
     rejects = Rejects("preference_pairs")
     pairs = _pairs(config, context, model.config, tokenizer, rejects)
+    if config.training.max_activation_gb is not None:  # refused before the reference is computed
+        open_engine(model, config.training, SilentProgress(), pairs.train)
     reference = _reference(config, context, source, model, tokenizer, pairs)
     drift = sampler_drift(
         model, model_fingerprint(source), ChatRenderer(tokenizer), context, config.training.dtype
@@ -293,7 +295,7 @@ def _optimise(
     observers: Sequence[Observer],
 ) -> tuple[PreTrainedModel, list[Row]]:
     trained = sharded(model)
-    engine = open_engine(trained, config.training, context.progress)
+    engine = open_engine(trained, config.training, context.progress, pairs.train)
     size = config.training.micro_batch_size or config.training.batch_size
     follower = None
     if config.follow is not None:

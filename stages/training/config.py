@@ -110,6 +110,14 @@ class TrainingConfig(Config):
         description="keep the inputs of layers only and run them again in the backward: less "
         "memory, about a third more time",
     )
+    max_activation_gb: float | None = Field(
+        None,
+        gt=0,
+        description="GB (1e9 bytes) that one forward and backward pass may take beside weights, "
+        "gradients and optimizer states, as estimated: fewer items go together, and where one "
+        "alone takes more, as many layers as must be are run again, as by gradient_checkpointing; "
+        "what is learned is the same up to rounding; null sets no limit",
+    )
     max_length: int | None = Field(
         None,
         ge=2,

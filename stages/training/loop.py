@@ -291,7 +291,8 @@ def _memory_errors(step: int) -> Iterator[None]:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise BackendError(
                 f"step {step}: out of memory; lower micro_batch_size or tokens_per_micro_batch "
-                "(then max_length), set gradient_checkpointing, or set dtype to bfloat16"
+                "(then max_length), set max_activation_gb or gradient_checkpointing, or set dtype "
+                "to bfloat16"
             ) from error
         raise
 

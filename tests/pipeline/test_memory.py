@@ -50,6 +50,23 @@ def test_what_does_not_fit_says_which_setting_to_change(recipe: Path) -> None:
     assert tight.as_json()["change"] == "gradient_checkpointing = true"
 
 
+def test_a_limit_of_a_pass_is_in_the_line_and_what_it_refuses_in_another(recipe: Path) -> None:
+    def line(gb: str) -> list[str]:
+        limited = recipe.read_text().replace("max_length = 200", f"max_length = 200\n{gb}")
+        (recipe.parent / "limited.toml").write_text(limited)
+        found = bills(load_recipe(recipe.parent / "limited.toml"), Machine("cpu", 10**9))
+        [train] = [one for one in found if one.stage == "train"]
+        assert train.as_json()["refusal"] == (train.bill.refusal if train.bill else None)
+        return list(train.lines())
+
+    [plain] = line("")
+    assert "a pass, of items up to 399)" in plain
+    [fits] = line("max_activation_gb = 0.00429")
+    assert "of items up to 399; 0.00429 GB a pass, 2 of 2 layers run again for the longest)" in fits
+    _, refused = line("max_activation_gb = 0.001")
+    assert refused.startswith("train: items as long as that will be refused: training.max_acti")
+
+
 def test_a_model_that_is_not_here_is_said_to_be_unknown(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text(

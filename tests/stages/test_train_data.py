@@ -240,6 +240,15 @@ def test_a_loss_that_is_not_finite_names_step_and_pairs_and_spares_the_checkpoin
     assert [row["step"] for row in record(context)] == [0, 1]
 
 
+def test_pairs_that_cannot_fit_are_refused_before_the_reference_is_computed(
+    runs: Folder, scored: list[str]
+) -> None:
+    config = runs.config(training={"max_activation_gb": 0.0001})
+    with pytest.raises(ConfigError, match=r"max_activation_gb: 0\.0001 GB do not hold an item"):
+        STAGE.run(config, runs.context("run"))
+    assert scored == []
+
+
 def test_no_memory_says_which_setting_to_lower(
     runs: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

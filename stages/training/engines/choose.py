@@ -5,20 +5,28 @@ takes any causal language model. Which one it is, is decided here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import PreTrainedModel
 
+from evals.memory.shape import NoShape, shape_of
 from evals.models.logps import switching_length
+from schemas.errors import ConfigError
 from schemas.stage import Progress
 from stages.training.attention.tree import CannotShareError
 from stages.training.config import TrainingConfig
 from stages.training.distributed.sharding import forget_failed_pass
-from stages.training.engines.gradient_checkpointing import refuse_if_not_recomputable
+from stages.training.distributed.world import computing_device
+from stages.training.engines.gradient_checkpointing import (
+    is_recomputable,
+    layers_to_rerun,
+    refuse_if_not_recomputable,
+)
 from stages.training.engines.packed import PackedEngine, head_of
 from stages.training.engines.padded import PaddedEngine
 from stages.training.engines.scoring import Engine, Scores, Terms, TermsOf, TreeItem
+from stages.training.memory.budget import PassBudget
 from stages.training.memory.sizes import pack_budget
 
 __all__ = [
@@ -39,23 +47,59 @@ _TOLERANCE = 1e-3
 _LOW_TOLERANCE = 0.1
 
 
-def open_engine(model: PreTrainedModel, config: TrainingConfig, progress: Progress) -> Engine:
+def open_engine(
+    model: PreTrainedModel,
+    config: TrainingConfig,
+    progress: Progress,
+    items: Sequence[TreeItem] = (),
+) -> Engine:
     """The packed engine where the model can take it; else the padded one, and says why.
 
+    `items`: what it will be trained on.
+
     Raises:
-        ConfigError: gradient checkpointing is asked for, and the model cannot do it.
+        ConfigError: gradient checkpointing is asked for, and the model cannot do it; or an item
+            cannot be made to fit `max_activation_gb`.
     """
     if config.gradient_checkpointing:
         refuse_if_not_recomputable(model)
-    padded = PaddedEngine(config.dtype, recompute=config.gradient_checkpointing)
-    if not config.packing:
-        return padded
-    reason = why_not_packed(model)
-    if reason is None:
-        budget = pack_budget(config, model.device.type)
-        return PackedEngine(config.dtype, budget, recompute=config.gradient_checkpointing)
-    progress.note(f"{type(model).__name__} is trained padded, not packed: {reason}")
-    return padded
+    reason = why_not_packed(model) if config.packing else ""
+    if reason:
+        progress.note(f"{type(model).__name__} is trained padded, not packed: {reason}")
+    limit = _limit(model, config, packing=reason is None)
+    engine = _engine(config, computing_device(model).type, limit, packing=reason is None)
+    if limit is not None:
+        limit.refuse_what_does_not_fit(engine.item_sizes(items))
+    return engine
+
+
+def _engine(
+    config: TrainingConfig, device: str, limit: PassBudget | None, *, packing: bool
+) -> Engine:
+    recompute = config.gradient_checkpointing
+    if not packing:
+        return PaddedEngine(config.dtype, recompute=recompute, limit=limit)
+    budget = pack_budget(config, device) if limit is None else limit.most_tokens()
+    return PackedEngine(config.dtype, budget, recompute=recompute, limit=limit)
+
+
+def _limit(model: PreTrainedModel, config: TrainingConfig, *, packing: bool) -> PassBudget | None:
+    """What a pass may take; None where nothing is said of that."""
+    if config.max_activation_gb is None:
+        return None
+    shape = shape_of(model.config.to_dict())
+    if isinstance(shape, NoShape):
+        raise ConfigError(
+            f"training.max_activation_gb: what a pass takes is not known: {shape.reason}; leave it "
+            "out, and lower micro_batch_size or set gradient_checkpointing"
+        )
+    return PassBudget(
+        replace(shape, packs=packing),
+        config,
+        computing_device(model).type,
+        partly=bool(layers_to_rerun(model)),
+        recomputable=is_recomputable(model),
+    )
 
 
 def why_not_packed(model: PreTrainedModel) -> str | None:

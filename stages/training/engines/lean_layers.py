@@ -8,7 +8,7 @@ passes over numbers that stay in a core's cache, for half of a layer's activatio
 A module is taken where a probe shows that it computes just that; the others run as they are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +31,13 @@ class LeanLayers:
     mlps: list[nn.Module]
 
     @classmethod
-    def of(cls, model: nn.Module) -> "LeanLayers":
-        """Those that a probe takes; every one is tried, as layers of a class may differ."""
-        modules = list(model.modules())
+    def of(cls, model: nn.Module, without: Iterable[nn.Module] = ()) -> "LeanLayers":
+        """Those that a probe takes; every one is tried, as layers of a class may differ.
+
+        `without`: layers whose modules are left as they are.
+        """
+        left = {module for layer in without for module in layer.modules()}
+        modules = [module for module in model.modules() if module not in left]
         return cls(
             [module for module in modules if _may_be_norm(module) and _is_norm(module)],
             [module for module in modules if _may_be_mlp(module) and _is_mlp(module)],

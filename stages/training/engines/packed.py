@@ -1,6 +1,6 @@
 """Items packed with shared prompts, and a head that is fused with the loss: the fast engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,13 @@ from evals.models.checkpoints import Dtype
 from stages.training.attention.tree import shared_prompts
 from stages.training.data.packing import Pack, Tile, first_fit_decreasing, tree_size
 from stages.training.engines.fused_head import FusedHead, Logits, Workspace
-from stages.training.engines.gradient_checkpointing import recomputed
+from stages.training.engines.gradient_checkpointing import layers_to_rerun, recomputed
 from stages.training.engines.lean_layers import LeanLayers
 from stages.training.engines.precision import autocast
 from stages.training.engines.routers import RouterTerm, watched_routers
 from stages.training.engines.row_gradients import row_gradients
-from stages.training.engines.scoring import Scores, TermsOf, TreeItem, joined_columns
+from stages.training.engines.scoring import ALL_LAYERS, Scores, TermsOf, TreeItem, joined_columns
+from stages.training.memory.budget import PassBudget
 
 
 class PackedEngine:
@@ -30,11 +31,13 @@ class PackedEngine:
         tokens_per_micro_batch: int = 1024,
         *,
         recompute: bool = False,
+        limit: PassBudget | None = None,
     ) -> None:
-        """`recompute`: gradient checkpointing."""
+        """`recompute`: gradient checkpointing, unless `limit` says what a pass may take."""
         self.dtype = dtype
         self._budget = tokens_per_micro_batch
         self._recompute = recompute
+        self._limit = limit
         self._workspace = Workspace()
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
@@ -76,8 +79,9 @@ class PackedEngine:
         """See `Engine`."""
         pack = Pack.of(items, model.device)
         results = []
-        with shared_prompts(model), row_gradients(model), self._lean(model):
-            with recomputed(model, self._recompute):
+        again = self._again(items)
+        with shared_prompts(model), row_gradients(model), self._lean(model, again):
+            with recomputed(model, again):
                 hidden, routers = self._states_before_head(model, pack)
             states, gradient = hidden.detach(), torch.zeros_like(hidden)
             head = FusedHead(head_of(model), self.dtype, self._workspace)
@@ -101,10 +105,25 @@ class PackedEngine:
                 torch.autograd.backward([hidden, routers.loss], [gradient, weight])
         return joined_columns(results, routers)
 
-    def _lean(self, model: PreTrainedModel) -> AbstractContextManager[None]:
-        """In half precision norms and MLPs cast, and recomputed layers keep nothing anyway."""
-        plain = model.device.type != "cpu" or self.dtype != "float32" or self._recompute
-        return nullcontext() if plain else LeanLayers.of(model).in_force()
+    def item_sizes(self, items: Sequence[TreeItem]) -> Iterator[tuple[int, int]]:
+        """See `Engine`."""
+        for item in items:
+            yield tree_size(item), sum(map(len, item.branches))
+
+    def _again(self, items: Sequence[TreeItem]) -> int:
+        """The first layers, so many, that are run again in the backward of a pass."""
+        if self._limit is None:
+            return ALL_LAYERS if self._recompute else 0
+        sizes = zip(*self.item_sizes(items), strict=True)
+        return self._limit.fitted(*map(sum, sizes)).again
+
+    def _lean(self, model: PreTrainedModel, again: int) -> AbstractContextManager[None]:
+        """In half precision norms and MLPs cast, and layers that are run again keep nothing."""
+        layers = layers_to_rerun(model)
+        all_again = bool(again) and again >= len(layers)
+        if model.device.type != "cpu" or self.dtype != "float32" or all_again:
+            return nullcontext()
+        return LeanLayers.of(model, without=layers[:again]).in_force()
 
     def _states_before_head(self, model: Any, pack: Pack) -> tuple[Tensor, RouterTerm | None]:
         """What the LM head would read at every token of the pack (tokens, hidden); router term."""

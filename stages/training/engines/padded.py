@@ -1,6 +1,6 @@
 """Items as padded batches: plain torch, for any causal language model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -13,21 +13,54 @@ from stages.training.data.packing import Tree, token_weights, tree_size
 from stages.training.engines.gradient_checkpointing import recomputed
 from stages.training.engines.precision import autocast
 from stages.training.engines.routers import RouterTerm, watched_routers
-from stages.training.engines.scoring import Scores, TermsOf, TreeItem, joined_columns
+from stages.training.engines.scoring import ALL_LAYERS, Scores, TermsOf, TreeItem, joined_columns
+from stages.training.memory.budget import PassBudget
 
 
 class PaddedEngine:
     """Every completion behind its own copy of the prompt, padded to the longest; autograd."""
 
-    def __init__(self, dtype: Dtype = "float32", *, recompute: bool = False) -> None:
-        """`recompute`: gradient checkpointing."""
+    def __init__(
+        self,
+        dtype: Dtype = "float32",
+        *,
+        recompute: bool = False,
+        limit: PassBudget | None = None,
+    ) -> None:
+        """`recompute`: gradient checkpointing, unless `limit` says what a pass may take."""
         self.dtype = dtype
         self._recompute = recompute
+        self._limit = limit
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
-        """Items of similar length, longest first."""
-        ordered = sorted(items, key=tree_size, reverse=True)
-        return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+        """Items of similar length, longest first; fewer together where memory is limited."""
+        left, groups = sorted(items, key=tree_size, reverse=True), []
+        while left:
+            count = self._together(left[:size])
+            groups.append(left[:count])
+            left = left[count:]
+        return groups
+
+    def _together(self, items: Sequence[TreeItem]) -> int:
+        """How many of the first items go through the model together."""
+        if self._limit is None:
+            return len(items)
+        tokens, scored = map(max, zip(*self.item_sizes(items), strict=True))
+        return self._limit.most_items(tokens, scored, len(items))
+
+    def item_sizes(self, items: Sequence[TreeItem]) -> Iterator[tuple[int, int]]:
+        """See `Engine`."""
+        for item in items:
+            lengths = list(map(len, item.branches))
+            yield len(lengths) * (len(item.prompt_ids) + max(lengths)), sum(lengths)
+
+    def _again(self, items: Sequence[TreeItem]) -> int:
+        """The first layers, so many, that are run again in the backward of a pass."""
+        if self._limit is None:
+            return ALL_LAYERS if self._recompute else 0
+        sizes = list(self.item_sizes(items))
+        longest = max(tokens for tokens, _ in sizes)
+        return self._limit.fitted(len(sizes) * longest, sum(n for _, n in sizes)).again
 
     def measure(
         self,
@@ -54,7 +87,7 @@ class PaddedEngine:
         collision: bool = False,
     ) -> dict[str, Tensor]:
         """See `Engine`."""
-        with recomputed(model, self._recompute):
+        with recomputed(model, self._again(items)):
             scores, routers = self._scores(model, items, False, collision)
         result = terms(items, scores)
         loss = result.loss.sum() * scale

@@ -1,6 +1,7 @@
 """What an engine gives and takes: scores of items, and what an objective makes of them."""
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -13,6 +14,9 @@ from stages.training.data.packing import Tree
 from stages.training.engines.routers import RouterTerm
 
 TreeItem = TypeVar("TreeItem", bound=Tree)
+
+ALL_LAYERS = sys.maxsize
+"""Of layers that are run again: more than there are."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Engine(Protocol):
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
         """Groups of at most `size` items that go through the model together."""
+
+    def item_sizes(self, items: Sequence[TreeItem]) -> Iterator[tuple[int, int]]:
+        """Of each item alone, the tokens of its pass, and those that are scored."""
 
     def measure(
         self,

@@ -103,7 +103,7 @@ def train_supervised(
     """
     measured = held_out[: config.max_held_out]
     trained = sharded(model)
-    objective = CompletionLikelihood(open_engine(trained, config, context.progress))
+    objective = CompletionLikelihood(open_engine(trained, config, context.progress, examples))
     rows = train(TrainingRun(trained, objective, examples, measured, config, context, title=title))
     collected(trained)
     counts = {

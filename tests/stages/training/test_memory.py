@@ -28,7 +28,7 @@ from stages.training.engines import lean_layers
 from stages.training.engines.packed import PackedEngine
 from stages.training.engines.padded import PaddedEngine
 from stages.training.losses.config import SigmoidLoss
-from stages.training.memory import bill
+from stages.training.memory import passes
 from stages.training.memory.bill import Item, longest_item, training_bill
 from stages.training.objectives.preference import PairExample, PreferenceObjective
 from tests.benchmarks.bench_memory import RESULTS
@@ -179,16 +179,22 @@ ITEM = Item(8, (250, 250))
 LOW = [(a, b) for a in ("float32", "bfloat16") for b in ("float32", "bfloat16")]
 
 
+WIDER = LlamaConfig(**{**SIZES, "hidden_size": 128, "intermediate_size": 384})
+
+
+def wider(training: TrainingConfig) -> Any:
+    loaded = AutoModelForCausalLM.from_config(WIDER).to(getattr(torch, training.weights))
+    return trainable_start(loaded.eval(), training.lora, "start", 0)
+
+
 def kept_and_said(training: TrainingConfig) -> tuple[int, int]:
     """Bytes that autograd keeps of a pass over one pair, and what the estimate says."""
-    config = LlamaConfig(**{**SIZES, "hidden_size": 128, "intermediate_size": 384})
-    loaded = AutoModelForCausalLM.from_config(config).to(getattr(torch, training.weights))
-    model = trainable_start(loaded.eval(), training.lora, "start", 0)
+    model = wider(training)
     engine = PackedEngine(training.dtype, recompute=training.gradient_checkpointing)
     pair = PairExample("pair", [1] * 8, [2] * 250, [3] * 250)
     with kept_for_backward(model) as kept:
         PreferenceObjective(SigmoidLoss(), engine).accumulate(model, [pair], 1.0)
-    parts = training_bill(shaped(config), training, ITEM, "cpu").parts
+    parts = training_bill(shaped(WIDER), training, ITEM, "cpu").parts
     return sum(kept.values()), parts["activations"] + parts.get("cast weights", 0)
 
 
@@ -207,8 +213,7 @@ def test_checkpointing_keeps_a_stream_a_layer() -> None:
     """What is kept within a layer that is run again is out of sight here: one layer's of it."""
     config = TrainingConfig(batch_size=1, gradient_checkpointing=True, weights="float32")
     kept, said = kept_and_said(config)
-    shape = LlamaConfig(**{**SIZES, "hidden_size": 128, "intermediate_size": 384})
-    layer = ITEM.tree * next(bill._layers(shaped(shape), config, "cpu")).kept
+    layer = ITEM.tree * next(passes._layers(shaped(WIDER), config, "cpu", lean=False)).kept
     assert said - layer == pytest.approx(kept, rel=0.2)
 
 
