@@ -5,13 +5,16 @@ that is partly made up answers like any other, so it is refused.
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from schemas.errors import BackendError
 
+_WHOLE = ("I", "U", "BOOL")
 # Parts of models that see or hear, which a causal language model leaves out.
 _OTHER_SENSES = ("vision", "visual", "audio", "multi_modal", "image", "mm_projector")
 
@@ -25,14 +28,28 @@ def refuse_unsound(path: str, model: nn.Module, info: Mapping[str, Any]) -> None
         info: of `output_loading_info=True`.
 
     Raises:
-        BackendError: weights are missing, left over, of another shape, or not finite.
+        BackendError: weights are missing, left over, of another shape, whole numbers that nothing
+            says how to read, or not finite.
     """
     mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     _refuse(path, "gives another shape than its config.json to", mismatched)
     _refuse(path, "has no weights for", info["missing_keys"])
     left = [k for k in info["unexpected_keys"] if not any(part in k for part in _OTHER_SENSES)]
     _refuse(path, "has weights that its config.json has no place for:", left)
+    _refuse_whole_numbers(path, model)
     refuse_not_finite(path, model)
+
+
+def _refuse_whole_numbers(path: str, model: nn.Module) -> None:
+    """Quantised weights whose quantisation config.json does not name would be taken as they are."""
+    if getattr(model.config, "quantization_config", None) is not None:
+        return
+    real = {name for name, weight in model.named_parameters() if weight.is_floating_point()}
+    for file in sorted(Path(path).glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            kinds = {n: tensors.get_slice(n).get_dtype() for n in real & set(tensors.keys())}
+        whole = [name for name, kind in kinds.items() if kind.startswith(_WHOLE)]
+        _refuse(path, "holds whole numbers, and config.json names no quantization, for", whole)
 
 
 def refuse_not_finite(path: str, model: nn.Module) -> None:

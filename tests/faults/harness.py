@@ -220,11 +220,14 @@ def _prepare() -> None:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """All files of a run, as what must not depend on when and how often it was interrupted."""
+    """All files of a run, as what must not depend on when and how often it was interrupted.
+
+    Answers that were paid for lie in the order in which they came.
+    """
     found: dict[str, Any] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = str(path.relative_to(folder))
-        if name.startswith("cache/") or "/.locks/" in name:
+        if name.startswith("cache/") or "/.locks/" in name or path.name == "answers.sqlite":
             continue
         found[name] = _content(path)
     return found

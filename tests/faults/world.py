@@ -144,7 +144,8 @@ class World:
         """The state in which a judge has answered, and what it came to is gone."""
         place = self._work / "before-judge-served-again"
         shutil.copytree(served.after, place, symlinks=True)
-        shutil.rmtree(place / "served")
+        for stage in ("judge", "label", "evaluate"):
+            shutil.rmtree(place / "served" / stage)
         return place
 
     def attack(self, case: Case, kinds: set[str]) -> None:
@@ -180,9 +181,8 @@ class World:
         for word in words:
             bad = {self._given / "adapter": ADAPTERS, self._given / "model": MODELS}.get(word, {})
             yield from (BadModel(word, way) for way in bad)
-        if "openai" in "".join(case.arguments):
-            [answers] = case.after.rglob("answers.sqlite")
-            place = case.folder / answers.relative_to(case.after)
+        for answers in case.base.rglob("answers.sqlite"):
+            place = case.folder / answers.relative_to(case.base)
             yield from (OddFile(place, way) for way in WAYS)
             yield from (Locked(place, whole) for whole in (False, True))
 
@@ -251,6 +251,8 @@ def _outcome(ended: Ended, silent: bool) -> str:
     lines = [line for line in ended.said.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("error: ")]
     one = len(told) == 1 and lines[-1] == told[0]
+    if not told and any(line.startswith("wrong: ") for line in lines):
+        return "one_line"  # doctor lists what it has found
     return "one_line" if one or (silent and not told) else "more_lines"
 
 

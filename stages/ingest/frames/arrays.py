@@ -63,34 +63,43 @@ def array_lines(start: bytes, stream: Stream, size: int, longest: int) -> Iterat
         ElementTooLongError: an element has more than `longest` bytes.
     """
     held = start.lstrip(_WHITE)[1:]
+    del start
     while True:
         lines: list[bytes] = []
         begin = depth = 0
         for token in _TOKEN.finditer(held):
             sign = token[0][:1]
             if depth == 0 and sign in b",]":
-                lines.append(held[begin : token.start()])
+                lines.append(_line(held[begin : token.start()]))
                 begin = token.end()
                 if sign == b"]":
+                    held = held[begin:]
                     yield from _block(lines)
-                    yield from _rest(held[begin:], stream, longest)
+                    yield from _rest(held, stream, longest)
                     return
             else:
                 depth += (sign in b"{[") - (sign in b"}]")
-        yield from _block(lines)
         held = held[begin:]
+        yield from _block(lines)
         if len(held) > longest:
             raise ElementTooLongError
         more = stream.read(max(size, len(held)))
         if not more:
-            yield from _block([held])
+            yield from _block([_line(held)])
             return
         held += more
 
 
+def _line(element: bytes) -> bytes:
+    text = element.strip(_WHITE).translate(_BREAKS)
+    return text + b"\n" if text else b""
+
+
 def _block(lines: list[bytes]) -> Iterator[bytes]:
-    told = [line.strip(_WHITE).translate(_BREAKS) for line in lines]
-    if data := b"".join(line + b"\n" for line in told if line):
+    """The lines as one, which are not held any longer."""
+    data = b"".join(lines)
+    lines.clear()
+    if data:
         yield data
 
 

@@ -16,6 +16,7 @@ MAX_ROW_BYTES = 32 << 20
 """No row may have more: what is made of one in memory is many times as large."""
 _MOST_LINES = 1 << 16
 _LOOK_AHEAD = 1 << 20
+_COPIES_OF_AN_ARRAY = 4  # of a block of one: its elements are cut out and put together as lines
 _BEGINNING = 1000  # bytes that are kept of a line that is too long
 _BOM = b"\xef\xbb\xbf"
 
@@ -47,9 +48,11 @@ def line_blocks(path: Path, file: str, block_bytes: int | None = None) -> Iterat
         start = stream.read(max(size, len(_BOM))).removeprefix(_BOM)
         if start[:1] in b"[ \t\r\n":  # what it is does not depend on the size of blocks
             start += stream.read(_LOOK_AHEAD)
-        blocks = _elements if opens_array(start) else _whole_lines
+        read = _elements if opens_array(start) else _whole_lines
+        blocks = read(start, stream, size)
+        del start  # else it is held to the end of the file
         try:
-            for data, found in blocks(start, stream, size):
+            for data, found in blocks:
                 too_long = {row + at: length for at, length in found.items()}
                 for part in _parts(data):
                     yield LineBlock(row, part, too_long)
@@ -80,12 +83,13 @@ Sized = tuple[bytes, Mapping[int, int]]
 
 
 def _elements(start: bytes, stream: Unpacked, size: int) -> Iterator[Sized]:
-    for data in array_lines(start, stream, size, MAX_ROW_BYTES):
-        yield data, {}
+    blocks = array_lines(start, stream, size // _COPIES_OF_AN_ARRAY, MAX_ROW_BYTES)
+    return ((data, {}) for data in blocks)
 
 
 def _whole_lines(start: bytes, stream: Unpacked, size: int) -> Iterator[Sized]:
     block = start
+    del start
     while block:
         more = b"" if block.endswith(b"\n") else stream.readline(MAX_ROW_BYTES)
         last_begins = block.rfind(b"\n") + 1

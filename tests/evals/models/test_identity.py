@@ -146,6 +146,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
         in_weights(lambda weights: weights[NORM][3:4].fill_(float("inf"))),
         f"{NORM} holds numbers that are not finite",
     ),
+    "quantised, as nothing says": (
+        in_weights(lambda weights: weights.update({NORM: weights[NORM].to(torch.int8)})),
+        f"whole numbers, and config.json names no quantization, for {NORM}",
+    ),
     "cut": (
         lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-9]),
         "cannot be loaded",
