@@ -19,6 +19,7 @@ from evals.judges.ratings.charging import charged_once
 from pipeline.commands.judging.comparing.play import Wishes, compare_contenders
 from prefline.comparisons import Comparison, LabeledComparison
 from prefline.frames import Frame, Row, rows_of
+from prefline.notebooks import outside_event_loops
 from schemas.errors import DataError
 from schemas.ids import comparison_id, prompt_id
 from schemas.labels import BOTH_ORDERS, Message
@@ -48,6 +49,7 @@ def read_pairs(source: str | Path | Frame) -> pl.DataFrame:
     return _frame(pa.Table.from_pylist(rows, schema=_PAIRS))
 
 
+@outside_event_loops
 def judge(
     pairs: Frame | Sequence[LabeledComparison | Comparison],
     judge: str | Judge,
@@ -72,6 +74,7 @@ def judge(
     return _frame(rows_to_arrow(VERDICTS, charged_once(rows)))
 
 
+@outside_event_loops
 def compare(
     *contenders: str | Path | Frame,
     judge: str,

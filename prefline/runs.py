@@ -10,6 +10,7 @@ import polars as pl
 from pipeline.commands.options import resolve
 from pipeline.commands.runs.run import run_recipe
 from pipeline.display.outcome import read_summary
+from prefline.notebooks import outside_event_loops
 from schemas.errors import MissingInputError
 
 
@@ -37,6 +38,7 @@ class FinishedRun:
         return pl.read_parquet(path, glob=False)
 
 
+@outside_event_loops
 def run(
     recipe: str | Path, run_dir: str | Path | None = None, settings: Sequence[str] = ()
 ) -> FinishedRun:

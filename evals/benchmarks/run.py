@@ -14,6 +14,7 @@ from typing import Any
 
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
+from inspect_ai._util import platform
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import Model
@@ -116,6 +117,21 @@ def _resolve(task: str, args: Mapping[str, Any]) -> Task | str:
     if not Path(file).is_file():
         raise MissingInputError(f"{file}: no such file of inspect tasks")
     return os.path.relpath(file) + at + name
+
+
+@contextmanager
+def unaware_of_notebooks() -> Iterator[None]:
+    """Let inspect work in a notebook as in a script, from where its models are made.
+
+    It would ask for widgets there, though it shows nothing, and change the notebook's event loop,
+    though it works in a thread of its own.
+    """
+    before = platform.running_in_notebook
+    platform.running_in_notebook = lambda: False
+    try:
+        yield
+    finally:
+        platform.running_in_notebook = before
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from inspect_ai.model import Model, get_model
 
 from evals.benchmarks.logprob_model import CompletionScorer
 from evals.benchmarks.provider import CountTokens, local_model
-from evals.benchmarks.run import BenchmarkRun, run_benchmark
+from evals.benchmarks.run import BenchmarkRun, run_benchmark, unaware_of_notebooks
 from evals.benchmarks.tasks import TASKS
 from evals.judges import JUDGE_FILE
 from evals.models.checkpoints import ModelSource, load_tokenizer
@@ -100,7 +100,8 @@ class Benchmarks:
         if not missing:
             return
         title = f"{answers} benchmarks"
-        with self._context.progress.task(title, len(missing), "tasks") as progress:
+        shown = self._context.progress.task(title, len(missing), "tasks")
+        with unaware_of_notebooks(), shown as progress:
             for task in missing:
                 self._run_one(answers, task, models())
                 progress.advance()
