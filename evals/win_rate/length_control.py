@@ -10,7 +10,6 @@ length term at 0; where all lengths are equal it is the win rate. Fitted without
 Firth's where that has no optimum, on the prompts or on redrawn ones. Lengths are in characters.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,9 @@ from schemas.results.win_rates import LengthControlled
 DRAWS = 400
 MIN_PROMPTS = 20
 """Three coefficients fitted to fewer prompts say nothing."""
+
+_TOGETHER = 2**18
+"""Numbers that are worked on at once: redrawn sets times their rows."""
 
 MIN_FITTED = 0.95
 """Share of the redrawn sets that must have a fit for their spread to mean something."""
@@ -73,7 +75,7 @@ def _estimate(
         error = standard_error(scores)
         low, high = wilson_effective(mean(scores), np.nan if error is None else error, sample.n)
         return _found(mean(scores), error, low, high)
-    weightings = [np.ones(sample.n), *_redraws(sample.n, draws, seed)]
+    weightings = np.vstack([np.ones(sample.n), _redraws(sample.n, draws, seed)])
     rates = _rates(sample, calibration, weightings, plain)
     penalised = not np.isfinite(rates).all()
     if penalised:  # one estimator for the rate and for all redrawn ones
@@ -132,46 +134,48 @@ def _unfit(sample: LengthSample) -> str | None:
     return None
 
 
-def _redraws(n: int, draws: int, seed: int) -> Iterator[Array]:
-    """How often each prompt is in a bootstrap sample, (n,), once per draw."""
+def _redraws(n: int, draws: int, seed: int) -> Array:
+    """How often each prompt is in a bootstrap sample, (draws, n)."""
     generator = np.random.default_rng(seed)
-    for _ in range(draws):
-        yield generator.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
+    return generator.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
 
 
 def _rates(
     sample: LengthSample,
     calibration: Calibration | None,
-    weightings: Iterable[Array],
+    weightings: Array,
     fit: Estimator,
 ) -> Array:
-    """The length-controlled rate of each weighting of the prompts, each (n,).
+    """The length-controlled rate of each weighting of the prompts, (d, n) -> (d,).
 
     NaN where a regression has no finite optimum.
     """
+    numbers = max(sample.n, 0 if calibration is None else len(calibration.features))
+    together = max(1, _TOGETHER // numbers)
+    blocks = range(0, len(weightings), together)
+    return np.concatenate(
+        [_block(sample, calibration, weightings[i : i + together], fit) for i in blocks]
+    )
+
+
+def _block(
+    sample: LengthSample, calibration: Calibration | None, weights: Array, fit: Estimator
+) -> Array:
     bias = np.ones(sample.n)
     fixed = np.stack([bias] if sample.difficulty is None else [sample.difficulty, bias])
-    return np.array([_rate(sample, calibration, fixed, weights, fit) for weights in weightings])
-
-
-def _rate(
-    sample: LengthSample,
-    calibration: Calibration | None,
-    fixed: Array,
-    weights: Array,
-    fit: Estimator,
-) -> float:
-    features = np.vstack([_length_feature(sample, weights), fixed])
+    rows = np.broadcast_to(fixed, (len(weights), *fixed.shape))
+    features = np.concatenate([_length_feature(sample, weights)[:, None], rows], axis=1)
     coefficients = fit(features, sample.scores, weights, calibration)
-    if coefficients is None:
-        return np.nan
-    return float(weights @ sigmoid(coefficients[1:] @ fixed) / weights.sum())
+    predicted = sigmoid(coefficients[:, 1:] @ fixed)
+    rates: Array = (weights * predicted).sum(axis=1) / weights.sum(axis=1)
+    return rates
 
 
 def _length_feature(sample: LengthSample, weights: Array) -> Array:
-    """tanh((len_baseline - len_policy) / std), std with ddof 1 of the weighted prompts: (n,)."""
-    size = weights.sum()
-    center = weights @ sample.shortfall / size
-    std = np.sqrt(weights @ (sample.shortfall - center) ** 2 / max(size - 1, 1))
-    feature: Array = np.tanh(sample.shortfall / std) if std > 0 else np.zeros(sample.n)
+    """tanh((len_baseline - len_policy) / std), std with ddof 1 of the weighted prompts: (d, n)."""
+    size = weights.sum(axis=1, keepdims=True)
+    center = (weights @ sample.shortfall)[:, None] / size
+    squares = (weights * (sample.shortfall - center) ** 2).sum(axis=1, keepdims=True)
+    std = np.sqrt(squares / np.maximum(size - 1, 1))
+    feature: Array = np.tanh(sample.shortfall / np.where(std > 0, std, np.inf))
     return feature
