@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evals.win_rate.lengths import Array
 
@@ -55,7 +56,7 @@ class Calibration:
 Estimator = Callable[[Array, Array, Array, Calibration | None], Array]
 """Features (d, k, n), scores (n,), weights (d, n), calibration -> coefficients (d, k)."""
 
-_Step = Callable[[Array, Array], Array]
+_Step = Callable[[Array, NDArray[np.intp]], Array]
 """Coefficients of some fits (r, k), and which those are (r,) -> how far to move them (r, k)."""
 
 
@@ -63,7 +64,7 @@ def plain(features: Array, scores: Array, weights: Array, calibration: Calibrati
     """Newton's method on the weighted log-loss; NaN where it diverges, as separable scores do."""
     wanted = _wanted(features, scores, weights, calibration)
 
-    def step(coefficients: Array, fits: Array) -> Array:
+    def step(coefficients: Array, fits: NDArray[np.intp]) -> Array:
         gradient, curvature = _derivatives(coefficients, features[fits], weights[fits], calibration)
         return _solve(curvature, wanted[fits] - gradient)
 
@@ -80,7 +81,7 @@ def firth(features: Array, scores: Array, weights: Array, calibration: Calibrati
     """
     wanted = _wanted(features, scores, weights, calibration)
 
-    def score(coefficients: Array, fits: Array) -> tuple[Array, Array]:
+    def score(coefficients: Array, fits: NDArray[np.intp]) -> tuple[Array, Array]:
         rows, times = features[fits], weights[fits]
         gradient, curvature = _derivatives(coefficients, rows, times, calibration)
         inverse = _inverse(curvature)
@@ -91,7 +92,7 @@ def firth(features: Array, scores: Array, weights: Array, calibration: Calibrati
             pull[:, :2] += _pull(coefficients[:, :2], known, every, inverse[:, :2, :2])
         return wanted[fits] - gradient + pull, curvature
 
-    def step(coefficients: Array, fits: Array) -> Array:
+    def step(coefficients: Array, fits: NDArray[np.intp]) -> Array:
         here, curvature = score(coefficients, fits)
         moves = _NEARBY * np.eye(coefficients.shape[1])
         bend = np.stack(
