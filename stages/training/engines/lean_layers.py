@@ -31,17 +31,19 @@ class LeanLayers:
     mlps: list[nn.Module]
 
     @classmethod
-    def of(cls, model: nn.Module, without: Iterable[nn.Module] = ()) -> "LeanLayers":
-        """Those that a probe takes; every one is tried, as layers of a class may differ.
-
-        `without`: layers whose modules are left as they are.
-        """
-        left = {module for layer in without for module in layer.modules()}
-        modules = [module for module in model.modules() if module not in left]
+    def of(cls, model: nn.Module) -> "LeanLayers":
+        """Those that a probe takes; every one is tried, as layers of a class may differ."""
+        modules = list(model.modules())
         return cls(
             [module for module in modules if _may_be_norm(module) and _is_norm(module)],
             [module for module in modules if _may_be_mlp(module) and _is_mlp(module)],
         )
+
+    def outside(self, layers: Iterable[nn.Module]) -> "LeanLayers":
+        """Those that are in none of these layers."""
+        left = {module for layer in layers for module in layer.modules()}
+        norms, mlps = ([m for m in found if m not in left] for found in (self.norms, self.mlps))
+        return LeanLayers(norms, mlps)
 
     @contextmanager
     def in_force(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ class PackedEngine:
         self._recompute = recompute
         self._limit = limit
         self._workspace = Workspace()
+        self._lean_of: WeakKeyDictionary[PreTrainedModel, LeanLayers] = WeakKeyDictionary()
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
         """First-fit-decreasing bins: at most `size` items, and tokens within the budget."""
@@ -123,7 +125,9 @@ class PackedEngine:
         all_again = bool(again) and again >= len(layers)
         if model.device.type != "cpu" or self.dtype != "float32" or all_again:
             return nullcontext()
-        return LeanLayers.of(model, without=layers[:again]).in_force()
+        if model not in self._lean_of:
+            self._lean_of[model] = LeanLayers.of(model)
+        return self._lean_of[model].outside(layers[:again]).in_force()
 
     def _states_before_head(self, model: Any, pack: Pack) -> tuple[Tensor, RouterTerm | None]:
         """What the LM head would read at every token of the pack (tokens, hidden); router term."""
