@@ -191,6 +191,15 @@ def _index(node: list[Any], name: str, override: str) -> int:
     return int(name)
 
 
+def with_null(value: Any) -> Any:
+    """The same with the text "null" for every None, as recipes write it."""
+    if isinstance(value, Mapping):
+        return {key: with_null(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_null(inner) for inner in value]
+    return _NULL if value is None else value
+
+
 def _without_null(value: Any) -> Any:
     """The same with None for every "null"; a section that is null is not there."""
     if isinstance(value, dict):

@@ -1,15 +1,17 @@
 """Runs of recipes from a program."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from pipeline.commands.named_run import begin_run
 from pipeline.commands.options import resolve
 from pipeline.commands.runs.run import run_recipe
 from pipeline.display.outcome import read_summary
+from pipeline.recipe import with_null
 from prefline.notebooks import outside_event_loops
 from schemas.errors import MissingInputError
 
@@ -40,18 +42,25 @@ class FinishedRun:
 
 @outside_event_loops
 def run(
-    recipe: str | Path, run_dir: str | Path | None = None, settings: Sequence[str] = ()
+    recipe: str | Path | Mapping[str, Any],
+    run_dir: str | Path | None = None,
+    settings: Sequence[str] = (),
 ) -> FinishedRun:
     """Run every stage of a recipe that is not up to date.
 
     Args:
-        recipe: a file, or the name of a shipped recipe.
+        recipe: a file, the name of a shipped recipe, or its settings as a tree, which are kept
+            in the run directory as recipe.toml.
         run_dir: where the run lives; None takes runs/<the recipe's name>.
         settings: `section.key=value`, as --set takes them.
 
     Raises:
         PipelineError: what the user can mend.
     """
-    loaded = resolve(Path(recipe), list(settings))
-    last = run_recipe(loaded, None if run_dir is None else Path(run_dir))
+    folder = None if run_dir is None else Path(run_dir)
+    if isinstance(recipe, Mapping):
+        folder = folder or Path("runs") / str(recipe.get("name", "unnamed"))
+        last = run_recipe(begin_run(with_null(recipe), folder, settings), folder)
+    else:
+        last = run_recipe(resolve(Path(recipe), list(settings)), folder)
     return FinishedRun(last.directory)

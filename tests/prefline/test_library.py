@@ -159,3 +159,21 @@ def test_a_policy_that_is_its_reference_has_the_loss_of_a_coin() -> None:
     assert pf.dpo_loss(zeros, zeros, zeros, zeros).item() == pytest.approx(0.693147, abs=1e-6)
     with pytest.raises(pf.DataError, match="four tensors of one shape"):
         pf.dpo_loss(zeros, zeros, zeros, torch.zeros(2))
+
+
+def test_a_recipe_may_be_a_tree_of_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"kind": "food", "people": 10, "comparisons": 40}
+    tree: dict[str, Any] = {"name": "mine", "ingest": {"datasets": [data]}}
+    tree["judge"] = {"kind": "length", "max_card_comparisons": None}
+    done = pf.run(tree, settings=["ingest.seed=4"])
+    assert done.directory == Path("runs/mine")
+    assert done.table("ingest/prompts").height > 0
+    kept = (done.directory / "recipe.toml").read_text()
+    assert "seed = 4" in kept
+    assert 'max_card_comparisons = "null"' in kept, "whose default is a number"
+    with pytest.raises(pf.ConfigError, match="name: missing"):
+        pf.run({"ingest": {"datasets": [data]}})
+    assert [path.name for path in Path("runs").iterdir()] == ["mine"]
