@@ -25,6 +25,8 @@ class Mixer:
         cached: what a sampler keeps of a token.
         unfolded: what a sampler makes of a cached token while the layer is at work.
         state: what a sampler keeps of a row, however long it is, in float32.
+        together: tokens that are worked on together; a row is filled up to a multiple of them for
+            what is kept in float32.
     """
 
     linear: tuple[tuple[int, int], ...]
@@ -38,6 +40,11 @@ class Mixer:
     cached: int = 0
     unfolded: int = 0
     state: int = 0
+    together: int = 1
+
+    def filled(self, length: int) -> float:
+        """How many times as many tokens a row of so many has when it is filled up."""
+        return -(-length // self.together) * self.together / max(length, 1)
 
     @property
     def parameters(self) -> int:
@@ -73,15 +80,17 @@ def chunked(config: Mapping[str, Any], hidden: int) -> Mixer:
     convolved = inner + 2 * groups * states
     projected = inner + convolved + heads
     spread, square = heads * states, heads * chunk
+    carried = inner * states // chunk  # from chunk to chunk
     return Mixer(
         linear=((hidden, projected), (inner, hidden)),
         other=convolved * (kernel + 1) + 3 * heads + inner,
         read=inner,
         kept=projected + 2 * convolved + 3 * inner,
-        exact=5 * inner + 5 * spread + 3 * square + 2 * inner * states // chunk,
-        within=projected + 2 * convolved + 3 * inner + 2 * spread + 4 * square,
+        exact=5 * inner + 5 * spread + 3 * square + 2 * carried,
+        within=projected + convolved + 4 * inner + 4 * spread + 3 * square + 2 * carried,
         backward=4 * inner + 2 * spread + 4 * square,
         state=inner * states + convolved * kernel,
+        together=chunk,
     )
 
 
@@ -102,11 +111,11 @@ def latent(config: Mapping[str, Any], hidden: int) -> Mixer:
         other=of_query + rank,
         read=of_query + rank + heads * value,
         kept=2 * of_query + 2 * rank + turned + 2 * queries + unfolded,
-        within=2 * queries + unfolded + queries + heads * value,
+        within=4 * queries + unfolded + heads * turned + 2 * rank + turned,
         backward=2 * queries + unfolded + heads * value,
-        scores=2 * heads,
+        scores=2 * heads + heads // 4,
         cached=rank + turned,
-        unfolded=unfolded + queries,
+        unfolded=unfolded + 2 * queries,
     )
 
 

@@ -69,7 +69,7 @@ def open_engine(
     limit = _limit(model, config, packing=reason is None)
     engine = _engine(config, computing_device(model).type, limit, packing=reason is None)
     if limit is not None:
-        limit.refuse_what_does_not_fit(engine.item_sizes(items))
+        limit.refuse_what_does_not_fit(engine.passes_alone(items))
     return engine
 
 

@@ -21,6 +21,7 @@ from stages.training.engines.routers import RouterTerm, watched_routers
 from stages.training.engines.row_gradients import row_gradients
 from stages.training.engines.scoring import ALL_LAYERS, Scores, TermsOf, TreeItem, joined_columns
 from stages.training.memory.budget import PassBudget
+from stages.training.memory.passes import Pass
 
 
 class PackedEngine:
@@ -107,17 +108,18 @@ class PackedEngine:
                 torch.autograd.backward([hidden, routers.loss], [gradient, weight])
         return joined_columns(results, routers)
 
-    def item_sizes(self, items: Sequence[TreeItem]) -> Iterator[tuple[int, int]]:
+    def passes_alone(self, items: Sequence[TreeItem]) -> Iterator[Pass]:
         """See `Engine`."""
         for item in items:
-            yield tree_size(item), sum(map(len, item.branches))
+            yield Pass(tree_size(item), sum(map(len, item.branches)))
 
     def _again(self, items: Sequence[TreeItem]) -> int:
         """The first layers, so many, that are run again in the backward of a pass."""
         if self._limit is None:
             return ALL_LAYERS if self._recompute else 0
-        sizes = zip(*self.item_sizes(items), strict=True)
-        return self._limit.fitted(*map(sum, sizes)).again
+        alone = list(self.passes_alone(items))
+        together = Pass(sum(one.tokens for one in alone), sum(one.scored for one in alone))
+        return self._limit.fitted(together).again
 
     def _lean(self, model: PreTrainedModel, again: int) -> AbstractContextManager[None]:
         """In half precision norms and MLPs cast, and layers that are run again keep nothing."""

@@ -1,6 +1,7 @@
 """Items as padded batches: plain torch, for any causal language model."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from stages.training.engines.precision import autocast
 from stages.training.engines.routers import RouterTerm, watched_routers
 from stages.training.engines.scoring import ALL_LAYERS, Scores, TermsOf, TreeItem, joined_columns
 from stages.training.memory.budget import PassBudget
+from stages.training.memory.passes import Pass
 
 
 class PaddedEngine:
@@ -45,22 +47,25 @@ class PaddedEngine:
         """How many of the first items go through the model together."""
         if self._limit is None:
             return len(items)
-        tokens, scored = map(max, zip(*self.item_sizes(items), strict=True))
-        return self._limit.most_items(tokens, scored, len(items))
+        alone = list(self.passes_alone(items))
+        most = max(alone, key=lambda one: one.tokens)
+        largest = replace(most, scored=max(one.scored for one in alone))
+        return self._limit.most_items(largest, len(items))
 
-    def item_sizes(self, items: Sequence[TreeItem]) -> Iterator[tuple[int, int]]:
+    def passes_alone(self, items: Sequence[TreeItem]) -> Iterator[Pass]:
         """See `Engine`."""
         for item in items:
             lengths = list(map(len, item.branches))
-            yield len(lengths) * (len(item.prompt_ids) + max(lengths)), sum(lengths)
+            tokens = len(lengths) * (len(item.prompt_ids) + max(lengths))
+            yield Pass(tokens, sum(lengths), len(lengths))
 
     def _again(self, items: Sequence[TreeItem]) -> int:
         """The first layers, so many, that are run again in the backward of a pass."""
         if self._limit is None:
             return ALL_LAYERS if self._recompute else 0
-        sizes = list(self.item_sizes(items))
-        longest = max(tokens for tokens, _ in sizes)
-        return self._limit.fitted(len(sizes) * longest, sum(n for _, n in sizes)).again
+        alone = list(self.passes_alone(items))
+        longest = max(alone, key=lambda one: one.tokens).times(len(alone))
+        return self._limit.fitted(replace(longest, scored=sum(one.scored for one in alone))).again
 
     def measure(
         self,

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from evals.models.checkpoints import Dtype
 from stages.training.data.packing import Tree
 from stages.training.engines.routers import RouterTerm
+from stages.training.memory.passes import Pass
 
 TreeItem = TypeVar("TreeItem", bound=Tree)
 
@@ -52,8 +53,8 @@ class Engine(Protocol):
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
         """Groups of at most `size` items that go through the model together."""
 
-    def item_sizes(self, items: Sequence[TreeItem]) -> Iterator[tuple[int, int]]:
-        """Of each item alone, the tokens of its pass, and those that are scored."""
+    def passes_alone(self, items: Sequence[TreeItem]) -> Iterator[Pass]:
+        """The pass of each item alone."""
 
     def measure(
         self,

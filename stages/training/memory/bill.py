@@ -45,7 +45,7 @@ def training_bill(
 ) -> Bill:
     """The peak of a step on one of `cards` that share weights, gradients and states."""
     parts = _parts(shape, training, item, device, cards)
-    refusal = PassBudget(shape, training, device).refusal(*_alone(shape, training, item))
+    refusal = PassBudget(shape, training, device).refusal(_alone(shape, training, item))
     cheaper = {
         said: sum(_parts(shape, changed, changed_item, device, cards).values())
         for said, changed, changed_item in _changes(shape, training, item, device)
@@ -66,16 +66,19 @@ def _about(shape: ModelShape, training: TrainingConfig, item: Item, device: str)
     return said
 
 
-def _alone(shape: ModelShape, training: TrainingConfig, item: Item) -> tuple[int, int]:
-    """Tokens of an item's own pass, and those that are scored."""
-    return item.tree if packs(shape, training) else item.rows, sum(item.completions)
+def _alone(shape: ModelShape, training: TrainingConfig, item: Item) -> Pass:
+    """An item's own pass."""
+    scored = sum(item.completions)
+    if packs(shape, training):
+        return Pass(item.tree, scored)
+    return Pass(item.rows, scored, len(item.completions))
 
 
 def _passes(shape: ModelShape, training: TrainingConfig, item: Item, device: str) -> list[Pass]:
     """The largest forward passes."""
     size = training.micro_batch_size or training.batch_size
     budget = PassBudget(shape, training, device)
-    return list(budget.largest(*_alone(shape, training, item), size))
+    return list(budget.largest(_alone(shape, training, item), size))
 
 
 def _parts(

@@ -7,8 +7,8 @@ up to rounding.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from evals.memory.shape import ModelShape
 from schemas.errors import ConfigError
@@ -41,13 +41,13 @@ class PassBudget:
         """Bytes that a pass takes, beside weights, gradients and the optimizer's states."""
         return sum(pass_parts(self.shape, self.training, self.device, one).values())
 
-    def fitted(self, tokens: int, scored: int) -> Pass:
-        """The pass of so many tokens, with no more layers run again than must be.
+    def fitted(self, one: Pass) -> Pass:
+        """The same pass with no more layers run again than must be.
 
         Where it does not fit at all, it is the one that takes least.
         """
-        filled = -(-tokens // ROUND_TOKENS) * ROUND_TOKENS if self._packs else tokens
-        ways = [Pass(filled, scored, again) for again in self._again()]
+        filled = -(-one.tokens // ROUND_TOKENS) * ROUND_TOKENS if self._packs else one.tokens
+        ways = [replace(one, tokens=filled, again=again) for again in self._again()]
         return next(filter(self.fits, ways), None) or min(ways, key=self.size)
 
     def fits(self, one: Pass) -> bool:
@@ -59,45 +59,43 @@ class PassBudget:
         """Tokens of a pack of several items."""
         most = pack_budget(self.training, self.device)
         rounds = range(most, ROUND_TOKENS, -ROUND_TOKENS)
-        fitting = (n for n in rounds if self.fits(Pass(n, n, self._again()[0])))
+        fitting = (n for n in rounds if self.fits(Pass(n, n, again=self._again()[0])))
         return next(fitting, min(most, ROUND_TOKENS))
 
-    def most_items(self, tokens: int, scored: int, size: int) -> int:
-        """Padded items of so many tokens each that go together: at most `size`, at least one."""
-        again = self._again()[0]
-        counts = range(size, 1, -1)
-        return next((n for n in counts if self.fits(Pass(n * tokens, n * scored, again))), 1)
+    def most_items(self, alone: Pass, size: int) -> int:
+        """Padded items as large as that which go together: at most `size`, at least one."""
+        plain = replace(alone, again=self._again()[0])
+        return next((n for n in range(size, 1, -1) if self.fits(plain.times(n))), 1)
 
-    def largest(self, tokens: int, scored: int, size: int) -> Iterator[Pass]:
-        """The largest passes where items have up to so many tokens, and `size` may go together."""
+    def largest(self, alone: Pass, size: int) -> Iterator[Pass]:
+        """The largest passes, given that of the largest item, where `size` may go together."""
         if self._packs:
-            shared = min(self.most_tokens(), size * tokens)
-            yield self.fitted(shared, shared)
+            shared = min(self.most_tokens(), size * alone.tokens)
+            yield self.fitted(Pass(shared, shared))
         else:
-            items = self.most_items(tokens, scored, size)
-            yield self.fitted(items * tokens, items * scored)
-        yield self.fitted(tokens, scored)
+            yield self.fitted(alone.times(self.most_items(alone, size)))
+        yield self.fitted(alone)
 
-    def refusal(self, tokens: int, scored: int) -> str | None:
+    def refusal(self, alone: Pass) -> str | None:
         """Why an item cannot be trained on, and the least that it takes; None where it can."""
-        best = self.fitted(tokens, scored)
+        best = self.fitted(alone)
         if self.fits(best):
             return None
         least = math.ceil(self.size(best) / _GB * 1000) / 1000
         how = "with all layers run again" if best.again else "its layers cannot be run again"
         return (
             f"training.max_activation_gb: {self.training.max_activation_gb:g} GB do not hold an "
-            f"item of {tokens:,} tokens, which takes {least:g} GB {how}; raise it to {least:g}, or "
-            "lower training.max_length"
+            f"item of {alone.tokens:,} tokens, which takes {least:g} GB {how}; raise it to "
+            f"{least:g}, or lower training.max_length"
         )
 
-    def refuse_what_does_not_fit(self, items: Iterator[tuple[int, int]]) -> None:
-        """Given tokens of items, all of them and those that are scored.
+    def refuse_what_does_not_fit(self, items: Iterable[Pass]) -> None:
+        """Given the pass of every item alone.
 
         Raises:
             ConfigError: the longest cannot be made to fit.
         """
-        said = self.refusal(*max(items, default=(0, 0)))
+        said = self.refusal(max(items, key=lambda one: one.tokens, default=Pass(0, 0)))
         if said is not None:
             raise ConfigError(said)
 

@@ -22,12 +22,19 @@ class Pass:
     Attributes:
         tokens: of prompts too, and of what fills rows up.
         scored: of completions.
+        rows: that they stand in, of one length.
         again: the first layers, so many, are run again in the backward.
     """
 
     tokens: int
     scored: int
+    rows: int = 1
     again: int = 0
+
+    def times(self, count: int) -> "Pass":
+        """So many items of the same sizes."""
+        tokens, scored, rows = (count * n for n in (self.tokens, self.scored, self.rows))
+        return Pass(tokens, scored, rows, self.again)
 
 
 def packs(shape: ModelShape, training: TrainingConfig) -> bool:
@@ -40,8 +47,9 @@ def pass_parts(
 ) -> dict[str, float]:
     """Bytes by what they are for, beside weights, gradients and the optimizer's states."""
     lean = _may_be_lean(shape, training, device) and one.again < shape.layers
-    plain = list(_layers(shape, training, device, lean=False))
-    once = list(_layers(shape, training, device, lean=lean))
+    length = one.tokens // one.rows
+    plain = list(_layers(shape, training, device, length, lean=False))
+    once = list(_layers(shape, training, device, length, lean=lean))
     width = pass_width(training, device)
     activations = _kept(once, shape.layers - one.again)
     if one.again:  # one of these is whole at a time, when the others behind it are done with
@@ -91,9 +99,9 @@ def _kept(layers: Sequence[Layers], count: int) -> float:
 
 
 def _layers(
-    shape: ModelShape, training: TrainingConfig, device: str, *, lean: bool
+    shape: ModelShape, training: TrainingConfig, device: str, length: int, *, lean: bool
 ) -> Iterator[Layers]:
-    """Layers by what mixes tokens in them.
+    """Layers by what mixes tokens in them, of rows of so many tokens.
 
     Norms keep what they read, in float32, and what they have normalised where they are trained.
     Attention keeps query, key and value, on a GPU the last two of every head; an MLP gate, its
@@ -125,7 +133,7 @@ def _layers(
         yield Layers(shape.attending, kept, (backward + 2 * shape.hidden) * inner)
     for count, mixer in shape.mixers:
         into = 0 if lean else (1 + streams) if copies else 1 + min(streams, 1)
-        kept = common + mixer.kept * inner + mixer.exact * 4.0
+        kept = common + mixer.kept * inner + mixer.exact * mixer.filled(length) * 4.0
         kept += (into * shape.hidden + mixer.read) * adapted
         numbers = max(backward, mixer.backward) + 2 * shape.hidden
         yield Layers(count, kept, numbers * inner)

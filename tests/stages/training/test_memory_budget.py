@@ -122,10 +122,10 @@ def test_what_autograd_keeps_is_within_the_limit(
     training = TrainingConfig(lora=lora, max_activation_gb=limit)
     model, pair = new_model(training), PairExample("pair", [1] * 12, [2] * 250, [3] * 250)
     budget = PassBudget(shape(), training, "cpu")
-    one = budget.fitted(512, 500)
+    one = budget.fitted(Pass(512, 500))
     assert 0 < one.again < LAYERS
     assert budget.size(one) <= limit * 1e9
-    assert budget.size(Pass(512, 500, one.again - 1)) > limit * 1e9
+    assert budget.size(Pass(512, 500, again=one.again - 1)) > limit * 1e9
     engine = open_engine(model, training, SilentProgress(), [pair])
     with kept_for_backward(model) as kept:
         PreferenceObjective(SigmoidLoss(), engine).accumulate(model, [pair], 1.0)
@@ -209,9 +209,9 @@ def test_the_bill_is_of_passes_that_fit() -> None:
 def test_without_single_layers_all_run_again() -> None:
     training = TrainingConfig(max_activation_gb=0.02)
     whole = PassBudget(shape(), training, "cpu", partly=False)
-    assert whole.fitted(512, 500).again == LAYERS
+    assert whole.fitted(Pass(512, 500)).again == LAYERS
     never = PassBudget(shape(), training, "cpu", recomputable=False)
-    assert "its layers cannot be run again" in str(never.refusal(512, 500))
+    assert "its layers cannot be run again" in str(never.refusal(Pass(512, 500)))
 
 
 def test_layers_are_found_where_each_can_be_run_again(
