@@ -97,7 +97,10 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             inner = f"{where}.{key}" if where else str(key)
-            yield from differences(old.get(key), new.get(key), inner)
+            before, now = old.get(key), new.get(key)
+            if before is None and now is None and (key in old) != (key in new):
+                yield f"{inner}: {'no setting any more' if key in old else 'a new setting'}"
+            yield from differences(before, now, inner)
     elif old != new:
         yield f"{where}: {_short(old)} -> {_short(new)}"
 

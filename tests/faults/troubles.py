@@ -84,7 +84,7 @@ class SmallDisk(Trouble):
 
     def leave(self) -> None:
         """Take the disk away."""
-        subprocess.run(["umount", str(self._folder)], check=True)
+        subprocess.run(["umount", "-l", str(self._folder)], check=True)  # also while it is busy
 
     def _mount(self, *how: str) -> None:
         subprocess.run(["mount", *how, str(self._folder)], check=True)
