@@ -32,6 +32,7 @@ S = TypeVar("S", bound=Config)
 
 _HEADER = ("name", "description", "hardware")
 # TOML has no word for nothing: the text "null" is None, in a recipe and in --set.
+_DEEPEST = 100
 _NULL = "null"
 _NO_STAGES = ("runtime", "rounds", SWEEP)
 
@@ -215,6 +216,7 @@ def check_recipe(tree: Mapping[str, Any], path: Path) -> Recipe:
     Raises:
         ConfigError: every mistake in it, one a line, with the legal values.
     """
+    _refuse_deep(tree, path)
     points = points_of(axes_of(tree))
     if not points:
         return _checked(tree, path)
@@ -229,6 +231,19 @@ def check_recipe(tree: Mapping[str, Any], path: Path) -> Recipe:
             "make pairs of their own; sweep with rounds.n = 1, then run rounds with what it chose"
         )
     return first if len(variants) == 1 else replace(first, variants=tuple(variants))
+
+
+def _refuse_deep(tree: Mapping[str, Any], path: Path) -> None:
+    """Raises ConfigError where settings are nested deeper than Python follows."""
+    level: list[Any] = [tree]
+    for _ in range(_DEEPEST):
+        held = (one.values() if isinstance(one, Mapping) else one for one in level)
+        level = [inner for one in held for inner in one if isinstance(inner, Mapping | list)]
+    if level:
+        raise ConfigError(
+            f"{path}: settings are nested more than {_DEEPEST} deep, and none is; check for dots "
+            "and brackets too many"
+        )
 
 
 def _checked(tree: Mapping[str, Any], path: Path) -> Recipe:

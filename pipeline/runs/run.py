@@ -128,8 +128,13 @@ class Run:
         """Raises ConfigError where there is something, and no record that says we made it."""
         try:
             found = sorted(path.name for path in self.directory.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return
+        except NotADirectoryError as error:
+            raise ConfigError(
+                f"{self.directory}: a file is there, or above it, where folders should be; choose "
+                "another --run-dir"
+            ) from error
         theirs = [name for name in found if not is_record_half_written(name)]
         if theirs:
             raise ConfigError(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.runs.fingerprint import fingerprint
 from pipeline.runs.locks import is_held, run_lock, stage_lock
 from pipeline.runs.progress_file import Recorder
 from pipeline.runs.run import Outcome, Run
@@ -203,10 +204,27 @@ def test_run_directory_of_another_recipe_is_refused(run: Run, tmp_path: Path) ->
         Run(run.directory, load_recipe(other)).claim()
 
 
-def test_unwritable_run_directory_is_refused(tmp_path: Path, toys: list[str]) -> None:
+@pytest.mark.parametrize("inner", [".", "run", "deep/run"])
+def test_a_file_where_a_run_should_be_is_told(tmp_path: Path, toys: list[str], inner: str) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(ConfigError, match="cannot be written"):
-        Run(tmp_path / "file" / "run", recipe(tmp_path)).claim()
+    made = Run(tmp_path / "file" / inner, recipe(tmp_path))
+    for act in (made.refuse_foreign, made.claim):
+        with pytest.raises(ConfigError, match="a file is there, or above it"):
+            act()
+
+
+def test_a_setting_that_an_earlier_version_did_not_have_is_named(run: Run, tmp_path: Path) -> None:
+    run_all(run)
+    path = run.directory / "make" / "manifest.json"
+    manifest = read_manifest(path.parent)
+    assert manifest is not None
+    payload = json.loads(json.dumps(manifest.payload))
+    assert payload["config"].pop("source") is None
+    earlier = manifest.model_copy(update={"payload": payload, "fingerprint": fingerprint(payload)})
+    path.write_text(earlier.sealed_json())
+    status = run.statuses()["make"]
+    assert status.state is State.STALE
+    assert status.why == "config.source: a new setting"
 
 
 def test_unreadable_manifest_is_named(run: Run) -> None:

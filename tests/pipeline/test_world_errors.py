@@ -143,6 +143,14 @@ def test_toml_without_end_is_told(tmp_path: Path, text: str) -> None:
         load_recipe(path)
 
 
+@pytest.mark.parametrize("text", ["a." * 3000 + "b = 1", "[ingest]\nx = " + "[" * 200 + "]" * 200])
+def test_settings_that_nest_without_end_are_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"deep\.toml: settings are nested more than 100 deep"):
+        load_recipe(path)
+
+
 @pytest.mark.parametrize("name", ["../x", "/abs", "a/b", ".hidden", "a\x1bb", "x" * 300])
 def test_the_name_of_a_recipe_leads_to_no_other_folder(tmp_path: Path, name: str) -> None:
     path = tmp_path / "named.toml"
