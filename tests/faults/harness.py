@@ -222,12 +222,12 @@ def _prepare() -> None:
 def contents(folder: Path) -> dict[str, Any]:
     """All files of a run, as what must not depend on when and how often it was interrupted.
 
-    Answers that were paid for lie in the order in which they came.
+    Answers that were paid for lie in the order in which they came, damaged ones beside them.
     """
     found: dict[str, Any] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = str(path.relative_to(folder))
-        if name.startswith("cache/") or "/.locks/" in name or path.name == "answers.sqlite":
+        if name.startswith("cache/") or "/.locks/" in name or "/judge-answers/" in name:
             continue
         found[name] = _content(path)
     return found
