@@ -45,6 +45,7 @@ _LIBRARIES = {
     *("flash_attn", "sentencepiece", "tiktoken", "google"),
 }
 _NO_THREAD = "can't start new thread"  # what Python says where memory or processes are limited
+_WRITTEN_SHORT = "] . unexpected pos "  # what torch says where a disk took a part of a file
 _AGAIN = "what is finished is kept: run the same command again"
 
 
@@ -59,6 +60,11 @@ def sentence_of(error: BaseException) -> str | None:
         if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError":
             return f"out of memory; lower batch sizes or lengths, or use a larger machine; {_AGAIN}"
         library = _library_of(one)
+        if library and (told := re.search(r"\(os error (\d+)\)", str(one))):  # as Rust says it
+            return _of_system(OSError(int(told[1]), ""))
+        if library == "torch" and _WRITTEN_SHORT in str(one):
+            why = "the disk is full, or files may not be so large"
+            return f"a file could not be written whole: {why}; {_REMEDIES[errno.ENOSPC]}"
         if library:
             return (
                 f"{library}: {type(one).__name__}: {first_line(one)}; check the files and models "

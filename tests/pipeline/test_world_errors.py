@@ -93,6 +93,33 @@ def test_a_folder_that_cannot_be_copied_is_told_by_its_first_file(
     assert str(sentence_of(error)).startswith(f"{place}: No space left on device; free some space")
 
 
+@pytest.mark.parametrize("library", ["tokenizers", "torch"])
+def test_a_file_that_a_library_could_not_write_whole_is_told(library: str) -> None:
+    script = f"""
+import io, resource, sys, tempfile
+import tokenizers, torch
+from pathlib import Path
+from pipeline.world_errors import sentence_of
+place = Path(tempfile.mkdtemp()) / "file"
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+try:
+    if {library!r} == "torch":
+        torch.save({{"a": torch.zeros(100_000)}}, place)
+    else:
+        vocabulary = {{str(n): n for n in range(5000)}}
+        tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary)).save(str(place))
+except Exception as error:
+    print(sentence_of(error))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    said = {
+        "tokenizers": "a file or folder: File too large; raise the limit on file sizes",
+        "torch": "a file could not be written whole: the disk is full, or files may not be so",
+    }
+    assert done.stdout.startswith(said[library]), done.stdout + done.stderr
+
+
 def test_what_a_pipe_cannot_do_is_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     said = sentence_of(raised(lambda: (tmp_path / "pipe").open("a+")))
