@@ -1,5 +1,6 @@
 """The application, and how it ends: 0 done, 2 something the user can fix, 1 a bug."""
 
+import errno
 import os
 import shlex
 import signal
@@ -66,6 +67,10 @@ def run_cli() -> None:
         _leave_ranks(code or 0)
         sys.stdout.flush()  # a reader that has left is an error to be told, not one of the end
         raise SystemExit(code)
+    except SystemExit:
+        if not _reader_has_left():
+            raise
+        _fail_for_the_world(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), "stdout"))
     except PipelineError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -84,6 +89,11 @@ def run_cli() -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "prefline"
         _fail(f"{sentence().rstrip('.')}; see `{command} --help`")
+
+
+def _reader_has_left() -> bool:
+    """Whether Typer has ended the command, without a word, since nobody reads its output."""
+    return type(sys.stdout).__name__ == "PacifyFlushWrapper"
 
 
 def _leave_ranks(code: int) -> None:

@@ -20,3 +20,11 @@ class Console(console.Console):
             Segment(text if control else visible(text), style, control)
             for text, style, control in buffer
         )
+
+    def on_broken_pipe(self) -> None:
+        """A reader of stdout that has left is told by the command line; without one of stderr, what
+        is done goes on.
+        """
+        if not self.stderr:
+            raise
+        self.quiet = True

@@ -250,7 +250,8 @@ def _outcome(ended: Ended, silent: bool) -> str:
         return "other_ends"
     lines = [line for line in ended.said.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("error: ")]
-    one = len(told) == 1 and lines[-1] == told[0]
+    listed = lines[lines.index(told[0]) + 1 :] if told else []
+    one = len(told) == 1 and all(line.startswith("  ") for line in listed)  # one a problem
     if not told and any(line.startswith("wrong: ") for line in lines):
         return "one_line"  # doctor lists what it has found
     return "one_line" if one or (silent and not told) else "more_lines"

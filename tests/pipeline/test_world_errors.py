@@ -200,3 +200,13 @@ def test_closed_and_ascii_outputs_make_no_traceback(tmp_path: Path, closed: str)
         assert done.returncode == 2
         assert done.stderr.startswith(b"error: ")
         assert done.stderr.isascii()
+
+
+def test_a_reader_that_has_left_is_told(tmp_path: Path) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "pipeline", "explain", "train.loss.beta"]
+    with os.fdopen(writes, "w") as nobody:
+        done = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "error: stdout: Broken pipe; whoever read the output has left\n"
+    assert done.returncode == 2
