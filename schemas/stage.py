@@ -106,7 +106,12 @@ class Runtime(Config):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch runs; auto takes the GPU if there is one"
     )
-    threads: int | None = Field(None, ge=1, description="torch threads; null leaves torch's choice")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="torch threads; null leaves torch's choice, one for each core, which is slow "
+        "where other programs use the cores too",
+    )
     sampler_batch_size: int = Field(
         64, ge=1, description="prompts per generate call of the transformers sampler"
     )

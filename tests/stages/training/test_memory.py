@@ -30,7 +30,9 @@ from stages.training.engines.padded import PaddedEngine
 from stages.training.losses.config import SigmoidLoss
 from stages.training.memory import passes
 from stages.training.memory.bill import Item, longest_item, training_bill
+from stages.training.memory.sizes import pack_budget
 from stages.training.objectives.preference import PairExample, PreferenceObjective
+from tests.benchmarks.bench_defaults import best_default
 from tests.benchmarks.bench_memory import RESULTS
 from tests.benchmarks.memory_cases import CASES, MODELS, config_of
 
@@ -225,6 +227,13 @@ def test_a_pass_has_the_longest_item_or_the_budget() -> None:
     short = TrainingConfig(max_length=100, batch_size=64)
     item = longest_item(short, shape, completions=2)
     assert "1,024 tokens a pass" in training_bill(shape, short, item, "cpu").about
+
+
+def test_the_pack_of_a_cpu_is_what_was_measured() -> None:
+    shapes = json.loads((RESULTS.parent / "defaults.json").read_text())["shapes"].values()
+    packs = [best_default(shape) for shape in shapes]
+    assert len(packs) == 2
+    assert pack_budget(TrainingConfig(), "cpu") == max(packs)
 
 
 def test_what_is_cheaper_is_named_and_less() -> None:
