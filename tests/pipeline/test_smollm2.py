@@ -33,8 +33,8 @@ def test_a_real_model_goes_through_its_recipe(tmp_path: Path) -> None:
     model = str(real_model())
     settings = [
         *(f"sample.model.path={model}", f"train.model.path={model}"),
-        *("runtime.threads=1", "ingest.datasets.0.prompts=20", "ingest.test_fraction=0.3"),
-        *("sample.max_tokens=48", "evaluate.max_tokens=12", "evaluate.max_prompts=3"),
+        *("runtime.threads=1", "ingest.datasets.0.prompts=16", "ingest.test_fraction=0.3"),
+        *("sample.max_tokens=32", "evaluate.max_tokens=8", "evaluate.max_prompts=3"),
         *("evaluate.limit=1", "train.training.max_steps=1", "train.training.batch_size=2"),
     ]
     done = run_recipe(load_recipe(RECIPE, settings), tmp_path / "run").directory
