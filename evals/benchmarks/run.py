@@ -9,12 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
-from inspect_ai._util import platform
+from inspect_ai._util import package, platform
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import Model
@@ -27,6 +29,9 @@ from evals.benchmarks.tasks import TASKS
 from schemas.errors import ConfigError, MissingInputError, PipelineError
 from schemas.files import first_line, writing_file
 from schemas.results.base import Result
+
+# inspect asks at each run which package brings a task: half a second of CPU where many are there.
+vars(package)["packages_distributions"] = cache(packages_distributions)
 
 
 class BenchmarkRun(Result):
