@@ -1,6 +1,7 @@
 """doctor and render: what a chat template does to conversations, and whether it can be used."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from evals.models.chat.checks import CHECKS
 from pipeline.cli import app
-from schemas.errors import ConfigError, MissingInputError
+from schemas.errors import ConfigError, DataError, MissingInputError
 from tests.evals.models.test_chat_conformance import KINDS
 from tests.fixtures.chat_tokenizers import byte_level
 
@@ -95,3 +96,13 @@ def test_a_folder_that_is_not_there_is_told_as_one(command: list[str], tmp_path:
     ended = CliRunner().invoke(app, [command[0], gone, *command[1:]])
     assert isinstance(ended.exception, MissingInputError)
     assert str(ended.exception) == f"{gone}: no such folder; correct its path, or give a hub id"
+
+
+@pytest.mark.parametrize("way", ["pipe", "device"])
+def test_rows_that_have_no_end_are_not_waited_for(tmp_path: Path, way: str) -> None:
+    model = saved(tmp_path, "turns")
+    odd = tmp_path / "odd.jsonl"
+    os.mkfifo(odd) if way == "pipe" else odd.symlink_to("/dev/zero")
+    done = CliRunner().invoke(app, ["render", model, str(odd)])
+    assert isinstance(done.exception, DataError)
+    assert "it is a pipe or a device" in str(done.exception)

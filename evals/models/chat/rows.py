@@ -15,6 +15,7 @@ from evals.models.chat.templates.template import TemplateRefusal
 from evals.models.checkpoints import is_missing_folder, library_errors
 from schemas.conversations import ConversationError, messages_of, normalise_messages
 from schemas.errors import ConfigError, DataError, MissingInputError
+from schemas.files import read_record
 from schemas.labels import Message, Messages
 
 _SIDES = ("completion", "chosen", "rejected")
@@ -59,7 +60,7 @@ def rendered_rows(path: Path, renderer: ChatRenderer) -> Iterator[dict[str, Any]
         DataError: it is no text.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = read_record(path).splitlines()
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file; correct its path") from error
     except OSError as error:
