@@ -243,6 +243,7 @@ class _Kept:
             tensor is not None
             and tensor.data_ptr() == other.data_ptr()
             and tensor.numel() == other.numel()
+            and tensor.is_contiguous()  # its value, made again, is laid out as it is
             and other.is_contiguous()
             and self.version == other._version
         )

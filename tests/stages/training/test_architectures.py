@@ -25,6 +25,7 @@ from tests.fixtures.architectures import language_models, small_model
 SAMPLED = (
     *("llama", "qwen3", "gemma2", "gemma3_text", "cohere", "gpt2", "gpt_neox", "mixtral"),
     *("lfm2", "mamba", "deepseek_v3", "mistral"),
+    "exaone4",  # whose norms read heads before tokens
 )
 TYPES = language_models() if os.environ.get("PREFLINE_ALL_ARCHITECTURES") else SAMPLED
 PAIRS = [
