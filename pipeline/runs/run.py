@@ -132,8 +132,8 @@ class Run:
             return
         except NotADirectoryError as error:
             raise ConfigError(
-                f"{self.directory}: a file is there, or above it, where folders should be; choose "
-                "another --run-dir"
+                f"{self.directory}: cannot be written (a file is there, or above it, where folders "
+                "should be); choose another --run-dir"
             ) from error
         theirs = [name for name in found if not is_record_half_written(name)]
         if theirs:
