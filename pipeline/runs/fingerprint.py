@@ -61,6 +61,30 @@ def payload_of(
     }
 
 
+def is_as_recorded(manifest: Manifest, payload: Mapping[str, Any]) -> bool:
+    """Whether a stage's output is what this payload would give.
+
+    A setting that one version has and the other lacks is no difference where it is null: null means
+    as without it, else the stage's version would be another.
+    """
+    recorded, config = manifest.payload.get("config"), payload.get("config")
+    if config is None or recorded is None:
+        return fingerprint(payload) == manifest.fingerprint
+    known = {**payload, "config": _with_the_nulls_of(recorded, config)}
+    return fingerprint(known) == manifest.fingerprint
+
+
+def _with_the_nulls_of(recorded: Any, now: Any) -> Any:
+    """Settings as they are now, with null where and only where `recorded` names it."""
+    if isinstance(now, Mapping) and isinstance(recorded, Mapping):
+        gone = {key for key in recorded.keys() - now.keys() if recorded[key] is None}
+        there = {key for key in now if now[key] is not None or key in recorded}
+        return {key: _with_the_nulls_of(recorded.get(key), now.get(key)) for key in there | gone}
+    if isinstance(now, list) and isinstance(recorded, list) and len(now) == len(recorded):
+        return [_with_the_nulls_of(*both) for both in zip(recorded, now, strict=True)]
+    return now
+
+
 def continuation_of(stage: Stage[Any], payload: Mapping[str, Any]) -> str | None:
     """What a run must share with one of this payload to go on where that one ended, as a hash.
 
@@ -98,8 +122,6 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
         for key in sorted(old.keys() | new.keys()):
             inner = f"{where}.{key}" if where else str(key)
             before, now = old.get(key), new.get(key)
-            if before is None and now is None and (key in old) != (key in new):
-                yield f"{inner}: {'no setting any more' if key in old else 'a new setting'}"
             yield from differences(before, now, inner)
     elif old != new:
         yield f"{where}: {_short(old)} -> {_short(new)}"

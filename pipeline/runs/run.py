@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.recipe import Recipe
 from pipeline.runs.failures import noting_failure
-from pipeline.runs.fingerprint import continuation_of, fingerprint, payload_of
+from pipeline.runs.fingerprint import continuation_of, fingerprint, is_as_recorded, payload_of
 from pipeline.runs.locks import stage_lock
 from pipeline.runs.pins import commits_of, recall_pins, write_pins
 from pipeline.runs.progress_file import Recorder, WatchedProgress
@@ -205,7 +205,7 @@ class Run:
             manifest = _readable_manifest(directory)
             if (
                 manifest
-                and manifest.fingerprint == fingerprint(payload)
+                and is_as_recorded(manifest, payload)
                 and not manifest.missing
                 and not damage_of(directory, manifest)
             ):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pipeline.recipe import Recipe
 from pipeline.runs.failures import failure_of
-from pipeline.runs.fingerprint import differences, fingerprint, payload_of
+from pipeline.runs.fingerprint import differences, is_as_recorded, payload_of
 from pipeline.runs.locks import is_held
 from pipeline.runs.pins import commits_of, recall_pins
 from pipeline.runs.progress_file import how_far
@@ -147,7 +147,7 @@ def _standing(run: RunToJudge, stage: Stage[Any], above: ByStage) -> StageStatus
         payload = payload_of(stage, config, manifests, commits, run.directory, run.recipe.runtime)
     except (MissingInputError, DataError) as error:
         return StageStatus(stage.name, State.STALE, str(error), manifest)
-    if fingerprint(payload) != manifest.fingerprint:
+    if not is_as_recorded(manifest, payload):
         why = "; ".join(differences(manifest.payload, payload))
         return StageStatus(stage.name, State.STALE, why, manifest)
     if manifest.missing:

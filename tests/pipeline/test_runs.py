@@ -213,18 +213,26 @@ def test_a_file_where_a_run_should_be_is_told(tmp_path: Path, toys: list[str], i
             act()
 
 
-def test_a_setting_that_an_earlier_version_did_not_have_is_named(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["lacked it", "had another"])
+def test_a_null_that_another_version_does_not_know_is_no_change(
+    run: Run, tmp_path: Path, toys: list[str], change: str
+) -> None:
     run_all(run)
     path = run.directory / "make" / "manifest.json"
     manifest = read_manifest(path.parent)
     assert manifest is not None
     payload = json.loads(json.dumps(manifest.payload))
-    assert payload["config"].pop("source") is None
+    if change == "lacked it":
+        assert payload["config"].pop("source") is None
+    else:
+        payload["config"]["former"] = None
     earlier = manifest.model_copy(update={"payload": payload, "fingerprint": fingerprint(payload)})
     path.write_text(earlier.sealed_json())
-    status = run.statuses()["make"]
-    assert status.state is State.STALE
-    assert status.why == "config.source: a new setting"
+    assert run.statuses()["make"].state is State.FRESH
+    assert run_all(run) == ["up to date"] * 3
+    other = Run(run.directory, recipe(tmp_path, "[make]\nsize = 4\n[double]\n[sum]\n"))
+    status = other.statuses()["make"]
+    assert (status.state, status.why) == (State.STALE, "config.size: 3 -> 4")
 
 
 def test_unreadable_manifest_is_named(run: Run) -> None:
