@@ -10,7 +10,7 @@ from evals.files.opening.places import is_remote
 from evals.files.opening.remote import data_files
 from evals.files.outputs.rows import file_rows
 from evals.judges.judge_spec import judge_settings
-from schemas.errors import ConfigError, MissingInputError
+from schemas.errors import ConfigError, DataError, MissingInputError
 from stages.ingest.datasets.detect_format import guess
 from stages.ingest.datasets.open import open_dataset
 from stages.ingest.readers.columns import default_settings
@@ -49,7 +49,8 @@ def dataset_settings(
     Raises:
         MissingInputError: there is no such file.
         ConfigError: nobody knows how to read its rows, or `columns` are written otherwise.
-        DataError: a table's columns are others than its kind and `columns` say.
+        DataError: the file is empty, or a table's columns are others than its kind and `columns`
+            say.
         BackendError: a store cannot be reached.
     """
     named = {} if columns is None else _named_columns(columns)
@@ -62,6 +63,8 @@ def dataset_settings(
     if path is not None:
         raise ConfigError(f"--path: is for {', '.join(PUBLISHED)}; {data} is a path itself")
     place = data_files(data)[0][1] if is_remote(data) else _existing(Path(data))
+    if place.is_file() and not place.stat().st_size:
+        raise DataError(f"{data}: the file is empty; fetch it again or name another")
     own = _own_kind(place)
     known = _kind(place) if place.is_file() and own != "arrow" else None
     settings = {"kind": known or own, "path": data} | ({"columns": named} if named else {})

@@ -36,11 +36,13 @@ class PaddedEngine:
 
     def micro_batches(self, items: Sequence[TreeItem], size: int) -> list[list[TreeItem]]:
         """Items of similar length, longest first; fewer together where memory is limited."""
-        left, groups = sorted(items, key=tree_size, reverse=True), []
-        while left:
-            count = self._together(left[:size])
-            groups.append(left[:count])
-            left = left[count:]
+        ordered = sorted(items, key=tree_size, reverse=True)
+        groups: list[list[TreeItem]] = []
+        start = 0
+        while start < len(ordered):
+            most = ordered[start : start + size]
+            groups.append(most[: self._together(most)])
+            start += len(groups[-1])
         return groups
 
     def _together(self, items: Sequence[TreeItem]) -> int:

@@ -56,6 +56,9 @@ def test_columns_and_addresses_are_said_in_one_word(
     assert said["kind"] == "csv"
     with pytest.raises(DataError, match="or --columns chosen=good,rejected=bad"):
         dataset_settings(str(tmp_path / "p.csv"))
+    (tmp_path / "none.jsonl").touch()
+    with pytest.raises(DataError, match=r"none\.jsonl: the file is empty"):
+        dataset_settings(str(tmp_path / "none.jsonl"))
     with pytest.raises(DataError, match="has no column god, which columns names"):
         dataset_settings(str(tmp_path / "p.csv"), columns="chosen=god,rejected=bad")
     with pytest.raises(ConfigError, match="--columns good: write chosen=good,rejected=bad"):
