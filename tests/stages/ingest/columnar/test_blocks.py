@@ -1,6 +1,8 @@
 """Blocks are whole lines, whatever their size and packing."""
 
 import gzip
+import io
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import DataError
+from stages.ingest.frames.arrays import array_lines
 from stages.ingest.frames.blocks import line_blocks
 
 LINES = [b"", b"a", b"\xef\xbb\xbfx", b"long " * 50, b"\r", b"\xff"]
@@ -48,3 +51,29 @@ def test_every_cut_of_a_packed_file_is_noticed(tmp_path: Path, name: str) -> Non
         (tmp_path / name).write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"x\.jsonl\.\w+: .*fetch"):
             list(line_blocks(tmp_path / name, name))
+
+
+ARRAY = [
+    {
+        "prompt": 'a "quoted" [text], {with} \\ signs',
+        "chosen": "é\n😀",
+        "n": [1, {"a": []}],
+    },
+    {"prompt": "", "chosen": "]},{", "n": None},
+    {"prompt": "x" * 70, "chosen": "\\", "n": [[]]},
+] * 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_the_elements_of_an_array_do_not_depend_on_where_reads_end(
+    size: int, indent: int | None
+) -> None:
+    text = json.dumps(ARRAY, indent=indent).encode()
+    for begun in range(1, 40, 3):
+        stream = io.BytesIO(text)
+        blocks = list(array_lines(stream.read(begun), stream, size, len(text)))
+        *lines, rest = b"".join(blocks).split(b"\n")  # a carriage return is white space here
+        assert rest == b""
+        assert [json.loads(line) for line in lines] == ARRAY
+        assert size > 64 or len(blocks) > 1
