@@ -200,7 +200,7 @@ class SftLoss(PairLoss):
     kind: Literal["sft"] = "sft"
 
 
-SingleLoss = Annotated[
+_OnPairs = (
     SigmoidLoss
     | IpoLoss
     | HingeLoss
@@ -215,9 +215,8 @@ SingleLoss = Annotated[
     | DiscoPopLoss
     | AotLoss
     | BcoLoss
-    | SftLoss,
-    Field(discriminator="kind"),
-]
+)
+SingleLoss = Annotated[_OnPairs | SftLoss, Field(discriminator="kind")]
 
 
 class WeightedLoss(Config):
@@ -239,25 +238,7 @@ class CombinedLoss(PairLoss):
         return any(part.loss.looks_at_batch for part in self.losses)
 
 
-Loss = Annotated[
-    SigmoidLoss
-    | IpoLoss
-    | HingeLoss
-    | LengthNormalisedLoss
-    | SimpoLoss
-    | OrpoLoss
-    | ApoZeroLoss
-    | ApoDownLoss
-    | ExoLoss
-    | NcaLoss
-    | SppoLoss
-    | DiscoPopLoss
-    | AotLoss
-    | BcoLoss
-    | KtoLoss
-    | CombinedLoss,
-    Field(discriminator="kind"),
-]
+Loss = Annotated[_OnPairs | KtoLoss | CombinedLoss, Field(discriminator="kind")]
 
 
 class FollowsPolicy(Config):
