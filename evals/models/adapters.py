@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.models.hub import is_path
 from schemas.errors import DataError, MissingInputError
 from schemas.files import first_line, write_json
 
@@ -46,31 +47,35 @@ def read_adapter_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def locate_base(folder: Path, fingerprint_of: Callable[[Path], str]) -> str:
+def locate_base(folder: Path, fingerprint_of: Callable[[str, str | None], str]) -> str:
     """The base of an adapter: a folder that is there, else a hub id.
 
     Args:
         folder: the adapter's.
-        fingerprint_of: the fingerprint of a model folder.
+        fingerprint_of: the fingerprint of a model folder, or of a hub id at a revision.
 
     Raises:
         DataError: the folders that could be the base have other weights than it was trained on.
         MissingInputError: it is a folder's path, and none is there.
     """
-    named = str(read_adapter_config(folder)["base_model_name_or_path"])
+    config = read_adapter_config(folder)
+    named, revision = str(config["base_model_name_or_path"]), config.get("revision")
     there = list(dict.fromkeys(_candidates(folder, named)))
     recorded = recorded_base(folder)
-    if recorded is None or not there:
-        if there:
-            return str(there[0])
-        if named.startswith((".", "/", "~")) or named.count("/") != 1 or recorded is not None:
+    if not there:
+        # A base of this run is named like a hub's, and is at no commit of one.
+        if is_path(named) or (
+            recorded is not None and not (revision and fingerprint_of(named, revision) == recorded)
+        ):
             raise MissingInputError(
                 f"{folder / ADAPTER_CONFIG}: its base model {named} is not there; put it back, or "
                 "correct base_model_name_or_path"
             )
         return named
+    if recorded is None:
+        return str(there[0])
     for candidate in there:
-        if fingerprint_of(candidate) == recorded:
+        if fingerprint_of(str(candidate), None) == recorded:
             return str(candidate)
     raise DataError(
         f"{folder}: its base model {there[0]} has other weights than the adapter was trained on; "

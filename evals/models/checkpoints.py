@@ -19,7 +19,7 @@ from evals.models.adapters import (
     read_adapter_config,
 )
 from evals.models.chat.templates.named_templates import dressed, template_file
-from evals.models.hub import commit_of
+from evals.models.hub import commit_of, is_path
 from schemas.errors import BackendError, ConfigError, MissingInputError, PipelineError
 from schemas.files import first_line, writing_folder
 from schemas.hashes import known_sha256
@@ -104,7 +104,9 @@ class ModelSource(Config):
         folder = self.folder
         if folder is None or not is_adapter(folder):
             return None
-        path = locate_base(folder, lambda base: model_fingerprint(ModelSource(path=str(base))))
+        path = locate_base(
+            folder, lambda base, at: model_fingerprint(ModelSource(path=base, revision=at))
+        )
         revision = read_adapter_config(folder).get("revision")
         return ModelSource(
             path=path,
@@ -318,8 +320,7 @@ def _quiet() -> None:
 
 def is_missing_folder(model: str) -> bool:
     """Whether a model's name can only be a folder's, and there is none."""
-    looks_local = model.startswith((".", "/", "~")) or model.count("/") > 1
-    return looks_local and not Path(model).is_dir()
+    return is_path(model) and not Path(model).is_dir()
 
 
 def _refuse_missing_folder(source: ModelSource) -> None:

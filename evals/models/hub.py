@@ -15,6 +15,11 @@ _SECONDS = 20.0
 _pins: dict[str, str] = {}
 
 
+def is_path(model: str) -> bool:
+    """Whether a model's name can only be a folder's: no hub has such ids."""
+    return model.startswith((".", "/", "~")) or model.count("/") > 1
+
+
 def pins() -> Mapping[str, str]:
     """The commits that are known, by `id@revision`."""
     return _pins

@@ -7,7 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evals.models.adapters import is_adapter, read_adapter_config
+from evals.models.adapters import is_adapter
+from evals.models.checkpoints import ModelSource
+from evals.models.hub import is_path
 from pipeline.publishing.numbers import Numbers
 from schemas.errors import DataError
 from schemas.manifest import Manifest, read_manifest
@@ -54,21 +56,27 @@ def results_section(numbers: Numbers) -> str:
     return "\n".join(lines)
 
 
-def base_of(model: Path) -> str:
-    """What an adapter lies on, as its configuration names it; "" for a whole model."""
-    return str(read_adapter_config(model)["base_model_name_or_path"]) if is_adapter(model) else ""
+def base_of(model: Path) -> ModelSource | None:
+    """What an adapter lies on; None for a whole model. Raises as `ModelSource.base`."""
+    return ModelSource(path=str(model)).base if is_adapter(model) else None
+
+
+def _started_from(model: Path, run: Path) -> ModelSource | None:
+    """What was trained; None for the run's own."""
+    named = (_config(run / "train").get("model") or {}).get("path")
+    return base_of(model) or (None if named is None else ModelSource(path=str(named)))
 
 
 def _front(model: Path, run: Path) -> str:
     """What hubs read: YAML, of which JSON values are a part."""
-    base = base_of(model) or str((_config(run / "train").get("model") or {}).get("path") or "")
     found: dict[str, Any] = {
         "library_name": "peft" if is_adapter(model) else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["prefline", "dpo", "preference-training"],
     }
-    if base and "/" in base and not base.startswith((".", "/", "~")):
-        found["base_model"] = base
+    start = _started_from(model, run)
+    if start and not is_path(start.path) and not Path(start.path).is_dir():
+        found["base_model"] = start.path
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in found.items())
 
 
@@ -76,7 +84,7 @@ def _what(model: Path, run: Path) -> str:
     config = _config(run / "train")
     loss = config.get("loss", {}).get("kind", "preference")
     kind = "A LoRA adapter" if is_adapter(model) else "A language model"
-    start = (config.get("model") or {}).get("path") or base_of(model) or "the run's own start"
+    start = (config.get("model") or {}).get("path") or "the run's own start"
     return f"{kind}, trained from {start} on preference pairs with the loss `{loss}`, by prefline."
 
 

@@ -42,9 +42,10 @@ def push(
             folder = Path(temporary) / "folder"
             numbers = write_folder(run, folder, title)
             where = _upload(folder, title, private)
-    if base and Path(base).is_dir():
+    if base and base.folder:
         say(
-            f"warning: the adapter's base is a folder of this machine, {base}; others need it too",
+            f"warning: the adapter's base is a folder of this machine, {base.path}; others need it "
+            "too",
             err=True,
         )
     if as_json:

@@ -97,10 +97,26 @@ def fold_adapter(model: Any) -> Any:
 def _on_full_weights(model: Any) -> Any:
     """The adapter on its 4-bit base written out: what was trained, to the last digit."""
     settings = model.peft_config[model.active_adapter]
-    weights = peft.get_peft_model_state_dict(model)
+    with no_hub_asked(model):
+        weights = peft.get_peft_model_state_dict(model)
     plain = peft.get_peft_model(dequantised(model.unload()), settings)
     peft.set_peft_model_state_dict(plain, weights)
     return plain
+
+
+@contextmanager
+def no_hub_asked(model: Any) -> Iterator[None]:
+    """While peft takes an adapter's weights out.
+
+    It would compare the vocabulary, which training leaves as it is, with that of whatever the
+    branch of the base is at by now on its hub.
+    """
+    settings = model.peft_config[model.active_adapter]
+    named, settings.base_model_name_or_path = settings.base_model_name_or_path, None
+    try:
+        yield
+    finally:
+        settings.base_model_name_or_path = named
 
 
 def changes_a_tie(model: Any) -> bool:

@@ -20,7 +20,7 @@ from transformers.utils import cached_file, logging
 from evals.models.chat.templates.stopping import with_stops
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError
-from stages.training.checkpoints.adapters import is_adapted
+from stages.training.checkpoints.adapters import is_adapted, no_hub_asked
 from stages.training.config import SavedDtype
 
 _CONFIG = "config.json"
@@ -78,7 +78,8 @@ class ModelSaver:
         logging.disable_progress_bar()  # stages show their own progress
         folder.mkdir(parents=True, exist_ok=True)
         if is_adapted(model):
-            model.save_pretrained(folder, safe_serialization=True)
+            with no_hub_asked(model):
+                model.save_pretrained(folder, safe_serialization=True)
         else:
             weights = _cast(model.state_dict(), self.dtype)
             with self._generation_config_aside(model):

@@ -204,3 +204,26 @@ def test_a_model_of_a_hub_stays_the_commit_that_it_was(
     pinned = ModelSource(path="some/model", revision=first)
     assert torch.equal(load_causal_lm(pinned, CPU).state_dict()[NORM], kept)
     forget_pins()
+
+
+def test_an_adapter_on_a_model_of_a_hub_opens_on_the_commit_that_it_was_trained_on(
+    run: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, adapter = LocalHub(tmp_path / "hub", monkeypatch), run / "train" / "model"
+    expected = logits(adapter)
+    first = hub.put("some/model", run / "sft" / "model")
+    base = ModelSource(path="some/model", revision=first)
+    record_base(adapter, base.path, base.commit, model_fingerprint(base), [run / "sft"])
+    hub.put("some/model", tiny_llama(tmp_path / "next", hidden_size=32, layers=1, seed=5))
+    assert source(adapter).base == base
+    assert torch.equal(logits(adapter), expected)
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text())
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps(config | {"revision": "0" * 40}))
+    with pytest.raises(MissingInputError, match="its base model some/model is not there"):
+        model_fingerprint(source(adapter))
+    (adapter / "base_model.json").unlink()  # as somebody else's adapter, on a model like gpt2
+    config |= {"base_model_name_or_path": "plain", "revision": None}
+    (adapter / ADAPTER_CONFIG).write_text(json.dumps(config))
+    hub.put("plain", run / "sft" / "model")
+    assert source(adapter).base == ModelSource(path="plain")
+    forget_pins()

@@ -96,6 +96,60 @@ def test_a_branch_that_moves_leaves_a_run_at_its_commit(hub: Hub, tmp_path: Path
     assert not any(moved in path for path in hub.asked)
 
 
+ADAPTED = """
+name = "r"
+[runtime]
+threads = 1
+[ingest]
+test_fraction = 0.3
+[[ingest.datasets]]
+kind = "jsonl"
+path = "pairs.jsonl"
+[judge]
+kind = "length"
+[train.model]
+path = "some/model"
+[train.training]
+max_steps = 1
+[train.training.lora]
+rank = 2
+[evaluate]
+max_prompts = 2
+max_tokens = 2
+[report]
+"""
+
+
+def test_a_branch_that_moves_while_an_adapter_is_trained_changes_nothing(
+    hub: Hub, tmp_path: Path
+) -> None:
+    first = hub.put("some/model", tiny_llama(tmp_path / "one", layers=1, seed=1))
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair(i)) + "\n" for i in range(30)))
+    (tmp_path / "r.toml").write_text(ADAPTED)
+
+    def trained(run: str, *stages: str) -> tuple[bytes, bytes]:
+        for stage in stages:
+            done = CliRunner().invoke(app, [stage, "-r", "r.toml", "-d", run])
+            assert done.exit_code == 0, (done.output, done.exception)
+            if (tmp_path / run / "hub.json").exists() and len(stages) > 1:  # to another vocabulary
+                wider = tiny_llama(tmp_path / stage, layers=1, vocab_size=310, seed=len(stage))
+                hub.put("some/model", wider)
+            forget_pins()  # as in another process
+        assert json.loads((tmp_path / run / "hub.json").read_text()) == {"some/model@main": first}
+        weights = tmp_path / run / "train" / "model" / "adapter_model.safetensors"
+        verdicts = tmp_path / run / "evaluate" / "verdicts.parquet"
+        return weights.read_bytes(), verdicts.read_bytes()
+
+    stays = trained("stays", "run")
+    hub.asked.clear()
+    assert trained("moves", "ingest", "judge", "train", "evaluate", "report") == stays
+    others = set(hub.repositories["models", "some/model"].commits) - {first}
+    assert not [path for path in hub.asked if any(other in path for other in others)]
+    card = CliRunner().invoke(app, ["push", "moves", "--to", "pushed"], catch_exceptions=False)
+    assert "of this machine" not in card.output
+    assert 'base_model: "some/model"' in (tmp_path / "pushed" / "README.md").read_text()
+
+
 def test_a_data_set_is_ingested_at_its_commit(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     rows = [json.dumps(pair(i)) for i in range(30)]
