@@ -4,9 +4,10 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from evals.win_rate.categories import MIN_CATEGORY
@@ -57,8 +58,9 @@ def _write(path: Path, content: str, errors: str) -> None:
         temporary.write_text(content, encoding="utf-8", errors=errors, newline="\n")
 
 
-def render_page(summary: ReportSummary) -> str:
-    """The page of a summary. Everything it is given is escaped, whoever wrote it."""
+@cache
+def page_template() -> Template:
+    """The compiled template of the page, once a process. It escapes everything it is given."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -69,9 +71,14 @@ def render_page(summary: ReportSummary) -> str:
     )
     environment.filters.update(FILTERS)
     environment.tests["measured"] = text.is_number
+    return environment.get_template("template.html.jinja")
+
+
+def render_page(summary: ReportSummary) -> str:
+    """The page of a summary. Everything it is given is escaped, whoever wrote it."""
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     shown = summary.to_json()
-    return environment.get_template("template.html.jinja").render(
+    return page_template().render(
         shown,
         sections=sections.shown(shown),
         absent=sections.absent(shown),
