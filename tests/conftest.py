@@ -1,17 +1,24 @@
-"""What every test gets: no network, and the real data where it is."""
+"""What every test gets: no network, folders in memory, and the real data where it is."""
 
+import gc
 import os
 import signal
 import socket
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.fixtures.forks import CAN_FORK, serve_the_workers
+from tests.fixtures.in_memory import in_memory
 from tests.fixtures.installed import remember_what_is_installed
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # models are tiny, and workers share the cores
+if memory := in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", memory)  # below it is every `tmp_path`
 
 pytest_plugins = ("tests.plugins.needs", "tests.plugins.longest_first")
 
@@ -25,6 +32,25 @@ remember_what_is_installed()
 # A busy machine is no reason to fail; what must be fast is measured by the benchmarks.
 settings.register_profile("prefline", deadline=None)
 settings.load_profile("prefline")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the libraries once for the commands that all workers of xdist start."""
+    is_worker = hasattr(config, "workerinput")
+    if CAN_FORK and not is_worker and config.getoption("numprocesses", None):
+        serve_the_workers()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while all is imported, nor later among what was."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

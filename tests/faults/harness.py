@@ -24,6 +24,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tests.fixtures.fork_server import load
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RECIPE = HERE / "faults.toml"
@@ -176,6 +178,7 @@ def _be_the_command(
 
 def import_everything(folder: Path, commands: Iterable[Sequence[str]]) -> None:
     """Import what the commands will need: found out in forks, so that no thread is running here."""
+    load()  # so that the fork need not
     listed = folder / "modules.json"
     if not listed.exists():
         _list_modules(listed, folder / "warm" / "cache", commands)

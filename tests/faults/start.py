@@ -8,11 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.harness import build_library
-
-
-def in_memory() -> str | None:
-    """A file system in memory, where there is one: no trial waits for a disk."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+from tests.fixtures.in_memory import in_memory
 
 
 @contextmanager

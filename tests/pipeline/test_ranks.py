@@ -14,7 +14,7 @@ from stages.training.checkpoints.resume import CHECKPOINTS
 from tests.fixtures.command_line import Done, on, prefline
 from tests.fixtures.ranks import finished, kill_rank, node, started, torchrun
 
-STEPS = ("train.training.max_steps=24", "train.training.save_every=2")
+STEPS = tuple(f"train.training.{name}" for name in ("max_steps=24", "save_every=2", "eval_every=8"))
 
 
 def errors(done: Done) -> list[str]:
@@ -42,7 +42,7 @@ def test_a_killed_rank_ends_the_others_with_one_line_and_one_process_goes_on(
     agent = started(torchrun(2, "pipeline", *on(run_dir, "train", *STEPS)), tmp_path / "cache")
     while len(list(partial.glob(f"{CHECKPOINTS}/step-[1-9]*"))) == 0 and agent.poll() is None:
         time.sleep(0.01)
-    kill_rank(agent, 1)
+    kill_rank(tmp_path / "cache", 1)
     done = finished(agent)  # long before the others would have waited in vain
     assert done.returncode != 0
     assert len(errors(done)) == 1, done.stderr
