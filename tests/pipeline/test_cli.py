@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from tests.fixtures.command_line import (
     refusal,
     start,
 )
+from tests.fixtures.forks import CAN_FORK, FORKING_PYTHON, server_address
 from tests.fixtures.patience import PATIENCE
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]
@@ -356,12 +358,12 @@ make = pytest.mark.skipif(
 )
 
 
-def run_make(*arguments: str) -> str:
+def run_make(*arguments: str, **settings: str) -> str:
     done = subprocess.run(
         # Never install anything: what is in .venv is what is tested.
         ["make", "-o", ".venv/base.stamp", *arguments],
         cwd=ROOT,
-        env=environment(),
+        env=environment() | settings,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -379,9 +381,15 @@ def test_make_knows_the_chain() -> None:
 
 
 @make
-def test_make_side_by_side_and_again(run_dir: Path) -> None:
+def test_make_side_by_side_and_again(run_dir: Path, tmp_path: Path) -> None:
     forget_from(run_dir, "judge")
-    arguments = (f"RECIPE={TINY}", f"OUT={run_dir}", "label")
-    run_make("-j2", *arguments)
+    arguments = [f"RECIPE={TINY}", f"OUT={run_dir}", "label"]
+    settings = {}
+    if CAN_FORK:
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nexec {shlex.join(FORKING_PYTHON)} "$@"\n')
+        python.chmod(0o755)
+        arguments, settings = [f"PYTHON={python}", *arguments], server_address()
+    run_make("-j2", *arguments, **settings)
     assert (run_dir / "label" / "manifest.json").exists()
-    assert "Nothing to be done" in run_make(*arguments)
+    assert "Nothing to be done" in run_make(*arguments, **settings)

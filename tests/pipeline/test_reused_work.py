@@ -1,6 +1,7 @@
 """A changed setting redoes what depends on it, and nothing else: no model is asked twice."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,8 @@ tasks = ["food_preference"]
 class Work:
     """Runs the recipe with a few values, and says what was really done for it."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
-        self.folder, self.model = folder, model
-        self.done: list[str] = []
+    def __init__(self, folder: Path, model: Path, done: list[str]) -> None:
+        self.folder, self.model, self.done = folder, model, done
 
     def run(self, *stages: str, **changed: Any) -> list[str]:
         values = {"beta": 0.1, "mass": 0.0, "card": 8, "batch": 32}
@@ -79,29 +79,51 @@ class Work:
         return list(dict.fromkeys(self.done))
 
 
-@pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+@pytest.fixture(scope="module")
+def done() -> Iterator[list[str]]:
+    """What costs something is noted here before it is done."""
     torch.set_num_threads(1)
-    model = tiny_llama(tmp_path / "start", hidden_size=32, layers=1, context=2048)
-    watched = Work(tmp_path, model)
+    noted: list[str] = []
     step, opened, task = loop._Trainer._train_step, open_sampler, run_benchmark
 
     def stepped(self: Any, number: int) -> Any:
-        watched.done.append("training")
+        noted.append("training")
         return step(self, number)
 
     def engine(config: Any, source: Any, runtime: Any) -> Any:
-        watched.done.append(f"engine of {Path(source.path).parent.name}")
+        noted.append(f"engine of {Path(source.path).parent.name}")
         return opened(config, source, runtime)
 
     def measured(name: str, *arguments: Any, metadata: dict[str, str], **more: Any) -> Any:
-        watched.done.append(f"{name} of {metadata['role']}")
+        noted.append(f"{name} of {metadata['role']}")
         return task(name, *arguments, metadata=metadata, **more)
 
-    monkeypatch.setattr(loop._Trainer, "_train_step", stepped)
-    monkeypatch.setattr("stages.evaluate.run.open_sampler", engine)
-    monkeypatch.setattr("stages.evaluate.benchmarks.run_benchmark", measured)
-    return watched
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Trainer, "_train_step", stepped)
+        patch.setattr("stages.evaluate.run.open_sampler", engine)
+        patch.setattr("stages.evaluate.benchmarks.run_benchmark", measured)
+        yield noted
+
+
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory, done: list[str]) -> Work:
+    """The recipe as it is, evaluated; not to be changed."""
+    folder = tmp_path_factory.mktemp("once")
+    model = tiny_llama(folder / "base" / "start", hidden_size=32, layers=1, context=2048)
+    once = Work(folder, model, done)
+    assert once.run("judge") == ["training"]
+    found = once.run("train", "evaluate")
+    assert found[0] == "training"
+    assert {"food_preference of baseline", "food_preference of policy"} <= set(found)
+    assert "engine of base" in found
+    return once
+
+
+@pytest.fixture
+def work(finished_once: Work, tmp_path: Path) -> Work:
+    """A copy of it, to be changed at will."""
+    shutil.copytree(finished_once.folder / "run", tmp_path / "run")
+    return Work(tmp_path, finished_once.model, finished_once.done)
 
 
 def table(folder: Path, name: str, role: str) -> Sequence[dict[str, Any]]:
@@ -110,10 +132,6 @@ def table(folder: Path, name: str, role: str) -> Sequence[dict[str, Any]]:
 
 
 def test_another_beta_leaves_the_baseline_and_the_judge_alone(work: Work) -> None:
-    first = work.run("train", "evaluate")
-    assert first[0] == "training"
-    assert {"food_preference of baseline", "food_preference of policy"} <= set(first)
-    assert f"engine of {work.folder.name}" in first
     kept = table(work.folder, "completions", "_baseline")
     policy = table(work.folder, "completions", "_policy")
     again = work.run("train", "evaluate", beta=0.5)
@@ -130,7 +148,6 @@ def test_another_beta_leaves_the_baseline_and_the_judge_alone(work: Work) -> Non
 
 
 def test_what_is_damaged_of_kept_work_is_made_again_when_it_is_used(work: Work) -> None:
-    work.run("train", "evaluate")
     kept = {path: path.read_bytes() for path in pieces(work.folder)}
     assert {path.name for path in kept} >= {"log.eval", "shard.json", "completions.parquet"}
     for path, data in kept.items():
@@ -153,7 +170,6 @@ def pieces(folder: Path) -> list[Path]:
 def test_how_a_judge_is_measured_does_not_train_it_again(
     work: Work, change: dict[str, Any]
 ) -> None:
-    assert work.run("judge") == ["training"]
     weights = work.folder / "run" / "judge" / "model" / "model.safetensors"
     before = weights.read_bytes()
     assert work.run("judge", **change) == []
@@ -161,7 +177,6 @@ def test_how_a_judge_is_measured_does_not_train_it_again(
 
 
 def test_other_batches_make_the_numbers_of_evaluate_again_and_train_nothing(work: Work) -> None:
-    work.run("train", "evaluate")
     again = work.run("evaluate", batch=3)
     assert "training" not in again
     assert {"engine of train", "food_preference of policy", "food_preference of baseline"} <= {

@@ -1,6 +1,7 @@
 """Iterative training through the command line, on the tiny recipe."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,8 @@ def test_a_pair_of_any_round_is_traced_to_its_raw_row(three: Path) -> None:
 
 
 def test_rounds_end_where_the_held_out_win_rate_falls(three: Path, tmp_path: Path) -> None:
+    later = shutil.ignore_patterns("round-*", "dev")
+    shutil.copytree(three, tmp_path / "run", ignore=later)
     done = again(tmp_path / "run", "rounds.stop_when_falls=judge")
     assert done.returncode == 0, done.stderr
     folders = ("", "round-2", "round-3")

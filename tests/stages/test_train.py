@@ -313,13 +313,14 @@ STAGE.run(TrainConfig.model_validate_json(sys.argv[2]), context)
 def test_kill_9_and_the_same_command_again_give_the_undisturbed_run(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = settings_of(base, training={**TRAINING, "num_epochs": 150, "save_every": 5})
+    longer = {"num_epochs": 30, "save_every": 5, "eval_every": 10}
+    config = settings_of(base, training=TRAINING | longer)
     killed = context_of(tmp_path / "killed")
     process = script(_RUN, tmp_path / "killed", config.model_dump_json())
     deadline = time.monotonic() + PATIENCE
     while not any(killed.output.glob("resume/step-*5")) and time.monotonic() < deadline:
         assert process.poll() is None, "the training ended before it could be killed"
-        time.sleep(0.01)
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     assert process.wait(PATIENCE) == -signal.SIGKILL
     with monkeypatch.context() as patch:

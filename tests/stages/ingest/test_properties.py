@@ -14,6 +14,7 @@ from schemas.stage import SilentProgress, StageContext
 from schemas.tables import TABLES
 from stages.ingest import STAGE
 from stages.ingest.config import IngestConfig
+from tests.fixtures.in_memory import in_memory
 
 PROMPT = "The cat sat on a mat and the dog lay by the door all day"
 
@@ -88,7 +89,7 @@ def test_every_line_is_kept_or_rejected_once(
     first: list[str], second: list[str], shares: tuple[Any, Any], cleaning: dict[str, Any]
 ) -> None:
     first, second = [sure(103), *first], [sure(107), *second]
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as name:
         folder = Path(name)
         sources = [
             source(folder, name, written, **share)
@@ -128,7 +129,7 @@ def test_no_held_out_prompt_is_trained_on_when_rows_are_added(
     """Without near copies no prompt moves at all; with them, only from train to test."""
     splits = []
     for written in (few, [*more, *few]):
-        with tempfile.TemporaryDirectory() as name:
+        with tempfile.TemporaryDirectory(dir=in_memory()) as name:
             tables = ingested(
                 Path(name),
                 [source(Path(name), "a", written)],
@@ -149,7 +150,7 @@ def test_the_order_of_rows_decides_nothing_but_which_of_two_equals_is_named(
     """The same prompts in the same splits, the same pairs under the same ids, on the same sides."""
     found = []
     for order in (written, data.draw(st.permutations(written))):
-        with tempfile.TemporaryDirectory() as name:
+        with tempfile.TemporaryDirectory(dir=in_memory()) as name:
             tables = ingested(Path(name), [source(Path(name), "a", order)], test_fraction=0.4)
             found.append(tables)
     one, other = found
