@@ -4,11 +4,11 @@ What it "writes" to a conversation is the log-probability of its last turn: so t
 batches and logs serve inspect-ai tasks that measure what a model finds likely.
 """
 
-import gc
 from collections.abc import Sequence
 
 import torch
 
+from evals.models.allocator import give_back
 from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,
@@ -69,7 +69,7 @@ class CompletionScorer:
     def close(self) -> None:
         """Give the weights back."""
         del self._model
-        gc.collect()
+        give_back()
 
 
 def _length(one: RenderedCompletion) -> int:

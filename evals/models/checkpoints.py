@@ -18,6 +18,7 @@ from evals.models.adapters import (
     locate_base,
     read_adapter_config,
 )
+from evals.models.allocator import use_large_pages
 from evals.models.chat.templates.named_templates import dressed, template_file
 from evals.models.hub import commit_of, is_path
 from schemas.errors import BackendError, ConfigError, MissingInputError, PipelineError
@@ -208,6 +209,7 @@ def load_causal_lm(
     from evals.models.soundness import refuse_unsound
 
     _quiet()
+    use_large_pages()
     whole = source.weights
     revision = whole.commit or whole.revision
     if whole is not source and source.folder and is_on_four_bits(source.folder):

@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
+from evals.models.allocator import use_large_pages
 from evals.models.checkpoints import Dtype, ModelSource, library_errors
 from evals.models.soundness import refuse_unsound
 from schemas.errors import ConfigError
@@ -21,6 +22,7 @@ def load_reward_model(
         BackendError: the folder or the hub does not give a model.
         ConfigError: the model is no reward model: more labels than one, or no trained head.
     """
+    use_large_pages()
     revision = source.commit or source.revision  # says what is missing
     logging.disable_progress_bar()
     loading = logging.get_verbosity()

@@ -89,7 +89,7 @@ def train(run: TrainingRun[Item]) -> list[Row]:
     """
     if not run.items:
         raise DataError(f"{run.title}: nothing to train on: no item is left in the train split")
-    return_what_is_freed(run.config, run.model.device)
+    return_what_is_freed(run.config, run.model)
     devices = [run.model.device] if run.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), matmul_precision(run.config.matmul_precision):
         torch.manual_seed(run.config.seed)

@@ -10,7 +10,6 @@ from schemas.stage import Runtime
 from stages.training.checkpoints.adapters import is_adapted
 from stages.training.config import TrainingConfig
 from stages.training.distributed.world import current_world, loading_device
-from stages.training.memory.allocator import use_large_pages
 
 
 def load_start(source: ModelSource, training: TrainingConfig, runtime: Runtime) -> Any:
@@ -20,7 +19,6 @@ def load_start(source: ModelSource, training: TrainingConfig, runtime: Runtime) 
         ConfigError: its weights are to be in 4 bits on several ranks.
         What `load_causal_lm` raises.
     """
-    use_large_pages()
     weights = training.weights_on(torch_device(runtime).type)
     if weights == "nf4" and current_world().size > 1:
         raise ConfigError(

@@ -141,7 +141,6 @@ def train_ours(
     pairs: list[dict[str, Any]], model: Path, settings: Mapping[str, Any], folder: Path
 ) -> list[float]:
     """CPU and wall seconds of one epoch of prefline's training loop."""
-    import torch
 
     from evals.models.checkpoints import ModelSource
     from schemas.stage import Runtime, SilentProgress, StageContext
@@ -159,9 +158,9 @@ def train_ours(
         for i, pair in enumerate(pairs)
     ]
     config = TrainingConfig.model_validate({"save_every": None, **settings})
-    return_what_is_freed(config, torch.device("cpu"))
     start = load_start(ModelSource(path=str(model)), config, Runtime(device="cpu"))
     policy = trainable_start(start, config.lora, str(model), config.seed)
+    return_what_is_freed(config, policy)
     engine = open_engine(policy, config, SilentProgress())
     assert isinstance(engine, PackedEngine)
     objective = PreferenceObjective(SigmoidLoss(), engine)

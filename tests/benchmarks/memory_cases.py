@@ -10,6 +10,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from evals.judges.scoring.transformers import label_masses
 from evals.memory.inference import sampling_bill, scoring_bill
 from evals.memory.shape import ModelShape, shape_of
+from evals.models import allocator
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from evals.models.logps import next_token_logits
 from evals.models.samplers.config import SamplingSettings
@@ -176,9 +177,9 @@ class Case:
 
     def _train(self, folder: str) -> None:
         training = self.settings
-        return_what_is_freed(training, torch.device("cpu"))
         start = load_start(ModelSource(path=folder), training, Runtime(device="cpu"))
         policy = trainable_start(start, training.lora, folder, 0)
+        return_what_is_freed(training, policy)
         trained = [p for p in policy.parameters() if p.requires_grad]
         engine = open_engine(policy, training, SilentProgress())
         objective, optimizer = PreferenceObjective(SigmoidLoss(), engine), adamw(trained, training)
@@ -208,6 +209,7 @@ class Case:
 
     @torch.inference_mode()
     def _judge(self, folder: str) -> None:
+        allocator.return_what_is_freed(at_once=True)
         model = load_causal_lm(ModelSource(path=folder), torch.device("cpu"), "float32")
         drawn = _Words(config_of(self.model).vocab_size)
         rows = [drawn(self.tokens) for _ in range(self.rows)]

@@ -62,7 +62,7 @@ def test_a_limit_of_a_pass_is_in_the_line_and_what_it_refuses_in_another(recipe:
     [plain] = line("")
     assert "a pass, of items up to 399)" in plain
     [fits] = line("max_activation_gb = 0.00429")
-    assert "of items up to 399; 0.00429 GB a pass, 2 of 2 layers run again for the longest)" in fits
+    assert "of items up to 399; 0.00429 GB a pass, 1 of 2 layers run again for the longest)" in fits
     _, refused = line("max_activation_gb = 0.001")
     assert refused.startswith("train: items as long as that will be refused: training.max_acti")
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from evals.judges.scoring.config import LabelScoring
 from evals.judges.scoring.label_judge import LabelJudge, most_prompt_tokens
+from evals.models.allocator import give_back, return_what_is_freed
 from evals.models.checkpoints import ModelSource, load_causal_lm, positions_of, torch_device
 from evals.models.logps import alike_in_length, next_token_logits
 from evals.pulse import beat
@@ -22,6 +23,7 @@ class LabelScorer(LabelJudge):
         self, name: str, config: LabelScoring, source: ModelSource, runtime: Runtime
     ) -> None:
         """Loads tokenizer and weights. Raises what loading them raises."""
+        return_what_is_freed(at_once=True)
         self._model: PreTrainedModel = load_causal_lm(source, torch_device(runtime), config.dtype)
         super().__init__(name, config, source, positions_of(self._model.config))
         self._batch_size = runtime.judge_batch_size
@@ -36,6 +38,10 @@ class LabelScorer(LabelJudge):
                 found += label_masses(logits, ids).tolist()
                 beat(len(batch))
         return found
+
+    def close(self) -> None:
+        """Give back what its passes have left."""
+        give_back()
 
     def _continued(self, prompt: Sequence[int], tokens: int) -> list[int]:
         written = list(prompt)

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.scoring.rewards import RewardReader
+from evals.models.allocator import give_back, return_what_is_freed
 from evals.models.checkpoints import positions_of, torch_device
 from evals.models.classifiers import load_reward_model, rewards
 from evals.models.logps import alike_in_length
@@ -18,11 +19,16 @@ class RewardScorer(RewardReader):
 
     def __init__(self, config: RewardModelJudge, runtime: Runtime) -> None:
         """Loads tokenizer and weights. Raises what `RewardModelJudge.open` says."""
+        return_what_is_freed(at_once=True)
         self._model: PreTrainedModel = load_reward_model(
             config.model, torch_device(runtime), config.dtype
         )
         super().__init__(config, positions_of(self._model.config))
         self._batch_size = runtime.judge_batch_size
+
+    def close(self) -> None:
+        """Give back what its passes have left."""
+        give_back()
 
     def _rewards(self, rows: Sequence[Sequence[int]]) -> list[float]:
         pad_id = self.renderer.tokenizer.pad_token_id

@@ -1,11 +1,11 @@
 """Sampling with transformers, anywhere torch runs: one batched decoding loop with a KV cache."""
 
-import gc
 from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedModel
 
+from evals.models.allocator import give_back, return_what_is_freed
 from evals.models.chat.checks import sound_renderer
 from evals.models.checkpoints import (
     ModelSource,
@@ -29,6 +29,7 @@ def open_engine(
     """See `TransformersSampler.open`."""
     renderer = sound_renderer(load_tokenizer(model))
     device = torch_device(runtime)
+    return_what_is_freed(at_once=False)  # a cache that grows is made anew for every token
     loaded = load_causal_lm(model, device, config.torch_dtype(device))
     return TransformersEngine(
         loaded,
@@ -79,6 +80,6 @@ class TransformersEngine:
     def close(self) -> None:
         """Let go of the model."""
         self._model = None
-        gc.collect()
+        give_back()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

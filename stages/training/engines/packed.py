@@ -118,7 +118,8 @@ class PackedEngine:
         if self._limit is None:
             return ALL_LAYERS if self._recompute else 0
         alone = list(self.passes_alone(items))
-        together = Pass(sum(one.tokens for one in alone), sum(one.scored for one in alone))
+        tokens, scored = sum(one.tokens for one in alone), sum(one.scored for one in alone)
+        together = Pass(tokens, scored, items=len(alone))
         return self._limit.fitted(together).again
 
     def _lean(self, model: PreTrainedModel, again: int) -> AbstractContextManager[None]:

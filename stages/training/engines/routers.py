@@ -93,7 +93,6 @@ def watched_routers(model: Any) -> Iterator[Routers]:
 
 def _routers_of(model: Any) -> Routers:
     config = model.config.get_text_config()
-    coefficient = float(getattr(config, "router_aux_loss_coef", 0.0) or 0.0)
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     balance = next(
         (
@@ -105,5 +104,12 @@ def _routers_of(model: Any) -> Routers:
     )
     if balance is None or not hasattr(config, "output_router_logits"):
         return Routers()
-    experts = next((n for name in _EXPERTS if (n := getattr(config, name, None))), 0)
-    return Routers(coefficient, balance, int(experts), int(config.num_experts_per_tok))
+
+    def said(*names: str) -> float:
+        """Of the config, or of the model where it has taken them from a part of that (DBRX)."""
+        places = [(place, name) for place in (config, plain) for name in names]
+        found = (getattr(place, name, None) for place, name in places)
+        return next((float(number) for number in found if number is not None), 0.0)
+
+    coefficient, experts = said("router_aux_loss_coef"), said(*_EXPERTS)
+    return Routers(coefficient, balance, int(experts), int(said("num_experts_per_tok")))

@@ -59,7 +59,7 @@ class PassBudget:
         """Tokens of a pack of several items."""
         most = pack_budget(self.training, self.device)
         rounds = range(most, ROUND_TOKENS, -ROUND_TOKENS)
-        fitting = (n for n in rounds if self.fits(Pass(n, n, again=self._again()[0])))
+        fitting = (n for n in rounds if self.fits(Pass(n, n, again=self._again()[0], items=n)))
         return next(fitting, min(most, ROUND_TOKENS))
 
     def most_items(self, alone: Pass, size: int) -> int:
@@ -71,7 +71,7 @@ class PassBudget:
         """The largest passes, given that of the largest item, where `size` may go together."""
         if self._packs:
             shared = min(self.most_tokens(), size * alone.tokens)
-            yield self.fitted(Pass(shared, shared))
+            yield self.fitted(Pass(shared, shared, items=size))
         else:
             yield self.fitted(alone.times(self.most_items(alone, size)))
         yield self.fitted(alone)

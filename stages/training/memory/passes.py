@@ -11,9 +11,6 @@ from evals.memory.shape import ModelShape
 from stages.training.config import TrainingConfig
 from stages.training.memory.sizes import tile_tokens
 
-# Of vLLM's and torch's own, and of what the allocator cannot hand out again.
-_ALLOCATOR = 1.0
-
 
 @dataclass(frozen=True)
 class Pass:
@@ -24,17 +21,19 @@ class Pass:
         scored: of completions.
         rows: that they stand in, of one length.
         again: the first layers, so many, are run again in the backward.
+        items: that they are of, as far as it is known.
     """
 
     tokens: int
     scored: int
     rows: int = 1
     again: int = 0
+    items: int = 1
 
     def times(self, count: int) -> "Pass":
         """So many items of the same sizes."""
         tokens, scored, rows = (count * n for n in (self.tokens, self.scored, self.rows))
-        return Pass(tokens, scored, rows, self.again)
+        return Pass(tokens, scored, rows, self.again, count * self.items)
 
 
 def packs(shape: ModelShape, training: TrainingConfig) -> bool:
@@ -46,30 +45,44 @@ def pass_parts(
     shape: ModelShape, training: TrainingConfig, device: str, one: Pass
 ) -> dict[str, float]:
     """Bytes by what they are for, beside weights, gradients and the optimizer's states."""
-    lean = _may_be_lean(shape, training, device) and one.again < shape.layers
-    length = one.tokens // one.rows
-    plain = list(_layers(shape, training, device, length, lean=False))
-    once = list(_layers(shape, training, device, length, lean=lean))
     width = pass_width(training, device)
-    activations = _kept(once, shape.layers - one.again)
-    if one.again:  # one of these is whole at a time, when the others behind it are done with
-        activations = max(activations, max(layer.kept for layer in plain))
-        activations += one.again * shape.hidden * width
-    alive = (once if one.again < shape.layers else []) + (plain if one.again else [])
-    within = max(layer.within for layer in alive)
-    whole = 0 if training.lora else max(max(a * b for a, b in shape.linear), 1) * 4
-    normed = training.lora is None and not lean
-    last_norm = shape.hidden * (4.0 + (width if normed else 0.0))
-    parts = {
-        "activations": one.tokens * (activations + last_norm) * _ALLOCATOR,
-        "backward": one.tokens * within + whole,
-        "head": _head(shape, training, device, one),
-    }
+    parts = max(_moments(shape, training, device, one), key=lambda parts: sum(parts.values()))
     if training.dtype == "bfloat16" and training.weights_on(device) == "float32":
         parts["cast weights"] = 2 * shape.linear_parameters
     if training.weights_on(device) == "nf4":
         parts["dequantised"] = max(a * b for a, b in shape.linear) * width
     return parts
+
+
+def _moments(
+    shape: ModelShape, training: TrainingConfig, device: str, one: Pass
+) -> Iterator[dict[str, float]]:
+    """What is there when most is there: one of these.
+
+    The head's backward, that of the last layer, or that of a layer which is run again: it is whole
+    then, and those behind it are done with. A packed pass has its head's tile, and what the head
+    has read, to the end.
+    """
+    lean = _may_be_lean(shape, training, device) and one.again < shape.layers
+    length = one.tokens // one.rows
+    plain = list(_layers(shape, training, device, length, lean=False))
+    once = list(_layers(shape, training, device, length, lean=lean))
+    width = pass_width(training, device)
+    whole = 0 if training.lora else max(max(a * b for a, b in shape.linear), 1) * 4
+    normed = training.lora is None and not lean
+    always = shape.hidden * (4.0 + (width if normed else 0.0)) + one.again * shape.hidden * width
+    kept = always + _kept(once, shape.layers - one.again)
+    head = _head(shape, training, device, one)
+    stays = head if packs(shape, training) else 0.0
+    yield {"activations": one.tokens * kept, "head": head}
+    if one.again < shape.layers:
+        backward = one.tokens * max(layer.within for layer in once) + whole
+        yield {"activations": one.tokens * kept, "backward": backward, "head": stays}
+    if one.again:
+        for layer in plain:
+            activations = always + layer.kept - shape.hidden * width  # what it reads is a stream
+            backward = one.tokens * layer.within + whole
+            yield {"activations": one.tokens * activations, "backward": backward, "head": stays}
 
 
 def pass_width(training: TrainingConfig, device: str) -> float:
@@ -122,7 +135,8 @@ def _layers(
     streams = (2 if shape.gated else 1) if shape.mlp else 0
     rank = training.lora.rank if training.lora is not None else 0
     common = norms + mlp + len(shape.linear) * rank * (2.0 if low else 4.0)
-    backward = (5 if lean_mlp else 3) * shape.inside
+    backward = (4 if lean_mlp else 2) * shape.inside
+    cast = shape.inside * adapted if stream == 2.0 and not trained else 0.0
     if shape.attending:
         keys = shape.kv_heads * shape.head if device == "cpu" else shape.attended
         attention = shape.attended * (4.0 if mixed else inner)
@@ -130,13 +144,14 @@ def _layers(
         into = 0 if lean else (3 + streams) if copies else 1 + min(streams, 1)
         read = into * shape.hidden + shape.attended
         kept = common + attention + read * adapted
-        yield Layers(shape.attending, kept, (backward + 2 * shape.hidden) * inner)
+        within = (backward + 2 * shape.hidden) * inner + cast
+        yield Layers(shape.attending, kept, within)
     for count, mixer in shape.mixers:
         into = 0 if lean else (1 + streams) if copies else 1 + min(streams, 1)
         kept = common + mixer.kept * inner + mixer.exact * mixer.filled(length) * 4.0
         kept += (into * shape.hidden + mixer.read) * adapted
         numbers = max(backward, mixer.backward) + 2 * shape.hidden
-        yield Layers(count, kept, numbers * inner)
+        yield Layers(count, kept, numbers * inner + cast)
 
 
 def _may_be_lean(shape: ModelShape, training: TrainingConfig, device: str) -> bool:
@@ -150,6 +165,8 @@ def _head(shape: ModelShape, training: TrainingConfig, device: str, one: Pass) -
     width = 2.0 if training.dtype == "bfloat16" else 4.0
     if not packs(shape, training):
         return 3 * 4 * one.scored * shape.vocab
-    tile = min(one.tokens, 2 * tile_tokens(device, round(shape.vocab * width)))
+    tile = tile_tokens(device, round(shape.vocab * width))
+    if one.items > 1 or one.scored <= 2 * tile:  # one item may have a tile of up to twice the size
+        tile = min(one.scored, 2 * tile)
     cast = 0.0 if width == pass_width(training, device) else shape.vocab * shape.hidden * width
     return tile * shape.vocab * width + 3 * one.tokens * shape.hidden * width + cast

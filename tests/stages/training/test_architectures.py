@@ -46,7 +46,8 @@ def test_scored_trained_and_sampled_alike(model_type: str) -> None:
         except Exception as error:
             if model_type in SAMPLED:
                 raise
-            pytest.skip(f"cannot be made small: {type(error).__name__}")
+            said = str(error).strip().partition("\n")[0]
+            pytest.skip(f"cannot be made small: {type(error).__name__}: {said}")
         _logps_do_not_depend_on_the_batch(model)
         _training_begins_at_ln_2(model)
         _samples_have_the_logps_of_their_tokens(model)

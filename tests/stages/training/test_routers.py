@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stages.training.engines.choose import Engine, PackedEngine, PaddedEngine
+from stages.training.engines.routers import watched_routers
 from stages.training.losses.config import SigmoidLoss
 from stages.training.objectives.preference import PairExample, PreferenceObjective
 from stages.training.objectives.supervised import CompletionLikelihood, TokenExample
@@ -69,3 +70,14 @@ def test_a_coefficient_of_zero_leaves_the_term_out() -> None:
         objective.accumulate(model, [PAIR], 1.0)
     name = "model.layers.0.mlp.gate.weight"
     assert not torch.allclose(gradients(with_term)[name], gradients(without)[name])
+
+
+def test_numbers_of_a_part_of_the_config_are_the_model_s() -> None:
+    """DBRX has them in its `ffn_config`, under other names."""
+    model = small_model("dbrx")
+    with watched_routers(model) as routers:
+        model(input_ids=torch.tensor([[5, 6, 7]]), use_cache=False)
+    assert (routers.coefficient, routers.experts, routers.chosen) == (0.01, 4, 2)
+    term = routers.term(torch.ones(1, 3))
+    assert term is not None
+    assert float(term.loss.detach()) >= 1
