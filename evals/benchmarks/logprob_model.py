@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from evals.models.allocator import give_back
+from evals.memory.allocator import give_back
 from evals.models.checkpoints import (
     ModelSource,
     load_causal_lm,

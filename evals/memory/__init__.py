@@ -1,1 +1,1 @@
-"""How much memory models take, worked out from their config.json: nothing is loaded."""
+"""What models take in memory, worked out from their config.json, and how it is handed out."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from evals.memory.allocator import use_large_pages
 from evals.models.adapters import (
     ADAPTER_CONFIG,
     BASE_RECORD,
@@ -18,7 +19,6 @@ from evals.models.adapters import (
     locate_base,
     read_adapter_config,
 )
-from evals.models.allocator import use_large_pages
 from evals.models.chat.templates.named_templates import dressed, template_file
 from evals.models.hub import commit_of, is_path
 from schemas.errors import BackendError, ConfigError, MissingInputError, PipelineError

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from evals.models.allocator import use_large_pages
+from evals.memory.allocator import use_large_pages
 from evals.models.checkpoints import Dtype, ModelSource, library_errors
 from evals.models.soundness import refuse_unsound
 from schemas.errors import ConfigError

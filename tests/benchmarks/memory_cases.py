@@ -8,9 +8,9 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 from evals.judges.scoring.transformers import label_masses
+from evals.memory import allocator
 from evals.memory.inference import sampling_bill, scoring_bill
 from evals.memory.shape import ModelShape, shape_of
-from evals.models import allocator
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from evals.models.logps import next_token_logits
 from evals.models.samplers.config import SamplingSettings

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from evals.judges.scoring.config import LabelScoring
 from evals.judges.scoring.label_judge import LabelJudge, most_prompt_tokens
-from evals.models.allocator import give_back, return_what_is_freed
+from evals.memory.allocator import give_back, return_what_is_freed
 from evals.models.checkpoints import ModelSource, load_causal_lm, positions_of, torch_device
 from evals.models.logps import alike_in_length, next_token_logits
 from evals.pulse import beat

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.scoring.rewards import RewardReader
-from evals.models.allocator import give_back, return_what_is_freed
+from evals.memory.allocator import give_back, return_what_is_freed
 from evals.models.checkpoints import positions_of, torch_device
 from evals.models.classifiers import load_reward_model, rewards
 from evals.models.logps import alike_in_length

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from evals.models.allocator import give_back, return_what_is_freed
+from evals.memory.allocator import give_back, return_what_is_freed
 from evals.models.chat.checks import sound_renderer
 from evals.models.checkpoints import (
     ModelSource,

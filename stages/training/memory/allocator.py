@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from evals.memory import allocator
 from evals.memory.shape import ModelShape, shape_of
-from evals.models import allocator
 from stages.training.config import TrainingConfig
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from evals.models.allocator import give_back, return_what_is_freed
+from evals.memory.allocator import give_back, return_what_is_freed
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has it")
 
