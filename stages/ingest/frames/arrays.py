@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
-# A text that does not end matches nothing: its opening quote is passed over, the rest is a defect.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
+# A text may go on past what has been read: what is in it so far is text, not brackets and commas.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 _BREAKS = bytes.maketrans(b"\n", b"\r")
 _WHITE = b" \t\r\n"
+_NO_END = b"the array was cut off: no bracket ends it\n"
 
 
 class ElementTooLongError(ValueError):
@@ -57,7 +58,7 @@ def array_lines(start: bytes, stream: Stream, size: int, longest: int) -> Iterat
     """Blocks of lines of about `size` bytes, one element a line; `start` has been read already.
 
     What follows the last whole element, in a file that was cut off or goes on after its array, is a
-    line as it is.
+    line as it is. Where nothing follows, and no bracket ends the array, a line says so.
 
     Raises:
         ElementTooLongError: an element has more than `longest` bytes.
@@ -85,9 +86,16 @@ def array_lines(start: bytes, stream: Stream, size: int, longest: int) -> Iterat
             raise ElementTooLongError
         more = stream.read(max(size, len(held)))
         if not more:
-            yield from _block([_line(held)])
+            yield from _block([_line(held), *_missing_end(held)])
             return
         held += more
+
+
+def _missing_end(held: bytes) -> Iterator[bytes]:
+    """A line that is none of a row, for a file that was cut off where no row shows it."""
+    rest = held.strip(_WHITE)
+    if not rest or _element_end(rest, 0) == len(rest):
+        yield _NO_END
 
 
 def _line(element: bytes) -> bytes:

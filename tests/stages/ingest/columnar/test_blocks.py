@@ -60,6 +60,7 @@ ARRAY = [
         "n": [1, {"a": []}],
     },
     {"prompt": "", "chosen": "]},{", "n": None},
+    {"prompt": "f() {}, }, {", "chosen": '}, \\", {}, [1], x', "n": [{"a": "]}], "}]},
     {"prompt": "x" * 70, "chosen": "\\", "n": [[]]},
 ] * 3
 
@@ -77,3 +78,18 @@ def test_the_elements_of_an_array_do_not_depend_on_where_reads_end(
         assert rest == b""
         assert [json.loads(line) for line in lines] == ARRAY
         assert size > 64 or len(blocks) > 1
+
+
+@pytest.mark.parametrize("size", [7, 1000])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_that_is_cut_off_anywhere_has_a_line_that_is_no_row(
+    size: int, indent: int | None
+) -> None:
+    text = json.dumps(ARRAY[:4], indent=indent).encode()
+    for cut in range(2, len(text)):
+        stream = io.BytesIO(text[:cut])
+        *lines, rest = b"".join(array_lines(stream.read(2), stream, size, len(text))).split(b"\n")
+        assert rest == b""
+        with pytest.raises(ValueError, match=r"line 1 column"):
+            json.loads(lines[-1])
+        assert [json.loads(line) for line in lines[:-1]] == ARRAY[: len(lines) - 1]
