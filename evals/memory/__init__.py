@@ -1,1 +1,1 @@
-"""What models take in memory, worked out from their config.json, and how it is handed out."""
+"""What models take in memory, by their config.json, and how it is handed out."""
