@@ -110,9 +110,9 @@ def _of_system(error: OSError) -> str:
 
 def _library_of(error: BaseException) -> str:
     """The library that an error is of, or whose code has raised it; empty for our own code."""
-    if type(error) is Exception:  # tokenizers raises it from Rust, and we never do
-        return "a library"
     root = type(error).__module__.partition(".")[0]
+    if type(error) is Exception or root == "pyo3_runtime":  # raised from Rust, and never by us
+        return "a library"
     if root in _LIBRARIES:
         return root
     frames = traceback.extract_tb(error.__traceback__)

@@ -75,10 +75,6 @@ def run_cli() -> None:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         _interrupted()
-    except BaseExceptionGroup as error:
-        if is_interrupt(error):
-            _interrupted()
-        _fail_for_the_world(error)
     except Exception as error:
         # Typer's own usage errors: they have their sentence ready, and may know the command.
         sentence = getattr(error, "format_message", None)
@@ -89,6 +85,10 @@ def run_cli() -> None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "prefline"
         _fail(f"{sentence().rstrip('.')}; see `{command} --help`")
+    except BaseException as error:  # a group with an interrupt in it, or Rust in panic
+        if is_interrupt(error):
+            _interrupted()
+        _fail_for_the_world(error)
 
 
 def _reader_has_left() -> bool:

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -272,6 +273,21 @@ def test_disk_that_takes_no_more(
     monkeypatch.setenv("PREFLINE_TRACEBACK", "1")
     with pytest.raises(OSError, match=re.escape(os.strerror(number))):
         cli.run_cli()
+
+
+def test_rust_in_panic_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def panic(**_: object) -> None:  # as polars does with little memory
+        raise pl.exceptions.PanicException("zstd returned null pointer\nmore")
+
+    monkeypatch.setattr(cli, "app", panic)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.run_cli()
+    said = capsys.readouterr().err
+    assert said.startswith("error: a library: PanicException: zstd returned null pointer; ")
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("bug", [OSError("unheard of"), ValueError("unheard of")])
