@@ -105,9 +105,9 @@ class Retrying:
             self._failed_in_a_row = 0
             return
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= self._runtime.give_up_after:
+        enough = self._runtime.give_up_after  # others in flight fail meanwhile
+        if self._failed_in_a_row >= enough:
             raise UnreachableError(
-                f"{self._base_url}: {self._failed_in_a_row} calls in a row failed, the "
-                f"last with {failure}; check the server, then run the same command again: what "
-                "was answered is kept"
+                f"{self._base_url}: {enough} calls in a row failed, the last with {failure}; "
+                "check the server, then run the same command again: what was answered is kept"
             ) from None
