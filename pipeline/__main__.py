@@ -34,8 +34,11 @@ def main() -> None:
     # Loading leaves no garbage, and looking for it is a tenth of the start; a command switches it
     # on when it is loaded.
     gc.disable()
-    from pipeline.cli import run_cli
-
+    try:
+        from pipeline.cli import run_cli
+    except KeyboardInterrupt:  # from here on it is told by the command line
+        sys.stderr.write("error: interrupted; nothing was begun\n")
+        raise SystemExit(2) from None
     run_cli()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -34,6 +35,19 @@ def test_threads_do_not_spin_for_long_unless_told_to(
             monkeypatch.delenv(name)
     __main__.main()
     assert seen == [becomes]
+
+
+def test_an_interrupt_while_the_program_is_loaded_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loading(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "pipeline.cli", Loading("pipeline.cli"))
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main()
+    assert capsys.readouterr().err == "error: interrupted; nothing was begun\n"
 
 
 def test_an_error_on_a_terminal_is_broken_at_words(monkeypatch: pytest.MonkeyPatch) -> None:
