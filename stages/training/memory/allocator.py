@@ -12,7 +12,7 @@ def return_what_is_freed(training: TrainingConfig, model: Any) -> None:
 
     So it is under LoRA: of a pass over 640 tokens of a model of 135M weights that may take 0.3 GB,
     0.1 GB more were holes. The price is 3% of the time. Full fine-tuning in float32 of layers that
-    attend in the plain way keeps nearly all that it makes, and leaves no holes.
+    attend in the plain way keeps most of what it makes, and pays where activations are limited.
     """
     if model.device.type == "cpu":
         allocator.return_what_is_freed(not _keeps_what_it_makes(training, model))
@@ -20,7 +20,8 @@ def return_what_is_freed(training: TrainingConfig, model: Any) -> None:
 
 def _keeps_what_it_makes(training: TrainingConfig, model: Any) -> bool:
     short = training.optimizer_states != "float32" or training.weights == "bfloat16"
-    if training.lora is not None or training.gradient_checkpointing or short:
+    limited = training.gradient_checkpointing or training.max_activation_gb is not None
+    if training.lora is not None or limited or short:
         return False
     shape = shape_of(model.config.to_dict())
     return isinstance(shape, ModelShape) and shape.packs and not shape.mixers

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+import evals.memory.allocator as c_library
 from evals.memory.shape import ModelShape, shape_of
 from schemas.errors import ConfigError
 from schemas.stage import SilentProgress, StageContext
@@ -18,6 +19,7 @@ from stages.training.engines.choose import PackedEngine, open_engine
 from stages.training.engines.gradient_checkpointing import layers_to_rerun
 from stages.training.loop import TrainingRun, train
 from stages.training.losses.config import SigmoidLoss
+from stages.training.memory.allocator import return_what_is_freed
 from stages.training.memory.bill import Item, training_bill
 from stages.training.memory.budget import PassBudget
 from stages.training.memory.passes import Pass, pass_parts
@@ -257,3 +259,26 @@ def test_layers_are_found_where_each_can_be_run_again(
     model = new_model(TrainingConfig(lora=LORA[1]))
     assert len(layers_to_rerun(model)) == LAYERS
     assert isinstance(open_engine(model, TrainingConfig(), SilentProgress()), PackedEngine)
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_once"),
+    [
+        ({}, False),
+        ({"max_activation_gb": 1.0}, True),
+        ({"gradient_checkpointing": True}, True),
+        ({"lora": LoraConfig(rank=8)}, True),
+        ({"optimizer_states": "bfloat16"}, True),
+    ],
+)
+def test_what_is_freed_is_given_back_at_once_where_memory_is_limited_or_little_is_kept(
+    settings: dict[str, Any],
+    at_once: bool,
+    new_model: Callable[[TrainingConfig], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(c_library, "return_what_is_freed", asked.append)
+    training = TrainingConfig.model_validate(settings)
+    return_what_is_freed(training, new_model(training))
+    assert asked == [at_once]
