@@ -251,7 +251,7 @@ STAGE.run(SampleConfig.model_validate_json(config), StageContext(inputs, Path(ou
 def test_kill_9_then_the_same_command_gives_the_same_bytes(
     context: StageContext, tmp_path: Path
 ) -> None:
-    write_prompts(tmp_path / "many", [f"what does person {i} like?" for i in range(40)] + [LONG])
+    write_prompts(tmp_path / "many", [f"what does person {i} like?" for i in range(16)] + [LONG])
     config = replaced(CONFIG, shard_size=1, max_tokens=40)
     many = StageContext(
         {**context.inputs, "ingest": tmp_path / "many"}, context.output, context.runtime
@@ -264,7 +264,7 @@ def test_kill_9_then_the_same_command_gives_the_same_bytes(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait(PATIENCE) == -signal.SIGKILL
-    assert 3 <= len(list(shards.glob("????????"))) < 41
+    assert 3 <= len(list(shards.glob("????????"))) < 17
     STAGE.run(config, StageContext(many.inputs, many.output, Runtime(device="cpu", threads=1)))
     undisturbed = StageContext(
         many.inputs, tmp_path / "undisturbed", Runtime(device="cpu", threads=1)
