@@ -294,7 +294,8 @@ def _section(config: type[S], name: str, values: Any, problems: list[str]) -> S 
 
 
 def _describe(section: str, config: type[Config], error: ValidationError) -> Iterator[str]:
-    for item in error.errors():
+    found = error.errors()
+    for item in found:
         keys, model, meant = _walk(config, item["loc"])
         where = ".".join([section, *keys])
         kind = item["type"]
@@ -310,6 +311,12 @@ def _describe(section: str, config: type[Config], error: ValidationError) -> Ite
             yield f"{where}: kind is missing: one of {kinds}"
         elif kind == "missing":
             yield f"{where}: missing"
+        elif kind == "too_short":
+            # Pydantic does not count items that are refused: then the problem is theirs alone.
+            if not any(_is_within(other["loc"], item["loc"]) for other in found):
+                context = item["ctx"]
+                least, given = context["min_length"], context["actual_length"]
+                yield f"{where}: has {given} where at least {least} must be"
         elif kind == "secret" or (kind == "value_error" and isinstance(item["input"], dict)):
             # What was written there may be a key, or is a whole section.
             yield f"{where}: {item['msg'].removeprefix('Value error, ')}"
@@ -318,6 +325,10 @@ def _describe(section: str, config: type[Config], error: ValidationError) -> Ite
             yield f"{where}: must be a section with keys of its own{instead}"
         else:
             yield f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+
+
+def _is_within(location: Sequence[int | str], whole: Sequence[int | str]) -> bool:
+    return len(location) > len(whole) and tuple(location[: len(whole)]) == tuple(whole)
 
 
 def _as_section(where: str, given: Any, meant: Any) -> str:

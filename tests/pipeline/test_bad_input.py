@@ -44,6 +44,16 @@ MISTAKES = {
         "one of 'auto', 'vllm', 'transformers'",
     ),
     "missing kind": ("evaluate.truth={}", "evaluate.truth: kind is missing", "rule, length"),
+    "wrong member": (
+        'judge={kind="panel",members=[{kind="length"},{kind="lengthy"}]}',
+        "judge.members.1: unknown kind 'lengthy'",
+        "one of 'rule', 'length'",
+    ),
+    "too few members": (
+        'judge={kind="panel",members=[{kind="length"}]}',
+        "judge.members:",
+        "has 1 where at least 2 must be",
+    ),
     "NaN": ("train.training.learning_rate=nan", "train.training.learning_rate:", "finite number"),
     "wrong type": ("ingest.datasets.0.people=few", "ingest.datasets.0.people:", "valid integer"),
     "no section": ("evaluate.sampler=3", "evaluate.sampler: must be a section", "got 3"),
