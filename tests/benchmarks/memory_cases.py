@@ -260,6 +260,7 @@ CASES: dict[str, Case] = {
     "Mamba-2, 2 pairs of 512 tokens": Case("train", 512, "mamba2", 2),
     "judge, Mamba-2, 8 rows of 1,024 tokens": Case("judge", 1024, "mamba2", 8),
     "LFM2, 2 pairs of 512 tokens": Case("train", 512, "lfm2", 2),
+    "LFM2, 4 pairs of 512 tokens": Case("train", 512, "lfm2", 4),
     "judge, LFM2, 10 rows of 1,024 tokens": Case("judge", 1024, "lfm2", 10),
     "DeepSeek V3, 2 pairs of 512 tokens": Case("train", 512, "deepseek_v3", 2),
     "judge, DeepSeek V3, 8 rows of 1,024 tokens": Case("judge", 1024, "deepseek_v3", 8),
