@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from evals.models.checkpoints import ModelSource, load_causal_lm
 from pipeline.cli import app
+from pipeline.publishing.card import model_card
 from schemas.errors import ConfigError, DataError, MissingInputError
 from tests.fixtures.tiny_models import tiny_adapter, tiny_llama
 
@@ -88,6 +89,14 @@ def test_what_cannot_be_published_or_verified_is_said(
     assert isinstance(nothing.exception, MissingInputError)
     assert isinstance(runner.invoke(app, ["push", str(pushed)]).exception, ConfigError)
     assert isinstance(runner.invoke(app, ["verify", str(tmp_path)]).exception, MissingInputError)
+
+
+def test_a_base_that_is_a_folder_is_not_named_like_one_of_a_hub(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    tiny_adapter(run / "train" / "model", tiny_llama(tmp_path / "base"))
+    card = model_card(run, run, "me/tiny", {})
+    assert 'library_name: "peft"' in card
+    assert "base_model" not in card
 
 
 def test_a_merged_adapter_is_the_same_model_without_peft(tmp_path: Path) -> None:

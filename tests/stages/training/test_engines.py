@@ -13,7 +13,7 @@ from schemas.stage import SilentProgress
 from stages.training.checkpoints.adapters import add_lora
 from stages.training.config import LoraConfig, TrainingConfig
 from stages.training.engines.choose import PackedEngine, PaddedEngine, open_engine, why_not_packed
-from stages.training.engines.fused_head import FusedHead
+from stages.training.engines.fused_head import FusedHead, Logits
 from stages.training.losses.config import SigmoidLoss
 from stages.training.objectives.preference import PairExample, PreferenceObjective, pair_logps
 
@@ -149,6 +149,28 @@ def test_tiles_of_the_head_do_not_show(
     together = packed_gradients(models["Qwen2"], pairs, 0.3, 1000)[1]
     monkeypatch.setattr(FusedHead, "tile_tokens", 6)
     assert_close(packed_gradients(models["Qwen2"], pairs, 0.3, 1000)[1], together)
+
+
+@pytest.mark.parametrize(("tile", "rows"), [(100, [44]), (22, [44]), (21, [21, 21, 2] * 2)])
+def test_logits_are_made_once_up_to_two_tiles(
+    tile: int,
+    rows: list[int],
+    models: dict[str, Any],
+    pairs: list[PairExample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+    plain = FusedHead.logits
+
+    def counted(head: FusedHead, hidden: torch.Tensor, targets: torch.Tensor) -> Logits:
+        made.append(len(hidden))
+        return plain(head, hidden, targets)
+
+    monkeypatch.setattr(FusedHead, "logits", counted)
+    monkeypatch.setattr(FusedHead, "tile_tokens", tile)
+    [longest] = [pair for pair in pairs if len(pair.chosen_ids) + len(pair.rejected_ids) == 44]
+    packed_gradients(models["Llama"], [longest], 0.3, 1000)
+    assert made == rows
 
 
 @pytest.mark.parametrize("name", ["Llama", "Mistral", "Gemma3"])
