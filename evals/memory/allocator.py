@@ -1,29 +1,40 @@
-"""How the C library hands out memory on a CPU, and takes it back. Another than glibc is let be."""
+"""What the C library holds of what was freed, on a CPU. Another than glibc is let be."""
 
 import ctypes
 import gc
 import os
 
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
-_ALONE = 2**17
-_TOGETHER = 2**25
-"""What glibc's own threshold, which follows what is freed, grows to."""
-
-_is_set = False
+_SLACK = 1 / 64
+_STATM = "/proc/self/statm"  # of Linux
 
 
-def return_what_is_freed(at_once: bool) -> None:
-    """Whether every tensor of 128 kB or more has pages of its own, given back when it is freed.
+class Heap:
+    """Freed memory that is given back where a process has become larger than it ever had to be.
 
-    Else glibc carves tensors of up to 32 MB out of one heap, and the holes that those leave which
-    live a moment only are not all filled again. The price is a page fault for every page that is
-    touched first: docs/memory.md has what both cost where.
+    glibc serves tensors of up to 32 MB from one heap, and what lived a moment only leaves holes
+    between tensors that stay; not all of them are filled again. Giving back every tensor when it is
+    freed costs a page fault for each page of the next one. Here holes stay, to be filled, as long
+    as the process is not larger than it was found to need: its size when holes were last given
+    back, at most, and 1/64 of it.
     """
-    global _is_set
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and (at_once or _is_set):
-        mallopt(_MMAP_THRESHOLD, _ALONE if at_once else _TOGETHER)
-        _is_set = True
+
+    def __init__(self) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._needed = 0
+
+    def look(self) -> None:
+        """Give back the holes, should there be too many."""
+        if self._trim is None or not os.path.exists(_STATM):
+            return
+        if resident_bytes() > (1 + _SLACK) * self._needed:
+            self._trim(0)
+            self._needed = max(self._needed, resident_bytes())
+
+
+def resident_bytes() -> int:
+    """Of this process: memory that it has touched. On Linux."""
+    with open(_STATM, "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def use_large_pages() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from evals.memory.between_layers import trim_between_layers
 from schemas.errors import BackendError, DataError
 from schemas.stage import StageContext, Task
 from stages.training.checkpoints.resume import (
@@ -24,7 +25,6 @@ from stages.training.distributed.rank_partition import Dealt
 from stages.training.distributed.sharding import trainable_parameters, whole
 from stages.training.distributed.world import current_world, seed_rank, share_file
 from stages.training.engines.precision import matmul_precision
-from stages.training.memory.allocator import return_what_is_freed
 from stages.training.monitoring.metrics import METRICS_JSONL, MetricsLog, Row
 from stages.training.monitoring.observers import Observer
 from stages.training.monitoring.reporters import open_reporters
@@ -89,7 +89,7 @@ def train(run: TrainingRun[Item]) -> list[Row]:
     """
     if not run.items:
         raise DataError(f"{run.title}: nothing to train on: no item is left in the train split")
-    return_what_is_freed(run.config, run.model)
+    trim_between_layers(run.model)
     devices = [run.model.device] if run.model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), matmul_precision(run.config.matmul_precision):
         torch.manual_seed(run.config.seed)

@@ -155,7 +155,6 @@ def train_ours(
     from stages.training.engines.choose import PackedEngine, open_engine
     from stages.training.loop import TrainingRun, train
     from stages.training.losses.config import SigmoidLoss
-    from stages.training.memory.allocator import return_what_is_freed
     from stages.training.objectives.preference import PairExample, PreferenceObjective
     from stages.training.start import load_start
 
@@ -166,7 +165,6 @@ def train_ours(
     config = TrainingConfig.model_validate({"save_every": None, **settings})
     start = load_start(ModelSource(path=str(model)), config, Runtime(device="cpu"))
     policy = trainable_start(start, config.lora, str(model), config.seed)
-    return_what_is_freed(config, policy)
     engine = open_engine(policy, config, SilentProgress())
     assert isinstance(engine, PackedEngine)
     objective = PreferenceObjective(SigmoidLoss(), engine)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 from evals.judges.scoring.transformers import label_masses
-from evals.memory import allocator
+from evals.memory.between_layers import trim_between_layers
 from evals.memory.inference import sampling_bill, scoring_bill
 from evals.memory.shape import ModelShape, shape_of
 from evals.models.checkpoints import ModelSource, load_causal_lm
@@ -22,7 +22,6 @@ from stages.training.checkpoints.adapters import trainable_start
 from stages.training.config import TrainingConfig
 from stages.training.engines.choose import open_engine
 from stages.training.losses.config import SigmoidLoss
-from stages.training.memory.allocator import return_what_is_freed
 from stages.training.memory.bill import Item, training_bill
 from stages.training.objectives.preference import PairExample, PreferenceObjective
 from stages.training.optimizer import adamw
@@ -179,7 +178,7 @@ class Case:
         training = self.settings
         start = load_start(ModelSource(path=folder), training, Runtime(device="cpu"))
         policy = trainable_start(start, training.lora, folder, 0)
-        return_what_is_freed(training, policy)
+        trim_between_layers(policy)
         trained = [p for p in policy.parameters() if p.requires_grad]
         engine = open_engine(policy, training, SilentProgress())
         objective, optimizer = PreferenceObjective(SigmoidLoss(), engine), adamw(trained, training)
@@ -209,8 +208,8 @@ class Case:
 
     @torch.inference_mode()
     def _judge(self, folder: str) -> None:
-        allocator.return_what_is_freed(at_once=True)
         model = load_causal_lm(ModelSource(path=folder), torch.device("cpu"), "float32")
+        trim_between_layers(model)
         drawn = _Words(config_of(self.model).vocab_size)
         rows = [drawn(self.tokens) for _ in range(self.rows)]
         label_masses(next_token_logits(model, rows), [1, 2, 3])

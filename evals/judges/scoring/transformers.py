@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from evals.judges.scoring.config import LabelScoring
 from evals.judges.scoring.label_judge import LabelJudge, most_prompt_tokens
-from evals.memory.allocator import give_back, return_what_is_freed
+from evals.memory.allocator import give_back
+from evals.memory.between_layers import trim_between_layers
 from evals.models.checkpoints import ModelSource, load_causal_lm, positions_of, torch_device
 from evals.models.logps import alike_in_length, next_token_logits
 from evals.pulse import beat
@@ -23,8 +24,8 @@ class LabelScorer(LabelJudge):
         self, name: str, config: LabelScoring, source: ModelSource, runtime: Runtime
     ) -> None:
         """Loads tokenizer and weights. Raises what loading them raises."""
-        return_what_is_freed(at_once=True)
         self._model: PreTrainedModel = load_causal_lm(source, torch_device(runtime), config.dtype)
+        trim_between_layers(self._model)
         super().__init__(name, config, source, positions_of(self._model.config))
         self._batch_size = runtime.judge_batch_size
         self._pad_id = int(self.tokenizer.pad_token_id or 0)

@@ -6,7 +6,8 @@ from transformers import PreTrainedModel
 
 from evals.judges.kinds.reward_model import RewardModelJudge
 from evals.judges.scoring.rewards import RewardReader
-from evals.memory.allocator import give_back, return_what_is_freed
+from evals.memory.allocator import give_back
+from evals.memory.between_layers import trim_between_layers
 from evals.models.checkpoints import positions_of, torch_device
 from evals.models.classifiers import load_reward_model, rewards
 from evals.models.logps import alike_in_length
@@ -19,10 +20,10 @@ class RewardScorer(RewardReader):
 
     def __init__(self, config: RewardModelJudge, runtime: Runtime) -> None:
         """Loads tokenizer and weights. Raises what `RewardModelJudge.open` says."""
-        return_what_is_freed(at_once=True)
         self._model: PreTrainedModel = load_reward_model(
             config.model, torch_device(runtime), config.dtype
         )
+        trim_between_layers(self._model)
         super().__init__(config, positions_of(self._model.config))
         self._batch_size = runtime.judge_batch_size
 

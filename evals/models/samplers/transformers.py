@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel
 
-from evals.memory.allocator import give_back, return_what_is_freed
+from evals.memory.allocator import give_back
 from evals.models.chat.checks import sound_renderer
 from evals.models.checkpoints import (
     ModelSource,
@@ -29,7 +29,6 @@ def open_engine(
     """See `TransformersSampler.open`."""
     renderer = sound_renderer(load_tokenizer(model))
     device = torch_device(runtime)
-    return_what_is_freed(at_once=False)  # a cache that grows is made anew for every token
     loaded = load_causal_lm(model, device, config.torch_dtype(device))
     return TransformersEngine(
         loaded,

@@ -3,6 +3,7 @@
 Everything but `activations` follows from what the code keeps: see `passes`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from evals.memory.shape import WIDTH, ModelShape
@@ -97,17 +98,48 @@ def _parts(
     width = 4.0 if lora is not None else width_of_base
     found = _passes(shape, training, item, device)
     passes = [pass_parts(shape, training, device, one) for one in found]
+    gradients = trained * width / cards
+    moments = [{"gradients": gradients, **parts} for parts in passes]
+    if cards == 1 and _is_one_pass(shape, training, item, device):
+        of_head = 0.0 if lora is not None else shape.vocab * shape.hidden * width
+        moments = [m for parts in passes for m in _of_one_pass(shape, gradients, of_head, parts)]
+    most = max(moments, key=lambda parts: sum(parts.values()))
     parts = {
         "weights": frozen / cards,
-        "gradients": trained * width / cards,
+        "gradients": most["gradients"],
         "optimizer": _states(shape, training, trained) / cards,
-        **max(passes, key=lambda parts: sum(parts.values())),
+        **most,
     }
     if cards > 1:  # a layer, and what embeds and predicts, are whole while they are used
         copies = 2 if lora is None else 1  # with their gradients
         parts["gathered"] = 2 * width_of_base * shape.linear_parameters / shape.layers
         parts["gathered"] += copies * width_of_base * shape.other_parameters
     return {name: round(size) for name, size in parts.items() if size}
+
+
+def _is_one_pass(shape: ModelShape, training: TrainingConfig, item: Item, device: str) -> bool:
+    """Whether all items of a step go through the model together, were they the longest."""
+    count, alone = training.batch_size, _alone(shape, training, item)
+    if count == 1:
+        return True
+    if (training.micro_batch_size or count) < count:
+        return False
+    budget = PassBudget(shape, training, device)
+    if packs(shape, training):
+        return count * alone.tokens <= budget.most_tokens()
+    return budget.most_items(alone, count) == count
+
+
+def _of_one_pass(
+    shape: ModelShape, gradients: float, of_head: float, parts: dict[str, float]
+) -> Iterator[dict[str, float]]:
+    """A step's only pass: the head has its gradient while all layers have their activations.
+
+    The gradients of all layers are there when the first layer alone still has activations.
+    """
+    yield {"gradients": of_head, **parts}
+    first = parts["activations"] / shape.layers
+    yield {"gradients": gradients, **parts, "activations": first}
 
 
 def _states(shape: ModelShape, training: TrainingConfig, trained: int) -> int:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-import evals.memory.allocator as c_library
 from evals.memory.shape import ModelShape, shape_of
 from schemas.errors import ConfigError
 from schemas.stage import SilentProgress, StageContext
@@ -19,7 +18,6 @@ from stages.training.engines.choose import PackedEngine, open_engine
 from stages.training.engines.gradient_checkpointing import layers_to_rerun
 from stages.training.loop import TrainingRun, train
 from stages.training.losses.config import SigmoidLoss
-from stages.training.memory.allocator import return_what_is_freed
 from stages.training.memory.bill import Item, training_bill
 from stages.training.memory.budget import PassBudget
 from stages.training.memory.passes import Pass, pass_parts
@@ -173,6 +171,24 @@ def test_a_pass_takes_what_is_said(
     assert budget.size(one) == pytest.approx(took, rel=0.1)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", [1, 4])
+def test_in_a_step_of_one_pass_gradients_come_as_activations_go(
+    count: int, new_model: Callable[[TrainingConfig], Any]
+) -> None:
+    training = TrainingConfig(batch_size=count)
+    model, item = new_model(training), Item(12, (120, 120))
+    pairs = [PairExample(str(i), [1] * 12, [2 + i] * 120, [9] * 120) for i in range(count)]
+    objective = PreferenceObjective(SigmoidLoss(), open_engine(model, training, SilentProgress()))
+    [together] = objective.micro_batches(pairs, count)
+    took = peak_bytes(lambda: objective.accumulate(model, together, 1.0))
+    bill = training_bill(shape(), training, item, "cpu")
+    there = bill.parts["weights"] + bill.parts["optimizer"]
+    assert bill.total - there == pytest.approx(took, rel=0.1)
+    several = training_bill(shape(), training.model_copy(update={"batch_size": 9}), item, "cpu")
+    assert several.parts["gradients"] == 4 * shape().parameters
+
+
 def test_a_pack_has_as_many_tokens_as_fit() -> None:
     def most(gb: float | None) -> int:
         return PassBudget(shape(), TrainingConfig(max_activation_gb=gb), "cpu").most_tokens()
@@ -259,26 +275,3 @@ def test_layers_are_found_where_each_can_be_run_again(
     model = new_model(TrainingConfig(lora=LORA[1]))
     assert len(layers_to_rerun(model)) == LAYERS
     assert isinstance(open_engine(model, TrainingConfig(), SilentProgress()), PackedEngine)
-
-
-@pytest.mark.parametrize(
-    ("settings", "at_once"),
-    [
-        ({}, False),
-        ({"max_activation_gb": 1.0}, True),
-        ({"gradient_checkpointing": True}, True),
-        ({"lora": LoraConfig(rank=8)}, True),
-        ({"optimizer_states": "bfloat16"}, True),
-    ],
-)
-def test_what_is_freed_is_given_back_at_once_where_memory_is_limited_or_little_is_kept(
-    settings: dict[str, Any],
-    at_once: bool,
-    new_model: Callable[[TrainingConfig], Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: list[bool] = []
-    monkeypatch.setattr(c_library, "return_what_is_freed", asked.append)
-    training = TrainingConfig.model_validate(settings)
-    return_what_is_freed(training, new_model(training))
-    assert asked == [at_once]
