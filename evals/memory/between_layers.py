@@ -17,6 +17,11 @@ _SMALL = 2**17
 _heap = Heap()
 
 
+def trim() -> None:
+    """Give back the holes in the heap where the process is larger than it had to be."""
+    _heap.look()
+
+
 def trim_between_layers(model: nn.Module) -> None:
     """From now on the process holds at its peak little more than what the model needs.
 
@@ -39,7 +44,7 @@ def _look(_module: nn.Module, _read: Any, made: Any) -> None:
     states = next((t for t in found if isinstance(t, Tensor)), None)
     if states is None or states.nbytes < _SMALL:
         return
-    _heap.look()
+    trim()
     if states.requires_grad:
         # Called when what follows is differentiated.
-        states.register_hook(lambda _gradient: _heap.look())  # type: ignore[no-untyped-call]
+        states.register_hook(lambda _gradient: trim())  # type: ignore[no-untyped-call]

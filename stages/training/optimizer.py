@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.utils import is_bitsandbytes_available
 
+from evals.memory.between_layers import trim
 from schemas.errors import ConfigError
 from stages.training.config import StateFormat, TrainingConfig
 from stages.training.distributed.world import current_world
@@ -72,6 +73,8 @@ class ShortAdamW(torch.optim.AdamW):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._step(parameter, group)
+                    if parameter.device.type == "cpu":
+                        trim()
 
     def load_state_dict(self, state_dict: Any) -> None:
         """See torch's, which would give every state the type of its weight."""

@@ -235,7 +235,7 @@ _AGAIN = {"gradient_checkpointing": True}
 CASES: dict[str, Case] = {
     "LoRA, one pair of 640 tokens": Case("train", 640, training=_LORA),
     "LoRA, one pair of 1,024 tokens": Case("train", 1024, training=_LORA),
-    "LoRA, 4 pairs of 640 tokens": Case("train", 640, rows=4, training=_LORA),
+    "LoRA, 4 pairs of 512 tokens": Case("train", 512, rows=4, training=_LORA),
     "LoRA, 4 pairs of 640 tokens, 0.3 GB a pass": Case(
         "train", 640, rows=4, training=_LORA | {"max_activation_gb": 0.3}
     ),

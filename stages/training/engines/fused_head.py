@@ -5,7 +5,7 @@ tile is alive: the logits turn in place into their own gradient, which is multip
 gradients of the hidden states and of the head's weight. The next tile takes their memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +35,10 @@ class Logits:
 
     def collision(self) -> Tensor:
         """log sum_v p(v)^2 of each row, float32 (k,): while the table is not overwritten."""
-        rows = max(1, _by_device(_BLOCK_BYTES, self.table.device.type) // (4 * self.table.shape[1]))
-        doubled = [2 * block.float() for block in torch.split(self.table, rows)]
-        sums = torch.cat([block.logsumexp(dim=1) for block in doubled])
-        return sums - 2 * self.lse.squeeze(1)
+        sums = torch.empty_like(self.lse)
+        for block, out in zip(_blocks(self.table), _blocks(self.table, sums), strict=True):
+            torch.logsumexp(2 * block.float(), 1, keepdim=True, out=out)
+        return (sums - 2 * self.lse).squeeze(1)
 
 
 class Workspace:
@@ -92,8 +92,10 @@ class FusedHead:
         torch.mm(hidden.to(self._dtype), self._weight.T, out=table)
         if self._bias is not None:
             table.add_(self._bias)
-        blocks = [block.float().logsumexp(dim=1, keepdim=True) for block in self._blocks(table)]
-        lse = torch.cat(blocks)
+        lse = torch.empty((len(table), 1), device=table.device)
+        # Into one tensor: small ones, each after a block's, would keep the heap from closing up.
+        for block, out in zip(_blocks(table), _blocks(table, lse), strict=True):
+            torch.logsumexp(block.float(), 1, keepdim=True, out=out)
         return Logits(table, lse, (table.gather(1, targets.unsqueeze(1)).float() - lse).squeeze(1))
 
     def backward(self, hidden: Tensor, logits: Logits, targets: Tensor, slopes: Tensor) -> Tensor:
@@ -104,17 +106,13 @@ class FusedHead:
         """
         table, slopes = logits.table, slopes.float().unsqueeze(1)
         rows = 0
-        for block in self._blocks(table):
+        for block in _blocks(table):
             at = slice(rows, rows := rows + len(block))
             gradient = block.float().sub_(logits.lse[at]).exp_().mul_(-slopes[at])
             gradient.scatter_add_(1, targets[at].unsqueeze(1), slopes[at])
             block.copy_(gradient)
         self._add_to_head(table, hidden.to(self._dtype))
         return (table @ self._weight).to(hidden.dtype)
-
-    def _blocks(self, table: Tensor) -> Iterator[Tensor]:
-        rows = _by_device(_BLOCK_BYTES, self._device) // (4 * table.shape[1])
-        yield from torch.split(table, max(1, rows))
 
     def _add_to_head(self, table: Tensor, hidden: Tensor) -> None:
         weight, bias = self._head.weight, self._head.bias
@@ -128,6 +126,12 @@ class FusedHead:
                     part.add_(words.T @ hidden)
         if bias is not None and bias.requires_grad:
             gradient_of(bias).add_(table.sum(dim=0, dtype=bias.dtype))
+
+
+def _blocks(table: Tensor, by_row: Tensor | None = None) -> Sequence[Tensor]:
+    """The table, or what belongs to its rows, a few rows at a time."""
+    rows = _by_device(_BLOCK_BYTES, table.device.type) // (4 * table.shape[1])
+    return torch.split(table if by_row is None else by_row, max(1, rows))
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
