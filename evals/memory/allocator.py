@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 
-_SLACK = 1 / 64
+_SLACK = 1 / 32
 _STATM = "/proc/self/statm"  # of Linux
 
 
@@ -15,7 +15,7 @@ class Heap:
     between tensors that stay; not all of them are filled again. Giving back every tensor when it is
     freed costs a page fault for each page of the next one. Here holes stay, to be filled, as long
     as the process is not larger than it was found to need: its size when holes were last given
-    back, at most, and 1/64 of it.
+    back, at most, and 1/32 of it.
     """
 
     def __init__(self) -> None:
