@@ -29,10 +29,20 @@ def trim_between_layers(model: nn.Module) -> None:
     """
     if next(model.parameters()).device.type != "cpu":
         return
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer) and not _is_looked_at(layer):
+    for layer in _layers(model):
+        if not _is_looked_at(layer):
             for part in (layer, *layer.children()):
                 part.register_forward_hook(_look)
+
+
+def is_trimmed(model: nn.Module) -> bool:
+    """Whether every layer of a model that has some is looked at."""
+    layers = _layers(model)
+    return bool(layers) and all(map(_is_looked_at, layers))
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
 def _is_looked_at(layer: nn.Module) -> bool:

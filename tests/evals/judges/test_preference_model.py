@@ -5,6 +5,7 @@ import pytest
 from evals.judges import PreferenceModelJudge, open_judge, save_judge
 from evals.judges.scoring.fitting import CUT_MARK, CUT_NOTE
 from evals.judges.scoring.transformers import LabelScorer, label_masses
+from evals.memory.between_layers import is_trimmed
 from evals.models.checkpoints import ModelSource
 from schemas.errors import ConfigError, DataError, MissingInputError
 from schemas.labels import Comparison, LabelProbabilities, Unscored
@@ -40,6 +41,10 @@ def numbers(verdicts: list[object]) -> list[tuple[float, float, float, float]]:
         for v in verdicts
         if isinstance(v, LabelProbabilities)
     ]
+
+
+def test_holes_in_the_heap_are_given_back_between_layers(model: Path) -> None:
+    assert is_trimmed(judge_of(model)._model)
 
 
 def test_masses_are_softmax_over_the_whole_vocabulary() -> None:

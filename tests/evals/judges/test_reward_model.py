@@ -9,6 +9,7 @@ from evals.judges import RewardModelJudge, open_judge, save_judge
 from evals.judges.scoring.fitting import CUT_MARK
 from evals.judges.scoring.rewards import verdict_of_rewards
 from evals.judges.scoring.transformers_rewards import RewardScorer
+from evals.memory.between_layers import is_trimmed
 from schemas.errors import ConfigError, MissingInputError
 from schemas.labels import LabelProbabilities, Unscored
 from schemas.stage import Runtime
@@ -33,6 +34,10 @@ def opened(model: Path, batch_size: int = 32, **settings: Any) -> RewardScorer:
 def rewards_of(verdict: Any) -> tuple[float, float]:
     raw = json.loads(verdict.raw)
     return raw["reward_a"], raw["reward_b"]
+
+
+def test_holes_in_the_heap_are_given_back_between_layers(model: Path) -> None:
+    assert is_trimmed(opened(model)._model)
 
 
 def test_bradley_terry_by_hand() -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from evals.memory.between_layers import is_trimmed
 from schemas.errors import BackendError, DataError, StaleInputError
 from schemas.stage import StageContext
 from stages.training.checkpoints.resume import CHECKPOINTS, remove_checkpoints
@@ -166,6 +167,12 @@ def test_record_has_a_row_per_step_and_held_out_measures_where_due(
     assert table["eval_loss"].null_count == 4
     assert rows[-1]["epoch"] == 3
     assert rows[-1]["loss"] < rows[1]["loss"]
+
+
+def test_holes_in_the_heap_are_given_back_between_layers(run: TrainingRun[TokenExample]) -> None:
+    assert not is_trimmed(run.model)
+    train(replace(run, config=run.config.model_copy(update={"max_steps": 1})))
+    assert is_trimmed(run.model)
 
 
 def test_max_steps_takes_the_place_of_epochs(run: TrainingRun[TokenExample]) -> None:

@@ -122,3 +122,12 @@ def test_bytes_of_states_are_what_is_held(states: Any) -> None:
         if name != "step"
     )
     assert state_bytes(states, {100: 1, 4096: 1, 10_240: 1}) == held
+
+
+def test_holes_in_the_heap_are_given_back_after_each_weight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[None] = []
+    monkeypatch.setattr(module, "trim", lambda: looks.append(None))
+    weights_after(lambda p: ShortAdamW(p, "bfloat16", lr=1e-2), steps=3)
+    assert len(looks) == 3
